@@ -1,0 +1,112 @@
+package tcpserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+)
+
+// The errors of this package that errors.Is finds. What the system reports comes wrapped in a *net.OpError, so
+// that errors.Is(err, syscall.EADDRINUSE), os.ErrDeadlineExceeded and fs.ErrPermission work as with package net.
+var (
+	// ErrServerClosed is what waiting for a connection returns when the server is closed meanwhile.
+	// It matches net.ErrClosed.
+	ErrServerClosed error = &sentinel{text: "server closed", like: []error{net.ErrClosed}}
+
+	// ErrNotListening is returned by methods that need a listening server. It matches net.ErrClosed.
+	ErrNotListening error = &sentinel{text: "not listening", like: []error{net.ErrClosed}}
+
+	// ErrAlreadyListening is returned by Listen on a server that listens. The running server is not touched.
+	ErrAlreadyListening error = &sentinel{text: "already listening"}
+
+	// ErrSocketClosed is returned by methods of a socket that the program itself has closed, in the direction
+	// concerned or altogether. It matches net.ErrClosed.
+	ErrSocketClosed error = &sentinel{text: "socket closed", like: []error{net.ErrClosed}}
+
+	// ErrReset says that the peer ended the connection with a reset: what was on its way is lost. It matches
+	// syscall.ECONNRESET, and syscall.EPIPE, which some systems report for it on writing.
+	ErrReset error = &sentinel{text: "connection reset by peer", like: resetErrnos}
+
+	// ErrIdleTimeout ends a socket on which nothing moved for its idle timeout. Its Timeout method returns true.
+	ErrIdleTimeout error = &sentinel{text: "idle timeout", timeout: true}
+
+	// ErrWouldBlock is returned by TryRead when nothing is there to read.
+	ErrWouldBlock error = &sentinel{text: "would block"}
+
+	// ErrWriteBufferFull is returned by Send when p would bring the send queue over its limit; nothing of p was
+	// taken.
+	ErrWriteBufferFull error = &sentinel{text: "write buffer full"}
+
+	// ErrInvalidAddress is returned by Listen when the address cannot be understood.
+	ErrInvalidAddress error = &sentinel{text: "invalid address"}
+
+	// ErrInvalidPort is returned by Listen when the port is not one: 0 to 65535, or the name of a service.
+	ErrInvalidPort error = &sentinel{text: "invalid port"}
+
+	// ErrBacklog is returned by Listen when TcpServer.Backlog is negative.
+	ErrBacklog error = &sentinel{text: "negative backlog"}
+
+	// ErrUnsupported is returned on platforms without a poller of ours. It matches errors.ErrUnsupported.
+	ErrUnsupported error = &sentinel{text: "not supported on this platform", like: []error{errors.ErrUnsupported}}
+)
+
+// A sentinel is an error that is also found under the names that other packages have for it.
+type sentinel struct {
+	text    string
+	like    []error
+	timeout bool
+}
+
+func (e *sentinel) Error() string { return "tcpserver: " + e.text }
+
+// Timeout makes the *net.OpError around a sentinel answer as a net.Error should.
+func (e *sentinel) Timeout() bool { return e.timeout }
+
+func (e *sentinel) Is(target error) bool {
+	for _, l := range e.like {
+		if target == l {
+			return true
+		}
+	}
+	return false
+}
+
+// A PanicError is why a socket ended whose handler panicked, or left its goroutine with runtime.Goexit, on a
+// goroutine of this package.
+type PanicError struct {
+	Value any    // what was passed to panic; nil for runtime.Goexit
+	Stack []byte // of the goroutine that panicked
+}
+
+func (e *PanicError) Error() string {
+	if e.Value == nil {
+		return "tcpserver: handler called runtime.Goexit"
+	}
+	return fmt.Sprintf("tcpserver: handler panicked: %v", e.Value)
+}
+
+// Unwrap returns what was passed to panic if that was an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// The operations that a *net.OpError names.
+const (
+	opListen = "listen"
+	opAccept = "accept"
+	opRead   = "read"
+	opWrite  = "write"
+	opClose  = "close"
+	opSet    = "set"
+	opRaw    = "raw"
+)
+
+// opError is the one place that wraps an error. The end of a stream stays bare, as readers expect it.
+func opError(op, network string, source, addr net.Addr, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return &net.OpError{Op: op, Net: network, Source: source, Addr: addr, Err: err}
+}
