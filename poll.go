@@ -1,0 +1,331 @@
+package tcpserver
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// Each platform defines the type kernel with these methods. It knows descriptors, slots and readiness, and nothing
+// of servers and sockets.
+//
+//	open() error                             make the kernel's queue
+//	add(fd handle, key slotKey) error        report readiness of fd under key from now on, edge-triggered
+//	remove(fd handle)                        stop reporting; closing the descriptor does it as well
+//	poll() int                               how many events there are now, without waiting
+//	wait() int                               the same, waiting until there is one or until wake
+//	event(i int) (slotKey, events)           the i-th of what poll or wait found
+//	wake()                                   make the present or the next wait return; from any goroutine
+//	close()                                  give everything back
+//
+// poll, wait and event belong to the goroutine that runs the loop.
+
+// events is what the kernel reports of a descriptor. 0 stands for a tenant's own request for a turn (loop.post).
+type events uint8
+
+const (
+	evRead   events = 1 << iota // something can be read
+	evWrite                     // something can be written
+	evHangup                    // the peer has finished sending: reads will meet the end of the stream
+	evError                     // the connection is broken
+)
+
+// A tenant is what has a slot in a loop: a socket or a listener.
+type tenant interface {
+	// onReady is the tenant's turn. It may be called for a tenant that has just given up its slot.
+	onReady(d *desk, ev events)
+	// onTick is called when a wheel entry comes up, at tick now, and returns in how many ticks to call again;
+	// 0: never.
+	onTick(now uint32) uint32
+	// evict tells the tenant that its poller is closed.
+	evict()
+}
+
+// A desk is what a goroutine needs that gives turns: a buffer to read into, and the chunk through which a handler
+// sees it.
+type desk struct {
+	scratch [64 << 10]byte
+	view    chunk
+}
+
+var desks = sync.Pool{New: func() any { return new(desk) }}
+
+// A loop hands readiness to its tenants. It is run by one goroutine at a time; one that is held up in a handler is
+// replaced (watchdog) and ends when it comes back.
+type loop struct {
+	poller *Poller
+	peers  []*loop // all loops of the poller, this one among them
+	kern   kernel
+	load   atomic.Int32 // tenants
+
+	// The turn counter is odd while a tenant has its turn. Whoever makes it even again goes on with the batch: the
+	// goroutine that gave the turn, or the watchdog on behalf of a new one.
+	turn  atomic.Uint64
+	awake atomic.Bool // not waiting in the kernel
+
+	mu     sync.Mutex // guards the block below
+	slots  slab
+	posted []assignment
+	asleep bool // about to wait, or waiting: a post must wake
+	ending bool // the last user has gone
+	ended  bool // nobody runs this loop any more
+
+	// Of the goroutine that runs the loop.
+	batch []assignment
+	next  int
+
+	wheel wheel
+}
+
+// An assignment is a turn to be given.
+type assignment struct {
+	to tenant
+	ev events
+}
+
+// start opens the loop and runs it.
+func (l *loop) start() error {
+	if err := l.kern.open(); err != nil {
+		return err
+	}
+	l.wheel.loop = l
+	l.awake.Store(true)
+	go l.run()
+	return nil
+}
+
+// run gives turns until the last user has gone or somebody else runs the loop.
+func (l *loop) run() {
+	d := desks.Get().(*desk)
+	var mark uint64 // of the turn that is being given; 0: none
+	// A handler that calls runtime.Goexit ends this goroutine; the loop goes on with another.
+	defer func() {
+		if mark != 0 && l.yieldTurn(mark) {
+			go l.run()
+		}
+	}()
+	for {
+		for l.next < len(l.batch) {
+			a := l.batch[l.next]
+			l.batch[l.next] = assignment{}
+			l.next++
+			mark = l.turn.Add(1)
+			a.to.onReady(d, a.ev)
+			if !l.yieldTurn(mark) {
+				mark = 0
+				desks.Put(d)
+				return
+			}
+		}
+		mark = 0
+		if !l.collect() {
+			desks.Put(d)
+			return
+		}
+	}
+}
+
+// yieldTurn ends the turn that began at mark. False: it has been ended already, by the watchdog, and another
+// goroutine runs the loop.
+func (l *loop) yieldTurn(mark uint64) bool {
+	if l.turn.CompareAndSwap(mark, mark+1) {
+		return true
+	}
+	l.poller.dog.late.Add(-1)
+	return false
+}
+
+// takeOver ends the turn that is running since mark on behalf of its goroutine, and has another run the loop.
+func (l *loop) takeOver(mark uint64) {
+	l.poller.dog.late.Add(1)
+	if l.turn.CompareAndSwap(mark, mark+1) {
+		go l.run()
+	} else {
+		l.poller.dog.late.Add(-1)
+	}
+}
+
+// collect waits for something to do and makes it the batch. False: the loop has ended.
+func (l *loop) collect() bool {
+	n := l.kern.poll()
+	if n == 0 {
+		// Whoever was woken in the last batch often makes work for the next one at once.
+		runtime.Gosched()
+		n = l.kern.poll()
+	}
+	l.mu.Lock()
+	if n == 0 && len(l.posted) == 0 {
+		if l.ending {
+			l.ended = true
+			l.kern.close()
+			l.mu.Unlock()
+			l.wheel.stop()
+			return false
+		}
+		l.asleep = true
+		l.mu.Unlock()
+		l.awake.Store(false)
+		n = l.kern.wait()
+		l.awake.Store(true)
+		l.poller.dog.arm()
+		l.mu.Lock()
+		l.asleep = false
+	}
+	l.batch, l.next = l.batch[:0], 0
+	for i := range n {
+		key, ev := l.kern.event(i)
+		if t := l.slots.at(key); t != nil {
+			l.batch = append(l.batch, assignment{t, ev})
+		}
+	}
+	l.batch = append(l.batch, l.posted...)
+	clear(l.posted)
+	l.posted = l.posted[:0]
+	l.mu.Unlock()
+	return true
+}
+
+// add gives t a slot, whose key it sets, and has fd's readiness reported to it.
+func (l *loop) add(t tenant, fd handle, key *slotKey) error {
+	l.mu.Lock()
+	*key = l.slots.take(t)
+	l.mu.Unlock()
+	l.load.Add(1)
+	err := l.kern.add(fd, *key)
+	if err != nil {
+		l.remove(*key)
+	}
+	return err
+}
+
+// remove takes the slot back. What the kernel still reports for it is ignored from now on.
+func (l *loop) remove(key slotKey) {
+	l.mu.Lock()
+	l.slots.free(key)
+	l.mu.Unlock()
+	l.load.Add(-1)
+}
+
+// post asks for a turn for t, from any goroutine. After the end of the loop a goroutine of t's own gives it.
+func (l *loop) post(t tenant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		go giveTurn(t)
+		return
+	}
+	l.posted = append(l.posted, assignment{t, 0})
+	l.rouse()
+}
+
+// rouse ends the loop's sleep. l.mu is held, so that the kernel's queue cannot be closed meanwhile.
+func (l *loop) rouse() {
+	if l.asleep {
+		l.asleep = false
+		l.kern.wake()
+	}
+}
+
+// end lets the loop end when it finds nothing more to do.
+func (l *loop) end() {
+	l.mu.Lock()
+	l.ending = true
+	l.rouse()
+	l.mu.Unlock()
+}
+
+func giveTurn(t tenant) {
+	d := desks.Get().(*desk)
+	t.onReady(d, 0)
+	desks.Put(d)
+}
+
+// evictAll tells every tenant that the poller is closed.
+func (l *loop) evictAll() {
+	l.mu.Lock()
+	tenants := l.slots.tenants()
+	l.mu.Unlock()
+	for _, t := range tenants {
+		t.evict()
+	}
+}
+
+// pick returns the loop for a new tenant: the less busy of two taken in turn.
+func (l *loop) pick(turn uint64) *loop {
+	n := uint64(len(l.peers))
+	if n == 1 {
+		return l
+	}
+	// A multiplicative hash spreads consecutive turns over pairs of loops (Knuth, TAOCP 3, 6.4).
+	h := turn * 0x9E3779B97F4A7C15
+	a, b := l.peers[(h>>32)%n], l.peers[turn%n]
+	if b.load.Load() <= a.load.Load() {
+		return b
+	}
+	return a
+}
+
+// A slotKey names a tenancy: the same slot has another generation for its next tenant, so that an event of the
+// previous one reaches nobody.
+type slotKey struct{ slot, gen uint32 }
+
+// A slab is a table of slots that grows by pages and never moves. Free slots form a list.
+type slab struct {
+	pages []*[slabPage]slot
+	used  uint32 // slots that have ever been taken
+	spare uint32 // first free slot + 1; 0: none
+}
+
+const slabPage = 512
+
+type slot struct {
+	tenant tenant
+	gen    uint32
+	next   uint32 // the next free slot + 1
+}
+
+func (s *slab) ref(i uint32) *slot { return &s.pages[i/slabPage][i%slabPage] }
+
+func (s *slab) take(t tenant) slotKey {
+	i := s.spare - 1
+	if s.spare != 0 {
+		s.spare = s.ref(i).next
+	} else {
+		i = s.used
+		s.used++
+		if int(i/slabPage) == len(s.pages) {
+			s.pages = append(s.pages, new([slabPage]slot))
+		}
+	}
+	p := s.ref(i)
+	p.tenant = t
+	return slotKey{i, p.gen}
+}
+
+func (s *slab) free(k slotKey) {
+	p := s.ref(k.slot)
+	p.tenant = nil
+	p.gen++
+	p.next, s.spare = s.spare, k.slot+1
+}
+
+// at returns nil if the tenancy is over.
+func (s *slab) at(k slotKey) tenant {
+	if k.slot >= s.used {
+		return nil
+	}
+	if p := s.ref(k.slot); p.gen == k.gen {
+		return p.tenant
+	}
+	return nil
+}
+
+func (s *slab) tenants() []tenant {
+	var all []tenant
+	for i := range s.used {
+		if t := s.ref(i).tenant; t != nil {
+			all = append(all, t)
+		}
+	}
+	return all
+}

@@ -1,0 +1,130 @@
+package tcpserver
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
+func Supported() bool { return true }
+
+// The kernel's queue is an epoll instance. Every descriptor is registered once, edge-triggered and for both
+// directions, and never modified. An idle loop is a parked goroutine and not a blocked thread: the epoll descriptor
+// is itself watched by the runtime's poller, which is asked to wait only when there is nothing to be had at once.
+type kernel struct {
+	ep     int
+	wakeFD int // an eventfd, edge-triggered and never read: every write to it is an event
+	file   *os.File
+	raw    syscall.RawConn
+	look   func(uintptr) bool // poll, as the runtime's poller wants it; made once
+	found  int
+	buf    [256]unix.EpollEvent
+}
+
+// wakeKey is the key of the eventfd. No slot has it.
+var wakeKey = slotKey{slot: ^uint32(0)}
+
+func (k *kernel) open() (err error) {
+	if k.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if k.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(k.ep)
+		return os.NewSyscallError("eventfd", err)
+	}
+	if err = k.park(); err != nil {
+		k.close()
+	}
+	return err
+}
+
+// park has the runtime's poller watch the epoll descriptor.
+func (k *kernel) park() (err error) {
+	if err = k.add(handle(k.wakeFD), wakeKey); err != nil {
+		return err
+	}
+	if err = unix.SetNonblock(k.ep, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	k.file = os.NewFile(uintptr(k.ep), "epoll")
+	// A file that the runtime does not watch has no deadlines.
+	if err = k.file.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("parking an epoll descriptor: %w", err)
+	}
+	k.look = func(uintptr) bool { return k.poll() > 0 }
+	k.raw, err = k.file.SyscallConn()
+	return err
+}
+
+func (k *kernel) close() {
+	unix.Close(k.wakeFD)
+	if k.file != nil {
+		k.file.Close()
+	} else {
+		unix.Close(k.ep)
+	}
+}
+
+func (k *kernel) add(fd handle, key slotKey) error {
+	ev := unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET,
+		Fd:     int32(key.slot),
+		Pad:    int32(key.gen),
+	}
+	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(k.ep), unix.EPOLL_CTL_ADD, uintptr(fd),
+		uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if e != 0 {
+		return os.NewSyscallError("epoll_ctl", e)
+	}
+	return nil
+}
+
+func (k *kernel) remove(fd handle) {
+	unix.EpollCtl(k.ep, unix.EPOLL_CTL_DEL, int(fd), nil)
+}
+
+// poll is a raw system call: it cannot block, so the scheduler need not be told.
+func (k *kernel) poll() int {
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.ep), uintptr(unsafe.Pointer(&k.buf)),
+		uintptr(len(k.buf)), 0, 0, 0)
+	if e != 0 {
+		n = 0
+	}
+	k.found = int(n)
+	return k.found
+}
+
+func (k *kernel) wait() int {
+	if err := k.raw.Read(k.look); err != nil {
+		return 0
+	}
+	return k.found
+}
+
+func (k *kernel) event(i int) (slotKey, events) {
+	e := &k.buf[i]
+	var ev events
+	if e.Events&unix.EPOLLIN != 0 {
+		ev |= evRead
+	}
+	if e.Events&unix.EPOLLOUT != 0 {
+		ev |= evWrite
+	}
+	if e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLPRI) != 0 {
+		ev |= evRead | evHangup
+	}
+	if e.Events&unix.EPOLLERR != 0 {
+		ev |= evRead | evWrite | evHangup | evError
+	}
+	return slotKey{uint32(e.Fd), uint32(e.Pad)}, ev
+}
+
+func (k *kernel) wake() {
+	one := [8]byte{7: 1}
+	unix.Write(k.wakeFD, one[:])
+}
