@@ -1,0 +1,244 @@
+package tcpserver
+
+import (
+	"os"
+	"time"
+)
+
+// The server has three reasons not to accept, each of which ends by itself alone:
+//
+//	paused       PauseAccepting ... ResumeAccepting
+//	full         the queue has reached its limit ... a connection leaves it, or the limit is raised
+//	backing off  descriptors or memory have run out ... the pause is over, or one of our sockets has ended
+//
+// While there is one, accept is not called: the system holds the rest.
+
+// acceptRound is how many connections are accepted in one turn of the loop.
+const acceptRound = 64
+
+// PauseAccepting stops accepting until ResumeAccepting. Pending connections stay and can be taken. It may be called
+// in any state: a pause set before Listen counts, and one that is set stays over Close and Listen. Two pauses are
+// ended by one resume.
+//
+// Unlike Qt, NextPendingConnection does not end a pause.
+func (s *TcpServer) PauseAccepting() {
+	s.mu.Lock()
+	s.paused = true
+	s.mu.Unlock()
+}
+
+// ResumeAccepting ends a pause. It may be called in any state.
+func (s *TcpServer) ResumeAccepting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = false
+	s.callAccept()
+}
+
+// IsAccepting reports whether the server listens and has no reason not to accept: it is not paused, its queue is not
+// full, and it is not waiting for descriptors or memory.
+func (s *TcpServer) IsAccepting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mayAccept()
+}
+
+// mayAccept is the rule. mu is held.
+func (s *TcpServer) mayAccept() bool {
+	return s.cur != nil && !s.paused && s.pending.Len() < s.max.limit() && !s.retry.waiting
+}
+
+// callAccept asks the loop to accept if there may be something and no reason is left not to. mu is held.
+func (s *TcpServer) callAccept() {
+	if ln := s.cur; s.mayAccept() && ln.ready && !ln.called {
+		ln.called = true
+		ln.loop.post(ln)
+	}
+}
+
+// onReady is the listener's turn on its loop.
+func (ln *listener) onReady(d *desk, ev events) {
+	s := ln.server
+	s.mu.Lock()
+	ln.called = false
+	if ev != 0 {
+		ln.ready = true
+	}
+	s.mu.Unlock()
+	short := false
+	for range acceptRound {
+		fd, peer, e, ok := ln.accept()
+		if !ok {
+			break
+		}
+		if e == 0 {
+			if err := ln.admit(d, fd, peer); err != nil {
+				short = true
+				ln.acceptFailed(d, err, short)
+				break
+			}
+		} else if !isPassing(e) {
+			short = isShortage(e)
+			ln.acceptFailed(d, os.NewSyscallError("accept", e), short)
+			break
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !short && s.cur == ln {
+		s.retry.end()
+	}
+	s.callAccept()
+}
+
+// onTick and evict make the listener a tenant.
+func (ln *listener) onTick(uint32) uint32 { return 0 }
+
+func (ln *listener) evict() { ln.server.stopListening(ln) }
+
+// accept takes one connection from the system. ok is false when there is none, or a reason not to accept. The lock
+// stands for a reference on the descriptor: accept does not block.
+func (ln *listener) accept() (fd handle, peer sockAddr, e errno, ok bool) {
+	s := ln.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur != ln || !ln.ready || !s.mayAccept() {
+		return 0, peer, 0, false
+	}
+	ln.ready = false
+	fd, peer, e = sysAccept(ln.fd)
+	if e == errAgain {
+		return 0, peer, 0, false
+	}
+	ln.ready = true
+	if e != 0 {
+		s.acceptErrors++
+	}
+	return fd, peer, e, true
+}
+
+// admit makes a socket of the connection, queues it and tells the program. The error is a shortage of memory.
+func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
+	socket := newSocket(ln, fd, peer)
+	l := ln.loop.pick(ln.dealt.Add(1))
+	socket.loop = l
+	socket.ready.Store(inQueue)
+	l.poller.retain()
+	if err := l.add(socket, fd, &socket.key); err != nil {
+		sysClose(fd)
+		l.poller.release()
+		return err
+	}
+	if !ln.server.enqueue(ln, socket) {
+		socket.Close()
+		return nil
+	}
+	if ln.idleTimeout > 0 {
+		socket.watchIdle()
+	}
+	ln.server.announce(d)
+	return nil
+}
+
+// enqueue puts socket in the queue, unless listening has ended or the peer has reset the connection already.
+func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open++
+	if s.cur != ln || socket.ready.Load()&broken != 0 {
+		return false
+	}
+	s.accepted++
+	s.pending.PushBack(socket)
+	if ln.newConnection != nil {
+		s.lane.connections++
+	}
+	s.wakeWaiting()
+	return true
+}
+
+// acceptFailed sees to an error that the one connection does not explain: a shortage, which passes, or the end of
+// listening.
+func (ln *listener) acceptFailed(d *desk, err error, shortage bool) {
+	s := ln.server
+	err = opError(opAccept, ln.network, nil, ln.addr.netAddr(), err)
+	if !shortage {
+		s.stopListening(ln)
+	}
+	s.mu.Lock()
+	s.err = err
+	tell := ln.acceptError != nil && !s.retry.short
+	if shortage && s.cur == ln {
+		s.retry.begin(func() { s.retryAccept(ln) })
+	}
+	if tell {
+		s.lane.failure = func() { ln.acceptError(s, err) }
+	}
+	s.mu.Unlock()
+	s.announce(d)
+}
+
+// retryAccept is what the timer of the back-off calls.
+func (s *TcpServer) retryAccept(ln *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == ln {
+		s.retry.waiting = false
+		s.callAccept()
+	}
+}
+
+// descriptorFreed is told by each socket that has given back its descriptor.
+func (s *TcpServer) descriptorFreed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retry.waiting {
+		s.retry.timer.Stop()
+		s.retry.waiting = false
+		s.callAccept()
+	}
+}
+
+// forget drops a connection that its peer has reset, if it is still pending.
+func (s *TcpServer) forget(socket *TcpSocket) {
+	s.mu.Lock()
+	pending := s.dropPending(socket)
+	s.mu.Unlock()
+	if pending {
+		socket.abort(ErrReset)
+	}
+}
+
+// A backoff is the pause between attempts to accept while descriptors or memory are short: 5 ms, doubling to a
+// second, as in net/http. It is guarded by TcpServer.mu.
+type backoff struct {
+	short   bool // since an attempt failed, until a round of accepting ends without such a failure
+	waiting bool // until the next attempt
+	delay   time.Duration
+	timer   *time.Timer
+}
+
+const (
+	backoffMin = 5 * time.Millisecond
+	backoffMax = time.Second
+)
+
+func (b *backoff) begin(retry func()) {
+	b.short, b.waiting = true, true
+	b.delay = min(max(2*b.delay, backoffMin), backoffMax)
+	b.timer = time.AfterFunc(b.delay, retry)
+}
+
+// end forgets the shortage unless the next attempt is still to come.
+func (b *backoff) end() {
+	if !b.waiting {
+		b.short, b.delay = false, 0
+	}
+}
+
+func (b *backoff) stop() {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+	*b = backoff{}
+}

@@ -1,0 +1,355 @@
+package tcpserver
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/gammazero/deque"
+)
+
+// An Executor brings handlers to the thread that owns the application's user interface. fyne.Do, miqt's
+// mainthread.Start, walk's MainWindow.Synchronize and Wails' application.InvokeAsync fit as they are.
+//
+// It may block until f has run, run f at once, run things in another order than they came, or, once the application
+// has quit, never run f: there is at most one call outstanding for a server and all its sockets, it is made on a
+// goroutine of its own with no lock held, and the order is kept on this side of it.
+type Executor func(f func())
+
+// A Queue is an Executor for programs with a loop of their own: Gio, Ebitengine, raylib, a console's main, a test.
+// The zero value is ready. Its methods may be called from any goroutine.
+//
+//	var queue tcpserver.Queue
+//	server.Executor = queue.Post
+type Queue struct {
+	// Wake is called when the queue becomes non-empty, on the goroutine that called Post: window.Invalidate, say.
+	// nil: nothing. It is set before the first Post.
+	Wake func()
+
+	mu     sync.Mutex
+	queued deque.Deque[func()]
+	filled chan struct{} // of capacity 1: the queue is not empty; nil until somebody runs
+}
+
+// Post queues f. A server has at most one f in the queue.
+func (q *Queue) Post(f func()) {
+	q.mu.Lock()
+	first := q.queued.Len() == 0
+	q.queued.PushBack(f)
+	if first && q.filled != nil {
+		select {
+		case q.filled <- struct{}{}:
+		default:
+		}
+	}
+	q.mu.Unlock()
+	if first && q.Wake != nil {
+		q.Wake()
+	}
+}
+
+// RunPending runs on the caller's goroutine what was queued when it was called, and returns how many that were.
+func (q *Queue) RunPending() int {
+	q.mu.Lock()
+	n := q.queued.Len()
+	q.mu.Unlock()
+	for i := range n {
+		q.mu.Lock()
+		if q.queued.Len() == 0 { // somebody else runs the queue too
+			q.mu.Unlock()
+			return i
+		}
+		f := q.queued.PopFront()
+		q.mu.Unlock()
+		f()
+	}
+	return n
+}
+
+// Run runs what is queued, on the caller's goroutine, until ctx ends, whose error it returns.
+func (q *Queue) Run(ctx context.Context) error {
+	q.mu.Lock()
+	if q.filled == nil {
+		q.filled = make(chan struct{}, 1)
+	}
+	filled := q.filled
+	q.mu.Unlock()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if q.RunPending() > 0 {
+			continue
+		}
+		select {
+		case <-filled:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// A turnTaker is what handlers belong to: a socket or a server. turn calls those that are due, one after another.
+type turnTaker interface{ turn(d *desk) }
+
+// A dispatcher takes the turns of a server and its sockets to an Executor, of which it assumes nothing.
+type dispatcher struct {
+	mu      sync.Mutex // guards the block below
+	exec    Executor
+	waiting deque.Deque[turnTaker] // each object once at most
+	out     bool                   // a call of exec is outstanding
+}
+
+// drainTime is how long one call of the executor may take if there is more to do: a user interface must stay alive.
+const drainTime = 4 * time.Millisecond
+
+// use has the turns taken to exec from now on.
+func (q *dispatcher) use(exec Executor) {
+	q.mu.Lock()
+	q.exec = exec
+	q.mu.Unlock()
+}
+
+// post asks for a turn.
+func (q *dispatcher) post(t turnTaker) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting.PushBack(t)
+	if !q.out {
+		q.out = true
+		go q.exec(q.drain)
+	}
+}
+
+// drain runs on the executor.
+func (q *dispatcher) drain() {
+	d := desks.Get().(*desk)
+	until := time.Now().Add(drainTime)
+	// Deferred, because the application may survive a panic of its own.
+	defer func() {
+		desks.Put(d)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.out = q.waiting.Len() > 0; q.out {
+			go q.exec(q.drain)
+		}
+	}()
+	for {
+		q.mu.Lock()
+		if q.waiting.Len() == 0 {
+			q.mu.Unlock()
+			return
+		}
+		t := q.waiting.PopFront()
+		q.mu.Unlock()
+		t.turn(d)
+		if time.Now().After(until) {
+			return
+		}
+	}
+}
+
+// A serverLane is what a server's handlers and callbacks are to be told, and whether somebody is at it. It is guarded
+// by TcpServer.mu.
+type serverLane struct {
+	running     bool
+	connections int                 // queued, and NewConnectionHandler has not been called for them
+	failure     func()              // calls AcceptErrorHandler
+	calls       deque.Deque[func()] // callbacks
+	logger      *slog.Logger
+
+	executed *dispatcher // made for the first Executor
+	current  *dispatcher // executed, or nil: on the loops
+}
+
+// laneRounds is how many handlers of a server are called before others have their turn.
+const laneRounds = 64
+
+// dispatchTo has the handlers called by exec from now on, or on the loops. mu is held.
+func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
+	s.lane.logger = logger
+	s.lane.current = nil
+	if exec != nil {
+		if s.lane.executed == nil {
+			s.lane.executed = new(dispatcher)
+		}
+		s.lane.executed.use(exec)
+		s.lane.current = s.lane.executed
+	}
+	return s.lane.current
+}
+
+// adoptFields is called by the methods that call back. While the server listens its copy of the fields counts.
+func (s *TcpServer) adoptFields() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == nil {
+		s.dispatchTo(s.Executor, s.Logger)
+	}
+}
+
+// later has f called where the handlers are.
+func (s *TcpServer) later(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lane.calls.PushBack(f)
+	if !s.lane.running {
+		s.lane.running = true
+		s.scheduleLane()
+	}
+}
+
+// scheduleLane asks for a turn of the server. mu is held.
+func (s *TcpServer) scheduleLane() {
+	switch {
+	case s.lane.current != nil:
+		s.lane.current.post(s)
+	case s.cur != nil:
+		s.cur.loop.post(serverTurn{s})
+	default:
+		go giveTurn(serverTurn{s})
+	}
+}
+
+// serverTurn makes a turn of the server's handlers something that a loop can give.
+type serverTurn struct{ s *TcpServer }
+
+func (t serverTurn) onReady(d *desk, _ events) { t.s.turn(d) }
+func (t serverTurn) onTick(uint32) uint32      { return 0 }
+func (t serverTurn) evict()                    {}
+
+// announce gives the handlers their turn, on the loop that has just accepted a connection or failed to.
+func (s *TcpServer) announce(d *desk) {
+	s.mu.Lock()
+	lane := &s.lane
+	if lane.running || lane.connections == 0 && lane.failure == nil {
+		s.mu.Unlock()
+		return
+	}
+	lane.running = true
+	if lane.current != nil {
+		lane.current.post(s)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.turn(d)
+}
+
+// turn calls the handlers and callbacks that are due.
+func (s *TcpServer) turn(*desk) {
+	for range laneRounds {
+		s.mu.Lock()
+		f := s.nextCall()
+		s.lane.running = f != nil
+		s.mu.Unlock()
+		if f == nil {
+			return
+		}
+		s.call(f)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.scheduleLane()
+}
+
+// nextCall takes what is due off the lane; nil: nothing. mu is held.
+func (s *TcpServer) nextCall() func(*TcpServer) {
+	lane := &s.lane
+	switch {
+	case lane.failure != nil:
+		f := lane.failure
+		lane.failure = nil
+		return func(*TcpServer) { f() }
+	case lane.calls.Len() > 0:
+		f := lane.calls.PopFront()
+		return func(*TcpServer) { f() }
+	case lane.connections > 0 && s.cur != nil:
+		lane.connections--
+		return s.cur.newConnection
+	}
+	lane.connections = 0
+	return nil
+}
+
+// call runs a handler or callback. A panic is logged, unless an executor's thread is the application's own. The
+// lane's run goes on in another turn if this one's goroutine is lost.
+func (s *TcpServer) call(f func(*TcpServer)) {
+	finished := false
+	defer func() {
+		if finished {
+			return
+		}
+		s.mu.Lock()
+		log, inline := s.lane.logger, s.lane.current == nil
+		s.mu.Unlock()
+		var v any
+		if inline {
+			v = recover()
+		}
+		if log != nil {
+			log.Error("tcpserver: handler failed", "panic", v, "stack", string(debug.Stack()))
+		}
+		if v == nil {
+			s.mu.Lock()
+			s.scheduleLane()
+			s.mu.Unlock()
+		}
+	}()
+	f(s)
+	finished = true
+}
+
+// ListenAsync is Listen, in the background: looking up a host name keeps nobody. The callback gets its error. Close
+// ends a look-up that is under way; the error is ErrServerClosed then.
+//
+// The callbacks of this and the other Async methods run where the handlers do: on the Executor or, without one, on a
+// goroutine of the poller, and on one of their own while the server does not listen. Each is called exactly once,
+// unless the executor no longer runs anything.
+func (s *TcpServer) ListenAsync(network, address string, callback func(server *TcpServer, err error)) {
+	s.adoptFields()
+	ln := s.newListener(network)
+	s.mu.Lock()
+	if s.life == nil {
+		s.life, s.endLife = context.WithCancel(context.Background())
+	}
+	ctx := s.life
+	s.mu.Unlock()
+	go func() {
+		err := s.listen(ctx, ln, address)
+		s.later(func() { callback(s, err) })
+	}()
+}
+
+// NextPendingConnectionAsync takes the connection that has waited longest when the callback is called, and passes it
+// on; nil means that none is pending.
+func (s *TcpServer) NextPendingConnectionAsync(callback func(server *TcpServer, socket *TcpSocket)) {
+	s.adoptFields()
+	s.later(func() { callback(s, s.NextPendingConnection()) })
+}
+
+// AcceptAsync waits for a connection and takes it when the callback is called. The callback gets the connection or
+// one of the errors of WaitForNewConnection.
+func (s *TcpServer) AcceptAsync(ctx context.Context, callback func(server *TcpServer, socket *TcpSocket, err error)) {
+	s.adoptFields()
+	go func() {
+		err := s.WaitForNewConnection(ctx)
+		s.later(func() {
+			var socket *TcpSocket
+			if err == nil {
+				if socket = s.NextPendingConnection(); socket == nil {
+					s.AcceptAsync(ctx, callback) // another was quicker
+					return
+				}
+			}
+			callback(s, socket, err)
+		})
+	}()
+}
+
+// ConnectionCountAsync passes on ConnectionCount. The error is nil.
+func (s *TcpServer) ConnectionCountAsync(callback func(server *TcpServer, count int, err error)) {
+	s.adoptFields()
+	s.later(func() { callback(s, s.ConnectionCount(), nil) })
+}

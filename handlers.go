@@ -1,0 +1,359 @@
+package tcpserver
+
+import (
+	"io"
+	"runtime/debug"
+)
+
+// SocketHandlers are the functions that a socket calls. Any may be nil. One struct may serve many sockets, and is not
+// changed once it is in use.
+//
+// They run on the server's Executor or, where it has none, on a goroutine of the poller, which goes on without a
+// handler that takes longer than about 10 ms. No two run at a time for one socket, none runs with a lock held or
+// inside a method that the program called, and any method may be called in them. After the program's own Close or
+// Abort only Disconnected is still called; called elsewhere than on the handlers' own goroutine, Close may find one
+// running. A handler that panics on a goroutine of this package ends its own socket, with a *PanicError and a
+// reset; under an Executor a panic is the application's own.
+type SocketHandlers struct {
+	// ReadyRead: something new, or the end of the stream, can be read. It is called again when it took something
+	// and left something, so that one line a call is enough; what it leaves untouched is announced again when
+	// more has come. It is not called while the read buffer is full or reading is paused.
+	//
+	// Unlike Qt, what a handler leaves unread does not wait for the peer to send again.
+	ReadyRead func(socket *TcpSocket)
+
+	// BytesWritten: n of the bytes that Send had queued were taken by the system. What Send could pass on at once
+	// is not counted.
+	BytesWritten func(socket *TcpSocket, n int)
+
+	// ReadClosed: the peer has finished sending, and all it sent has been read. One may still Send here. When it
+	// returns, the socket closes as soon as its queue is sent, unless the server has AllowHalfOpen.
+	ReadClosed func(socket *TcpSocket)
+
+	// Disconnected is the last call, once: the connection has ended and the descriptor is given back. err is nil
+	// for an orderly end and otherwise what Err returns.
+	Disconnected func(socket *TcpSocket, err error)
+}
+
+// SetHandlers has h called from now on; nil removes the handlers. What can be read already is announced at once, an
+// end that has come before too, so that nothing is lost with handlers that are set late.
+func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
+	s.handlers.Store(h)
+	if h == nil {
+		return
+	}
+	var due uint32
+	s.rmu.Lock()
+	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.ready.Load()&(readable|broken) != 0 {
+		due = laneRead | laneAnnounce
+	}
+	s.rmu.Unlock()
+	if s.State() == StateUnconnected {
+		due |= laneEnd
+	}
+	if due != 0 {
+		s.notify(due)
+	}
+}
+
+// PauseReading stops the reading for handlers: ReadyRead and ReadClosed are not called, and nothing is taken from
+// the system on their behalf, so that the peer is held back once the system's buffers are full. A handler that is
+// running goes on. Read, TryRead and the other methods still read.
+func (s *TcpSocket) PauseReading() {
+	s.rmu.Lock()
+	s.rflags |= rPaused
+	s.rmu.Unlock()
+}
+
+// ResumeReading ends a pause. What has come meanwhile is announced.
+func (s *TcpSocket) ResumeReading() {
+	s.rmu.Lock()
+	paused := s.rflags&rPaused != 0
+	s.rflags &^= rPaused
+	s.rmu.Unlock()
+	if paused && s.handlers.Load() != nil {
+		s.notify(laneRead | laneAnnounce)
+	}
+}
+
+// The lane of a socket is what its handlers are to be told, and whether somebody is at it: a turn is running, or has
+// been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order.
+const (
+	laneRead     uint32 = 1 << iota // something may have come
+	laneAnnounce                    // call ReadyRead for what was there before
+	laneWritten                     // bytes of the queue were sent
+	laneEnd                         // the connection has ended
+	laneRunning
+)
+
+// notify asks for a turn in which the handlers are told. It is called with no lock held.
+func (s *TcpSocket) notify(bits uint32) {
+	if s.lane.Or(bits|laneRunning)&laneRunning == 0 {
+		s.schedule()
+	}
+}
+
+// schedule has the turn given, on the executor or on the loop. laneRunning is set.
+func (s *TcpSocket) schedule() {
+	if q := s.ln.dispatch; q != nil {
+		q.post(s)
+		return
+	}
+	s.ready.Or(turnDue)
+	s.loop.post(s)
+}
+
+// onReady is the socket's turn on its loop.
+func (s *TcpSocket) onReady(d *desk, ev events) {
+	if ev == 0 {
+		due := s.ready.And(^(turnDue | flushDue))
+		if due&flushDue != 0 {
+			s.flushTurn()
+		}
+		if due&turnDue != 0 {
+			s.turn(d)
+		}
+		return
+	}
+	var now uint32
+	if ev&evRead != 0 {
+		now |= readable
+	}
+	if ev&evHangup != 0 {
+		now |= hungUp
+	}
+	if ev&evError != 0 {
+		now |= broken
+	}
+	was := s.ready.Or(now)
+	if ev&evWrite != 0 && was&wantWrite != 0 {
+		s.flushTurn()
+	}
+	if now == 0 {
+		return
+	}
+	if ev&evError != 0 && was&inQueue != 0 {
+		s.ln.server.forget(s)
+		return
+	}
+	s.wakeReaders()
+	if s.handlers.Load() == nil {
+		return
+	}
+	if s.lane.Or(laneRead|laneRunning)&laneRunning != 0 {
+		return
+	}
+	if s.ln.dispatch != nil {
+		s.ln.dispatch.post(s)
+	} else {
+		s.turn(d)
+	}
+}
+
+// How much one turn may do before the others of the loop have theirs.
+const (
+	turnRounds = 4
+	turnReads  = 4 // of at most 64 KiB
+)
+
+// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later.
+func (s *TcpSocket) turn(d *desk) {
+	for range turnRounds {
+		due := s.lane.And(laneRunning)
+		if due&(laneRead|laneAnnounce) != 0 {
+			s.readTurn(d, due&laneAnnounce != 0)
+		}
+		if due&laneWritten != 0 {
+			s.tellWritten()
+		}
+		if due&laneEnd != 0 {
+			s.tellEnd()
+		}
+		if s.lane.CompareAndSwap(laneRunning, 0) {
+			return
+		}
+	}
+	s.schedule()
+}
+
+// readTurn reads and announces until there is nothing new, or the others are to have their turn.
+func (s *TcpSocket) readTurn(d *desk, announce bool) {
+	for range turnReads {
+		h := s.handlers.Load()
+		if h == nil {
+			return
+		}
+		due, err := s.takeIn(d, announce)
+		if err != nil {
+			s.end(err)
+			return
+		}
+		if !due {
+			s.readClosed(h)
+			return
+		}
+		s.call(h, callReadyRead, 0, nil)
+		var more bool
+		if announce, more = s.leave(d); !more {
+			return
+		}
+	}
+	next := laneRead
+	if announce {
+		next |= laneAnnounce
+	}
+	s.lane.Or(next)
+}
+
+// takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
+// whether ReadyRead is due; then leave follows. The error is why the connection has ended.
+func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if s.rflags&(rClosed|rPaused) != 0 {
+		return false, s.lost()
+	}
+	had := s.in.len()
+	due = announce && had > 0
+	space := s.readLimit() - had
+	if space > 0 && s.rflags&rEOF == 0 && s.ready.Load()&readable != 0 {
+		n, err := s.recv(d.scratch[:min(space, len(d.scratch))])
+		switch {
+		case n == 0:
+			if err != ErrWouldBlock && err != io.EOF {
+				return false, err
+			}
+		case had == 0:
+			d.view = chunk{data: d.scratch[:], w: n, kind: chunkDesk}
+			s.in = &d.view
+			due = true
+		default:
+			s.in = s.in.append(d.scratch[:n])
+			due = true
+		}
+	}
+	if s.rflags&(rEOF|rEOFSeen) == rEOF {
+		s.rflags |= rEOFSeen
+		due = true
+	}
+	if !due {
+		return false, s.lost()
+	}
+	s.rflags = s.rflags&^rTook | rInTurn
+	return true, nil
+}
+
+// lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
+// is full or reading is paused or ended. rmu is held.
+func (s *TcpSocket) lost() error {
+	if s.ready.Load()&broken != 0 {
+		return ErrReset
+	}
+	return nil
+}
+
+// leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether the
+// handler took something and left something, and whether there is anything at all to go on with.
+func (s *TcpSocket) leave(d *desk) (again, more bool) {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	s.rflags &^= rInTurn
+	if s.in == &d.view {
+		s.in = s.in.room(0)
+	}
+	again = s.in != nil && s.rflags&rTook != 0
+	return again, again || s.rflags&rEOF != 0 || s.ready.Load()&(readable|broken) != 0
+}
+
+// readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.
+func (s *TcpSocket) readClosed(h *SocketHandlers) {
+	s.rmu.Lock()
+	due := s.rflags&(rClosed|rEOF|rClosedTold|rShut|rPaused) == rEOF && s.in == nil
+	if due {
+		s.rflags |= rClosedTold
+	}
+	s.rmu.Unlock()
+	if !due {
+		return
+	}
+	s.call(h, callReadClosed, 0, nil)
+	if s.ln.allowHalfOpen {
+		s.finishedBoth()
+	} else {
+		s.close(false)
+	}
+}
+
+func (s *TcpSocket) tellWritten() {
+	s.wmu.Lock()
+	n := int(s.written)
+	s.written = 0
+	closed := s.wflags&wClosed != 0
+	s.wmu.Unlock()
+	if h := s.handlers.Load(); h != nil && h.BytesWritten != nil && n > 0 && !closed {
+		s.call(h, callBytesWritten, n, nil)
+	}
+}
+
+func (s *TcpSocket) tellEnd() {
+	h := s.handlers.Load()
+	if h == nil || h.Disconnected == nil {
+		return
+	}
+	s.wmu.Lock()
+	told := s.wflags&wTold != 0
+	s.wflags |= wTold
+	s.wmu.Unlock()
+	if !told {
+		s.call(h, callDisconnected, 0, s.Err())
+	}
+}
+
+// A callKind says which handler to call.
+type callKind uint8
+
+const (
+	callReadyRead callKind = iota
+	callBytesWritten
+	callReadClosed
+	callDisconnected
+)
+
+// call runs a handler. A panic ends the socket and goes no further, unless an executor's thread is the
+// application's own. runtime.Goexit ends the socket too; the lane's run goes on in another turn.
+func (s *TcpSocket) call(h *SocketHandlers, kind callKind, n int, err error) {
+	finished := false
+	defer func() {
+		if finished {
+			return
+		}
+		var v any
+		if s.ln.dispatch == nil {
+			v = recover()
+		}
+		s.handlerFailed(v)
+		if v == nil {
+			s.schedule()
+		}
+	}()
+	switch {
+	case kind == callReadyRead && h.ReadyRead != nil:
+		h.ReadyRead(s)
+	case kind == callBytesWritten:
+		h.BytesWritten(s, n)
+	case kind == callReadClosed && h.ReadClosed != nil:
+		h.ReadClosed(s)
+	case kind == callDisconnected:
+		h.Disconnected(s, err)
+	}
+	finished = true
+}
+
+func (s *TcpSocket) handlerFailed(value any) {
+	cause := &PanicError{Value: value, Stack: debug.Stack()}
+	s.rmu.Lock()
+	s.rflags &^= rInTurn
+	s.rmu.Unlock()
+	s.ln.logError("handler failed", "remote", s.RemoteAddr(), "error", cause, "stack", string(cause.Stack))
+	s.abort(cause)
+}

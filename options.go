@@ -1,0 +1,182 @@
+package tcpserver
+
+import (
+	"math"
+	"net"
+	"os"
+	"syscall"
+)
+
+// The buffers of TcpSocket, unless the server or the socket says otherwise, in bytes.
+const (
+	defaultReadBuffer  = 64 << 10
+	defaultWriteBuffer = 1 << 20
+)
+
+// SetReadBufferSize limits how many bytes the socket holds unread before it stops taking more from the system; the
+// peer is then held back once the system's own buffers are full. n <= 0: the default, TcpServer.ReadBufferSize. What
+// is held already stays. It also limits Peek and the length of a line.
+//
+// Unlike Qt, there is a limit by default, and room is used as soon as there is some.
+func (s *TcpSocket) SetReadBufferSize(n int) {
+	s.more().readMax.Store(clampSize(n))
+	s.rmu.Lock()
+	resume := s.mustResume()
+	s.rmu.Unlock()
+	s.afterRead(resume, nil)
+}
+
+// SetWriteBufferSize limits how many bytes Send queues. n <= 0: the default, TcpServer.WriteBufferSize. What is
+// queued already stays.
+func (s *TcpSocket) SetWriteBufferSize(n int) {
+	s.more().writeMax.Store(clampSize(n))
+}
+
+func clampSize(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
+
+func (s *TcpSocket) readLimit() int {
+	if x := s.extra.Load(); x != nil {
+		if n := x.readMax.Load(); n > 0 {
+			return int(n)
+		}
+	}
+	return s.ln.readLimit
+}
+
+func (s *TcpSocket) writeLimit() int {
+	if x := s.extra.Load(); x != nil {
+		if n := x.writeMax.Load(); n > 0 {
+			return int(n)
+		}
+	}
+	return s.ln.writeLimit
+}
+
+// option runs set on the descriptor. The error is ErrSocketClosed on a socket that has ended.
+func (s *TcpSocket) option(set func(fd handle) error) error {
+	if !s.use() {
+		return s.opError(opSet, ErrSocketClosed)
+	}
+	defer s.unuse()
+	return s.opError(opSet, set(s.fd))
+}
+
+// SetNoDelay sets whether small pieces are sent at once (true, the default) or held back while others are on their
+// way (Nagle's algorithm, RFC 896).
+//
+// Unlike Qt, whose sockets hold back by default.
+func (s *TcpSocket) SetNoDelay(on bool) error {
+	return s.option(func(fd handle) error { return sysSetNoDelay(fd, on) })
+}
+
+// SetKeepAliveConfig sets whether and how the system finds out that the peer is gone while nothing is sent. The
+// meaning of the fields is that of net.KeepAliveConfig.
+func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
+	return s.option(func(fd handle) error { return sysSetKeepAlive(fd, c) })
+}
+
+// SetLinger sets what the system does with bytes it has taken but not delivered when the descriptor is closed:
+// sec < 0, the default, sends them in the background; 0 drops them and resets the connection; sec > 0 sends them
+// for at most that many seconds. Close returns at once in any case.
+func (s *TcpSocket) SetLinger(sec int) error {
+	s.wmu.Lock()
+	s.wflags &^= wLinger
+	if sec > 0 {
+		s.wflags |= wLinger
+	}
+	s.wmu.Unlock()
+	return s.option(func(fd handle) error { return sysSetLinger(fd, sec) })
+}
+
+// SetReadBuffer sets the size in bytes of the system's own receive buffer (SO_RCVBUF).
+func (s *TcpSocket) SetReadBuffer(bytes int) error {
+	return s.option(func(fd handle) error { return sysSetReadBuffer(fd, bytes) })
+}
+
+// SetWriteBuffer sets the size in bytes of the system's own send buffer (SO_SNDBUF).
+func (s *TcpSocket) SetWriteBuffer(bytes int) error {
+	return s.option(func(fd handle) error { return sysSetWriteBuffer(fd, bytes) })
+}
+
+// SyscallConn gives access to the descriptor. Its functions run with the descriptor held open; what is read or
+// written there is not seen by the socket's own buffers and counters. The error is ErrSocketClosed on a socket that
+// has ended.
+func (s *TcpSocket) SyscallConn() (syscall.RawConn, error) {
+	if !s.use() {
+		return nil, s.opError(opRaw, ErrSocketClosed)
+	}
+	s.unuse()
+	return rawConn{s}, nil
+}
+
+// rawConn is a syscall.RawConn.
+type rawConn struct{ s *TcpSocket }
+
+func (c rawConn) Control(f func(fd uintptr)) error {
+	if !c.s.use() {
+		return c.s.opError(opRaw, ErrSocketClosed)
+	}
+	defer c.s.unuse()
+	f(uintptr(c.s.fd))
+	return nil
+}
+
+// Read calls f until it returns true, each time that something may be readable.
+func (c rawConn) Read(f func(fd uintptr) bool) error {
+	s := c.s
+	x := s.more()
+	for {
+		s.ready.And(^readable)
+		if done, err := c.try(f); done || err != nil {
+			if done {
+				s.ready.Or(readable) // f need not have taken everything
+			}
+			return err
+		}
+		s.rmu.Lock()
+		for s.ready.Load()&readable == 0 && s.rflags&rClosed == 0 && !x.readBy.expired {
+			x.readers.Wait()
+		}
+		expired := x.readBy.expired
+		s.rmu.Unlock()
+		if expired {
+			return s.opError(opRaw, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+// Write calls f until it returns true, each time that something may be written.
+func (c rawConn) Write(f func(fd uintptr) bool) error {
+	s := c.s
+	x := s.more()
+	for {
+		if done, err := c.try(f); done || err != nil {
+			return err
+		}
+		// As in tryFlush, a second attempt after wantWrite makes sure that an event is to come.
+		s.wmu.Lock()
+		turn := x.writeTurns
+		s.ready.Or(wantWrite)
+		s.wmu.Unlock()
+		if done, err := c.try(f); done || err != nil {
+			return err
+		}
+		s.wmu.Lock()
+		for x.writeTurns == turn && s.state == StateConnected && !x.writeBy.expired {
+			x.writers.Wait()
+		}
+		expired := x.writeBy.expired
+		s.wmu.Unlock()
+		if expired {
+			return s.opError(opRaw, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
+func (c rawConn) try(f func(fd uintptr) bool) (done bool, err error) {
+	if !c.s.use() {
+		return false, c.s.opError(opRaw, ErrSocketClosed)
+	}
+	defer c.s.unuse()
+	return f(uintptr(c.s.fd)), nil
+}

@@ -1,0 +1,158 @@
+package tcpserver
+
+import (
+	"context"
+	"iter"
+	"net"
+	"sync"
+)
+
+// NextPendingConnection takes the connection that has waited longest. It never blocks: nil means that none is
+// pending.
+func (s *TcpServer) NextPendingConnection() *TcpSocket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.takePending()
+}
+
+// takePending takes the first of the queue, or nil. mu is held.
+func (s *TcpServer) takePending() *TcpSocket {
+	if s.pending.Len() == 0 {
+		return nil
+	}
+	socket := s.popPending()
+	s.callAccept()
+	return socket
+}
+
+// popPending takes the first of the queue, which is not empty. mu is held.
+func (s *TcpServer) popPending() *TcpSocket {
+	socket := s.pending.PopFront()
+	socket.ready.And(^inQueue)
+	return socket
+}
+
+// dropPending takes socket out of the queue if it is in it. mu is held.
+func (s *TcpServer) dropPending(socket *TcpSocket) bool {
+	if socket.ready.Load()&inQueue == 0 {
+		return false
+	}
+	i := s.pending.Index(func(p *TcpSocket) bool { return p == socket })
+	if i < 0 {
+		return false
+	}
+	s.pending.Remove(i)
+	socket.ready.And(^inQueue)
+	s.callAccept()
+	return true
+}
+
+// HasPendingConnections reports whether NextPendingConnection would return a connection now.
+func (s *TcpServer) HasPendingConnections() bool { return s.PendingConnections() > 0 }
+
+// PendingConnections returns how many connections are pending.
+func (s *TcpServer) PendingConnections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending.Len()
+}
+
+// MaxPendingConnections returns how many connections may be pending. Default: 30.
+func (s *TcpServer) MaxPendingConnections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.max.limit()
+}
+
+// SetMaxPendingConnections sets how many connections may be pending; the rest wait in the system. It takes effect at
+// once. What is pending already stays. n <= 0: none is accepted until the limit is raised.
+//
+// Unlike Qt, a limit that is raised counts at once, and one of 0 can be recovered from.
+func (s *TcpServer) SetMaxPendingConnections(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.max = maxPending(max(n, 0) - defaultMaxPending)
+	s.callAccept()
+}
+
+// WaitForNewConnection waits until a connection can be taken, and returns at once if one can be already; where
+// several goroutines take connections, another may be quicker. It returns the context's own error when that ends
+// first, ErrNotListening if the server has never listened, and ErrServerClosed once it is closed.
+//
+// Unlike Qt, it sees what was queued before, respects a pause, and never returns nil for nothing.
+func (s *TcpServer) WaitForNewConnection(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.awaitPending(ctx)
+}
+
+// AcceptSocket waits for a connection and takes it. It returns the errors of WaitForNewConnection.
+func (s *TcpServer) AcceptSocket(ctx context.Context) (*TcpSocket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.awaitPending(ctx); err != nil {
+		return nil, err
+	}
+	return s.takePending(), nil
+}
+
+// Accept waits for a connection and takes it, for programs that want a net.Listener. The error is a *net.OpError
+// that matches net.ErrClosed.
+func (s *TcpServer) Accept() (net.Conn, error) {
+	addr := s.Addr()
+	socket, err := s.AcceptSocket(context.Background())
+	if err != nil {
+		return nil, opError(opAccept, "tcp", nil, addr, err)
+	}
+	return socket, nil
+}
+
+// Connections takes one connection after the other, waiting for each, until ctx ends or the server closes.
+//
+//	for socket := range server.Connections(ctx) {
+//		go serve(socket)
+//	}
+func (s *TcpServer) Connections(ctx context.Context) iter.Seq[*TcpSocket] {
+	return func(yield func(*TcpSocket) bool) {
+		for {
+			socket, err := s.AcceptSocket(ctx)
+			if err != nil || !yield(socket) {
+				return
+			}
+		}
+	}
+}
+
+// awaitPending waits until the queue is not empty. mu is held.
+func (s *TcpServer) awaitPending(ctx context.Context) error {
+	if s.pending.Len() > 0 {
+		return nil
+	}
+	if s.cond == nil {
+		s.cond = sync.NewCond(&s.mu)
+	}
+	var err error
+	ctxErr := waitOn(ctx, s.cond, func() bool {
+		switch {
+		case s.pending.Len() > 0:
+		case s.cur != nil:
+			return false
+		case s.closed:
+			err = ErrServerClosed
+		default:
+			err = ErrNotListening
+		}
+		return true
+	})
+	if ctxErr != nil {
+		return ctxErr
+	}
+	return err
+}
+
+// wakeWaiting has those who wait look again. mu is held.
+func (s *TcpServer) wakeWaiting() {
+	if s.cond != nil {
+		s.cond.Broadcast()
+	}
+}

@@ -1,0 +1,296 @@
+package tcpserver
+
+import (
+	"bytes"
+	"io"
+	"os"
+)
+
+// minFill is how much room a read without a handler finds in the buffer at least, as far as the limit allows.
+const minFill = 2 << 10
+
+// Read reads up to len(p) bytes and waits until there is at least one. It returns io.EOF, bare, when the peer has
+// finished sending and all is read, and otherwise a *net.OpError: with os.ErrDeadlineExceeded when the read deadline
+// has passed, with ErrReset, or with ErrSocketClosed after Close.
+func (s *TcpSocket) Read(p []byte) (int, error) {
+	var x *extra
+	s.rmu.Lock()
+	for {
+		n, err := s.tryRead(p, false)
+		if err != ErrWouldBlock {
+			resume := s.mustResume()
+			s.rmu.Unlock()
+			return n, s.opError(opRead, s.afterRead(resume, err))
+		}
+		if x != nil {
+			x.readers.Wait()
+		}
+		x = s.more() // and look once more: only now the loop knows that somebody waits
+	}
+}
+
+// TryRead reads up to len(p) bytes and never waits: it returns ErrWouldBlock, bare, when nothing is there. Otherwise
+// it is like Read.
+func (s *TcpSocket) TryRead(p []byte) (int, error) {
+	s.rmu.Lock()
+	n, err := s.tryRead(p, s.rflags&rInTurn == 0)
+	resume := s.mustResume()
+	s.rmu.Unlock()
+	return n, s.opError(opRead, s.afterRead(resume, err))
+}
+
+// tryRead is one attempt. An eager one asks the system even if the loop has not seen anything come. rmu is held.
+func (s *TcpSocket) tryRead(p []byte, eager bool) (int, error) {
+	switch {
+	case s.rflags&rClosed != 0:
+		return 0, ErrSocketClosed
+	case s.readTimedOut():
+		return 0, os.ErrDeadlineExceeded
+	case len(p) == 0:
+		return 0, nil
+	case s.in != nil:
+		n := copy(p, s.in.bytes())
+		s.take(n)
+		return n, nil
+	case s.rflags&rEOF != 0:
+		return 0, s.endOfInput()
+	case eager || s.ready.Load()&readable != 0:
+		n, err := s.recv(p)
+		if n > 0 {
+			s.rflags |= rTook
+		}
+		return n, err
+	}
+	return 0, ErrWouldBlock
+}
+
+func (s *TcpSocket) readTimedOut() bool {
+	x := s.extra.Load()
+	return x != nil && x.readBy.expired
+}
+
+// endOfInput is what reading meets when nothing more will come.
+func (s *TcpSocket) endOfInput() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// recv asks the system once. It returns ErrWouldBlock when there is nothing, io.EOF at the end of the stream, and
+// ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
+// empty. rmu is held, rEOF and rClosed are clear.
+func (s *TcpSocket) recv(p []byte) (int, error) {
+	s.ready.And(^readable)
+	n, e := sysRecv(s.fd, p)
+	for e == errIntr {
+		n, e = sysRecv(s.fd, p)
+	}
+	switch {
+	case n > 0:
+		if n == len(p) || s.ready.Load()&hungUp != 0 {
+			s.ready.Or(readable)
+		}
+		s.bytesRead += uint64(n)
+		s.touch()
+		return n, nil
+	case e == errAgain:
+		return 0, ErrWouldBlock
+	}
+	s.rflags |= rEOF
+	if isReset(e) || e == 0 && s.ready.Load()&broken != 0 {
+		return 0, ErrReset
+	}
+	if e == 0 {
+		return 0, io.EOF
+	}
+	return 0, os.NewSyscallError("recv", e)
+}
+
+// afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended
+// with it, and the handlers may have to go on. It returns err.
+func (s *TcpSocket) afterRead(resume bool, err error) error {
+	switch err {
+	case nil, ErrWouldBlock, ErrSocketClosed, os.ErrDeadlineExceeded:
+	case io.EOF:
+		s.finishedBoth()
+	default:
+		s.end(err)
+	}
+	if resume {
+		s.notify(laneRead)
+	}
+	return err
+}
+
+// take consumes n bytes of the buffer. rmu is held.
+func (s *TcpSocket) take(n int) {
+	if n == 0 {
+		return
+	}
+	s.rflags |= rTook
+	s.in.r += n
+	if s.in.len() == 0 {
+		s.in.free()
+		s.in = nil
+	}
+}
+
+// mustResume reports whether the handlers' reading, which had stopped at a full buffer or waits for the end of
+// stream to be read, has to go on now that something was read outside of a handler. rmu is held.
+func (s *TcpSocket) mustResume() bool {
+	if s.rflags&(rInTurn|rClosed) != 0 || s.handlers.Load() == nil {
+		return false
+	}
+	return s.rflags&(rEOF|rClosedTold) == rEOF || s.ready.Load()&readable != 0
+}
+
+// fill reads into the buffer what the system holds, up to the buffer's limit. rmu is held; the error is for
+// afterRead.
+func (s *TcpSocket) fill() error {
+	eager := s.rflags&rInTurn == 0
+	for s.rflags&(rClosed|rEOF) == 0 && (eager || s.ready.Load()&readable != 0) {
+		space := s.readLimit() - s.in.len()
+		if space <= 0 {
+			return nil
+		}
+		eager = false
+		s.in = s.in.room(min(space, max(minFill, s.in.len())))
+		p := s.in.data[s.in.w:]
+		n, err := s.recv(p[:min(space, len(p))])
+		s.in.w += n
+		if s.in.len() == 0 {
+			s.in.free()
+			s.in = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pull runs f on the buffer, with rmu held, after filling it unless enough says that it need not be.
+func (s *TcpSocket) pull(enough func(have []byte) bool, f func()) {
+	s.rmu.Lock()
+	var err error
+	if !enough(s.in.bytes()) {
+		err = s.fill()
+	}
+	f()
+	resume := s.mustResume()
+	s.rmu.Unlock()
+	s.afterRead(resume, err)
+}
+
+// BytesAvailable returns how many bytes can be read now without waiting, those included that the system still holds.
+func (s *TcpSocket) BytesAvailable() int {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	n := s.in.len()
+	if s.rflags&(rEOF|rClosed) == 0 {
+		if held := sysUnread(s.fd); held > 0 {
+			s.ready.Or(readable)
+			n += held
+		}
+	}
+	return n
+}
+
+// Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is valid
+// until the next call that reads, or until the end of the handler that called Peek. It is meaningful only if one
+// goroutine reads.
+func (s *TcpSocket) Peek(n int) (p []byte) {
+	n = max(n, 0)
+	s.pull(
+		func(have []byte) bool { return len(have) >= n },
+		func() { p = s.in.bytes() })
+	return p[:min(n, len(p)):min(n, len(p))]
+}
+
+// Discard takes up to n bytes without looking at them and returns how many there were.
+func (s *TcpSocket) Discard(n int) (done int) {
+	for done < n {
+		taken := 0
+		s.pull(
+			func(have []byte) bool { return len(have) > 0 },
+			func() {
+				taken = min(n-done, s.in.len())
+				s.take(taken)
+			})
+		if taken == 0 {
+			break
+		}
+		done += taken
+	}
+	return done
+}
+
+// ReadAll takes all that can be read now and returns it in a fresh slice; nil when there is nothing. What comes
+// while it runs may be left for the next call.
+func (s *TcpSocket) ReadAll() (all []byte) {
+	s.pull(
+		func([]byte) bool { return false },
+		func() {
+			if s.in == nil {
+				return
+			}
+			// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
+			rest := 0
+			if s.rflags&rEOF == 0 && s.ready.Load()&readable != 0 {
+				rest = sysUnread(s.fd)
+			}
+			all = make([]byte, s.in.len()+rest)
+			n := copy(all, s.in.bytes())
+			s.take(n)
+			if rest > 0 {
+				// An end of stream right behind leaves rEOF, which the next read meets.
+				m, _ := s.recv(all[n:])
+				n += m
+			}
+			all = all[:n]
+		})
+	return all
+}
+
+// CanReadLine reports whether ReadLine would return a line. A line longer than the read buffer size does not count.
+func (s *TcpSocket) CanReadLine() (can bool) {
+	s.pull(hasLine, func() { can = hasLine(s.in.bytes()) })
+	return can
+}
+
+// ReadLine takes a line, up to and with its '\n', and returns it in a fresh slice. It returns false when no whole
+// line is there; a last line without '\n' is left to Read, and so is one that is longer than the read buffer size.
+func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
+	s.pull(hasLine, func() {
+		have := s.in.bytes()
+		if i := bytes.IndexByte(have, '\n'); i >= 0 {
+			line, ok = bytes.Clone(have[:i+1]), true
+			s.take(i + 1)
+		}
+	})
+	return line, ok
+}
+
+func hasLine(p []byte) bool { return bytes.IndexByte(p, '\n') >= 0 }
+
+// CloseRead ends the reading side: what was not read is dropped, and reading returns io.EOF. The peer is not told;
+// what it still sends is thrown away or refused, as the system does it. The error is ErrSocketClosed on a socket
+// that is closed.
+func (s *TcpSocket) CloseRead() error {
+	s.rmu.Lock()
+	if s.rflags&rClosed != 0 {
+		s.rmu.Unlock()
+		return s.opError(opClose, ErrSocketClosed)
+	}
+	var err error
+	if s.rflags&rEOF == 0 {
+		err = sysCloseRead(s.fd)
+	}
+	s.rflags |= rEOF | rEOFSeen | rShut
+	s.in = nil
+	s.rmu.Unlock()
+	s.wakeReaders()
+	s.finishedBoth()
+	return s.opError(opClose, err)
+}

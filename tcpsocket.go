@@ -1,0 +1,434 @@
+package tcpserver
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+var (
+	_ net.Conn     = (*TcpSocket)(nil)
+	_ syscall.Conn = (*TcpSocket)(nil)
+)
+
+// SocketState is where a socket is in its life. It only moves forward.
+//
+//	StateConnected ──Close, while Send's queue is not empty──► StateClosing
+//	      │                                                        │
+//	      │ Close, Abort, a reset, a timeout, a panic,             │ the queue is sent, CloseTimeout, Abort, a reset
+//	      │ the end of the stream in both directions               │
+//	      └──────────────────────► StateUnconnected ◄──────────────┘
+type SocketState uint8
+
+const (
+	// StateUnconnected: the connection has ended and the descriptor is given back.
+	StateUnconnected SocketState = iota
+	// StateConnected: from the start until Close or the connection's end.
+	StateConnected
+	// StateClosing: closed by the program, but bytes that Send queued are still being sent.
+	StateClosing
+)
+
+// String returns the name of the state without "State".
+func (s SocketState) String() string {
+	switch s {
+	case StateUnconnected:
+		return "Unconnected"
+	case StateConnected:
+		return "Connected"
+	case StateClosing:
+		return "Closing"
+	}
+	return "invalid"
+}
+
+// A TcpSocket is an accepted connection. It is a net.Conn, with everything that the standard library promises of
+// one, and it can be asked what has come (BytesAvailable, Peek, CanReadLine), be read without waiting (TryRead,
+// ReadAll, ReadLine), be written to without waiting (Send), and it calls handlers (SetHandlers). The ways may be
+// mixed. Sockets come from a TcpServer; the zero value is of no use.
+//
+// Multiple goroutines may invoke methods on a TcpSocket simultaneously. Methods of a socket that is closed return
+// an error or the zero value.
+//
+// What the peer sent before its end of stream stays readable, also when the connection has ended since. Without
+// handlers nothing closes by itself: after the peer's end of stream Read returns io.EOF and Write goes on working
+// until Close. A socket that is dropped without Close stays open.
+type TcpSocket struct {
+	// The descriptor is open while refs > 0. The socket's own reference is dropped by end, which holds rmu and wmu
+	// in turn before: reading under rmu while rEOF and rClosed are clear, and sending under wmu before
+	// StateUnconnected, need no reference of their own. Everything else takes one (use).
+	fd   handle
+	refs atomic.Uint32
+
+	key  slotKey
+	loop *loop
+	ln   *listener
+	peer sockAddr
+
+	ready    atomic.Uint32 // readyBits
+	lane     atomic.Uint32 // laneBits
+	stamp    atomic.Uint32 // the wheel's tick when something moved last
+	handlers atomic.Pointer[SocketHandlers]
+	extra    atomic.Pointer[extra] // nil until one of its fields is needed
+
+	// Read side, guarded by rmu.
+	rmu       sync.Mutex
+	in        *chunk // what was read and not taken; nil when there is nothing
+	bytesRead uint64
+	rflags    uint8
+
+	// Write side and state, guarded by wmu.
+	state     SocketState
+	wflags    uint8
+	queued    uint32 // bytes of Send in out
+	wmu       sync.Mutex
+	out       chunkRing
+	bytesSent uint64
+	written   uint32 // of the queued bytes, those sent and not yet announced; it stops at its maximum
+	wheelDue  uint32 // the tick of the idle check; 0: none
+
+	user any // guarded by rmu
+}
+
+// What is known of the descriptor without asking the system. The loop sets these bits.
+const (
+	// readable: something may be there to read. Whoever is about to try clears it first, and sets it again unless
+	// the result shows that the system holds no more. So no event is lost.
+	readable  uint32 = 1 << iota
+	hungUp           // the peer has finished sending; a short read no longer means that there is no more
+	broken           // the connection is gone
+	wantWrite        // out is not empty, and sending has been tried since this was set
+	inQueue          // in the server's queue of pending connections
+	turnDue          // a turn for the handlers has been asked of the loop
+	flushDue         // a turn for the send queue has been asked of the loop
+)
+
+const (
+	rClosed     uint8 = 1 << iota // by the program: reading fails with ErrSocketClosed
+	rEOF                          // nothing more will come from the system
+	rEOFSeen                      // ReadyRead has been called since rEOF
+	rClosedTold                   // ReadClosed has been called
+	rShut                         // by CloseRead: the peer has not finished
+	rPaused                       // by PauseReading
+	rInTurn                       // ReadyRead is running
+	rTook                         // something was taken since ReadyRead was called
+)
+
+const (
+	wClosed   uint8 = 1 << iota // by the program
+	wShut                       // by CloseWrite: the end of the stream follows the queue
+	wShutDone                   // the end of the stream has been sent
+	wAbort                      // closing the descriptor resets the connection
+	wLinger                     // closing the descriptor may block (SetLinger)
+	wTold                       // Disconnected has been called
+)
+
+func newSocket(ln *listener, fd handle, peer sockAddr) *TcpSocket {
+	s := &TcpSocket{fd: fd, ln: ln, peer: peer, state: StateConnected}
+	s.refs.Store(1)
+	return s
+}
+
+// The high bit of refs says that the socket's own reference is gone; the others count.
+const refsClosing = 1 << 31
+
+// use takes a reference on the descriptor; false: it is closed.
+func (s *TcpSocket) use() bool {
+	for {
+		n := s.refs.Load()
+		if n&refsClosing != 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// unuse gives a reference back. It is not called with a lock held: the last one closes the descriptor.
+func (s *TcpSocket) unuse() {
+	if s.refs.Add(^uint32(0)) == refsClosing {
+		s.destroy()
+	}
+}
+
+// setState is the one place that moves the state. wmu is held.
+func (s *TcpSocket) setState(to SocketState) {
+	if to == StateConnected || s.state == StateUnconnected || s.state == to {
+		panic("tcpserver: socket state " + s.state.String() + " to " + to.String())
+	}
+	s.state = to
+}
+
+// Close ends the connection. It returns at once: what Send has queued is still sent, for at most the server's
+// CloseTimeout, and the peer then gets an end of stream. What was not read is dropped, and calls that wait return
+// ErrSocketClosed. Of the handlers only Disconnected is still called, when all is sent. The second Close returns
+// ErrSocketClosed.
+//
+// Unlike Qt, bytes that the peer has sent and nobody has read do not turn the end of stream into a reset.
+func (s *TcpSocket) Close() error {
+	s.wmu.Lock()
+	if s.wflags&wClosed != 0 {
+		s.wmu.Unlock()
+		return s.opError(opClose, ErrSocketClosed)
+	}
+	s.wflags |= wClosed
+	s.wmu.Unlock()
+	s.dropInput()
+	s.close(true)
+	return nil
+}
+
+// close ends the connection when the queue is sent. Without drop what waits in Write is sent as well.
+func (s *TcpSocket) close(drop bool) {
+	s.wmu.Lock()
+	if drop {
+		s.dropWriters()
+	}
+	closing := s.state == StateClosing
+	if s.state == StateConnected && !s.out.empty() {
+		closing = true
+		s.setState(StateClosing)
+		s.startCloseTimer()
+	}
+	s.wmu.Unlock()
+	s.wakeWriters()
+	if !closing {
+		s.end(nil)
+	}
+}
+
+// Abort ends the connection at once: what Send has queued is dropped and the peer gets a reset. It may follow a
+// Close. It returns nil.
+//
+// Unlike Qt, the reset is real: QAbstractSocket::abort sends an end of stream like any close.
+func (s *TcpSocket) Abort() error {
+	s.abort(nil)
+	return nil
+}
+
+func (s *TcpSocket) abort(cause error) {
+	s.wmu.Lock()
+	s.wflags |= wClosed | wAbort
+	s.wmu.Unlock()
+	s.dropInput()
+	s.end(cause)
+}
+
+// evict is the end of a socket whose poller is closed.
+func (s *TcpSocket) evict() { s.abort(nil) }
+
+// dropInput makes reading fail from now on. The chunk is left to the garbage collector: somebody may still look at
+// what Peek returned.
+func (s *TcpSocket) dropInput() {
+	s.rmu.Lock()
+	s.rflags |= rClosed
+	s.in = nil
+	s.rmu.Unlock()
+	s.wakeReaders()
+}
+
+// startCloseTimer limits how long the socket goes on sending after Close. wmu is held.
+func (s *TcpSocket) startCloseTimer() {
+	if d := s.ln.closeTimeout; d > 0 {
+		s.more().closeTimer = time.AfterFunc(d, func() {
+			s.wmu.Lock()
+			s.wflags |= wAbort // the peer shall not take what it got for the whole
+			s.wmu.Unlock()
+			s.end(os.ErrDeadlineExceeded)
+		})
+	}
+}
+
+// end is the one way to StateUnconnected. cause is nil for an orderly end. A second call does nothing.
+func (s *TcpSocket) end(cause error) {
+	s.wmu.Lock()
+	if s.state == StateUnconnected {
+		s.wmu.Unlock()
+		return
+	}
+	s.setState(StateUnconnected)
+	if cause != nil {
+		s.more().err = cause
+	}
+	s.out.clear()
+	s.queued = 0
+	if x := s.extra.Load(); x != nil && x.closeTimer != nil {
+		x.closeTimer.Stop()
+	}
+	s.wmu.Unlock()
+
+	s.rmu.Lock()
+	s.rflags |= rEOF | rEOFSeen | rClosedTold
+	s.keepLocalAddr()
+	s.rmu.Unlock()
+
+	s.wakeWriters()
+	s.wakeReaders()
+	p := s.loop.poller
+	p.retain() // for the loop that calls Disconnected
+	s.ln.server.socketEnded(s)
+	for {
+		n := s.refs.Load()
+		if s.refs.CompareAndSwap(n, n-1|refsClosing) {
+			if n == 1 {
+				s.destroy()
+			}
+			break
+		}
+	}
+	if s.handlers.Load() != nil {
+		s.notify(laneEnd)
+	}
+	p.release()
+}
+
+// destroy gives back the descriptor and the slot.
+func (s *TcpSocket) destroy() {
+	s.wmu.Lock()
+	flags := s.wflags
+	s.wmu.Unlock()
+	switch {
+	case flags&wAbort != 0:
+		sysSetLinger(s.fd, 0)
+	case s.ready.Load()&readable != 0:
+		s.hangUpGently()
+	}
+	if flags&wLinger != 0 {
+		go sysClose(s.fd)
+	} else {
+		sysClose(s.fd)
+	}
+	s.loop.remove(s.key)
+	s.ln.server.descriptorFreed()
+	s.loop.poller.release()
+}
+
+// hangUpGently sends the end of the stream before the descriptor is closed: closing one with unread input makes the
+// system send a reset, and drop what it has not sent yet. What has come is thrown away, as far as it has come.
+func (s *TcpSocket) hangUpGently() {
+	c := newChunk(maxSend)
+	defer c.free()
+	for range 4 {
+		if n, _ := sysRecv(s.fd, c.data); n < len(c.data) {
+			break
+		}
+	}
+	sysCloseWrite(s.fd)
+}
+
+// finishedBoth ends the connection when both directions have seen the end of their stream: nothing can come or go
+// any more.
+func (s *TcpSocket) finishedBoth() {
+	s.rmu.Lock()
+	read := s.rflags&rEOF != 0
+	s.rmu.Unlock()
+	s.wmu.Lock()
+	write := s.wflags&wShutDone != 0
+	s.wmu.Unlock()
+	if read && write {
+		s.end(nil)
+	}
+}
+
+// State returns the present state.
+func (s *TcpSocket) State() SocketState {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return s.state
+}
+
+// Err returns why the connection ended: nil while it has not, and after an orderly end, which is the end of the
+// stream in both directions or the program's own Close or Abort. Otherwise ErrReset, ErrIdleTimeout, a *PanicError,
+// os.ErrDeadlineExceeded when CloseTimeout has cut off queued bytes, or an error of the system.
+func (s *TcpSocket) Err() error {
+	x := s.extra.Load()
+	if x == nil {
+		return nil
+	}
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return x.err
+}
+
+// ErrorString returns the text of Err, or "".
+func (s *TcpSocket) ErrorString() string { return errorString(s.Err()) }
+
+func errorString(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// Server returns the server that accepted the socket. It may be closed.
+func (s *TcpSocket) Server() *TcpServer { return s.ln.server }
+
+// SetUserData keeps v with the socket, for the program's own use. The zero value is nil.
+func (s *TcpSocket) SetUserData(v any) {
+	s.rmu.Lock()
+	s.user = v
+	s.rmu.Unlock()
+}
+
+// UserData returns what SetUserData was given last.
+func (s *TcpSocket) UserData() any {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	return s.user
+}
+
+// BytesRead returns how many bytes have been taken from the system so far, whether the program has read them yet
+// or not.
+func (s *TcpSocket) BytesRead() uint64 {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	return s.bytesRead
+}
+
+// BytesSent returns how many bytes the system has taken so far.
+func (s *TcpSocket) BytesSent() uint64 {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return s.bytesSent
+}
+
+// LocalAddr returns the address of this end, a *net.TCPAddr. It stays valid after Close.
+func (s *TcpSocket) LocalAddr() net.Addr {
+	if !s.ln.addr.isWildcard() {
+		return s.ln.addr.netAddr()
+	}
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	s.keepLocalAddr()
+	return s.more().local.netAddr()
+}
+
+// keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know, while
+// the descriptor is open. rmu is held.
+func (s *TcpSocket) keepLocalAddr() {
+	if !s.ln.addr.isWildcard() {
+		return
+	}
+	if x := s.more(); x.local.family == addrNone && s.use() {
+		x.local, _ = sysLocalAddr(s.fd)
+		s.unuse()
+	}
+}
+
+// RemoteAddr returns the address of the peer, a *net.TCPAddr. It stays valid after Close.
+//
+// Unlike Qt, an IPv4 peer of a dual-stack server has its IPv4 address.
+func (s *TcpSocket) RemoteAddr() net.Addr { return s.peer.netAddr() }
+
+// opError wraps err for an operation on this socket. What a program meets all the time stays bare.
+func (s *TcpSocket) opError(op string, err error) error {
+	if err == nil || err == io.EOF || err == ErrWouldBlock || err == ErrWriteBufferFull {
+		return err
+	}
+	return opError(op, s.ln.network, s.LocalAddr(), s.RemoteAddr(), err)
+}

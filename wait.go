@@ -1,0 +1,266 @@
+package tcpserver
+
+import (
+	"context"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// extra is what most sockets never need. It is made when it is first needed, and stays.
+type extra struct {
+	readers sync.Cond // on rmu: something may be readable, or reading has ended
+	writers sync.Cond // on wmu: bytes were sent, or writing has ended
+
+	readBy deadline // guarded by rmu
+	local  sockAddr // guarded by rmu
+
+	writeBy    deadline // guarded by wmu
+	err        error    // why the connection ended; guarded by wmu
+	writeErr   error    // what the system said to the last send; guarded by wmu
+	writeTurns uint32   // how often the loop has seen that the system takes bytes; guarded by wmu
+	closeTimer *time.Timer
+
+	readMax  atomic.Int32 // SetReadBufferSize; 0: the server's
+	writeMax atomic.Int32
+	idle     atomic.Int64 // SetIdleTimeout, nanoseconds; idleInherited: the server's
+}
+
+const idleInherited = -1
+
+// more returns the extra of the socket.
+func (s *TcpSocket) more() *extra {
+	if x := s.extra.Load(); x != nil {
+		return x
+	}
+	x := &extra{readers: sync.Cond{L: &s.rmu}, writers: sync.Cond{L: &s.wmu}}
+	x.idle.Store(idleInherited)
+	if s.extra.CompareAndSwap(nil, x) {
+		return x
+	}
+	return s.extra.Load()
+}
+
+// wakeReaders is called, with no lock held, after a change that those who wait to read look for. Passing the lock
+// makes sure that nobody is between the look and the wait.
+func (s *TcpSocket) wakeReaders() {
+	if x := s.extra.Load(); x != nil {
+		s.rmu.Lock()
+		x.readers.Broadcast()
+		s.rmu.Unlock()
+	}
+}
+
+func (s *TcpSocket) wakeWriters() {
+	if x := s.extra.Load(); x != nil {
+		s.wmu.Lock()
+		x.writers.Broadcast()
+		s.wmu.Unlock()
+	}
+}
+
+// A deadline is a point in time after which a direction fails until it is moved. It is guarded by that direction's
+// lock.
+type deadline struct {
+	at      time.Time // zero: none
+	expired bool
+	timer   *time.Timer
+}
+
+// set moves the deadline to t. fire is called when it may have come.
+func (d *deadline) set(t time.Time, fire func()) {
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.at = t
+	d.expired = !t.IsZero() && !t.After(time.Now())
+	if t.IsZero() || d.expired {
+		return
+	}
+	if d.timer == nil {
+		d.timer = time.AfterFunc(time.Until(t), fire)
+	} else {
+		d.timer.Reset(time.Until(t))
+	}
+}
+
+// check is what fire does: the deadline may have been moved since the timer went off.
+func (d *deadline) check() {
+	d.expired = !d.at.IsZero() && !d.at.After(time.Now())
+}
+
+// SetDeadline sets the read and the write deadline.
+func (s *TcpSocket) SetDeadline(t time.Time) error {
+	if err := s.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return s.SetWriteDeadline(t)
+}
+
+// SetReadDeadline sets when Read, TryRead and WaitForReadyRead begin to fail with os.ErrDeadlineExceeded, also those
+// that wait already. The zero time is no deadline, which is the default. It does not concern handlers. The error is
+// ErrSocketClosed on a socket that is closed.
+func (s *TcpSocket) SetReadDeadline(t time.Time) error {
+	x := s.more()
+	s.rmu.Lock()
+	closed := s.rflags&rClosed != 0
+	if !closed {
+		x.readBy.set(t, func() {
+			s.rmu.Lock()
+			x.readBy.check()
+			x.readers.Broadcast()
+			s.rmu.Unlock()
+		})
+		x.readers.Broadcast()
+	}
+	s.rmu.Unlock()
+	if closed {
+		return s.opError(opSet, ErrSocketClosed)
+	}
+	return nil
+}
+
+// SetWriteDeadline sets when Write and WaitForBytesWritten begin to fail with os.ErrDeadlineExceeded, also those that
+// wait already. The zero time is no deadline, which is the default. It does not concern Send. The error is
+// ErrSocketClosed on a socket that is closed.
+func (s *TcpSocket) SetWriteDeadline(t time.Time) error {
+	x := s.more()
+	s.wmu.Lock()
+	closed := s.wflags&wClosed != 0
+	if !closed {
+		x.writeBy.set(t, func() {
+			s.wmu.Lock()
+			x.writeBy.check()
+			x.writers.Broadcast()
+			s.wmu.Unlock()
+		})
+		x.writers.Broadcast()
+	}
+	s.wmu.Unlock()
+	if closed {
+		return s.opError(opSet, ErrSocketClosed)
+	}
+	return nil
+}
+
+// waitOn waits on c until done returns true or ctx ends, whose error it returns then. c.L is held; done is called
+// with it held.
+func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
+	if done() {
+		return nil
+	}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() {
+			c.L.Lock()
+			c.Broadcast()
+			c.L.Unlock()
+		})
+		defer stop()
+	}
+	for !done() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c.Wait()
+	}
+	return nil
+}
+
+// WaitForReadyRead waits until something, or the end of the stream, can be read now. It returns the context's own
+// error when that ends first, os.ErrDeadlineExceeded after the read deadline, ErrSocketClosed after Close, and
+// otherwise why the connection ended.
+//
+// Unlike Qt, it returns at once when something is there already.
+func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
+	x := s.more()
+	var err, readErr error
+	s.rmu.Lock()
+	ctxErr := waitOn(ctx, &x.readers, func() bool {
+		switch {
+		case s.rflags&rClosed != 0:
+			err = ErrSocketClosed
+		case x.readBy.expired:
+			err = os.ErrDeadlineExceeded
+		case s.in != nil:
+		case s.rflags&rEOF != 0:
+			if e := s.Err(); e != nil {
+				err = e
+			}
+		default:
+			// Readable may be no more than a guess: see what there is.
+			readErr = s.fill()
+			return s.in != nil || s.rflags&rEOF != 0
+		}
+		return true
+	})
+	s.rmu.Unlock()
+	s.afterRead(false, readErr)
+	if ctxErr != nil {
+		return ctxErr
+	}
+	if err == nil && readErr != nil && s.BytesAvailable() == 0 {
+		err = s.Err()
+	}
+	return s.opError(opRead, err)
+}
+
+// WaitForBytesWritten waits until the system has taken all that Send has queued. It returns the context's own error
+// when that ends first, os.ErrDeadlineExceeded after the write deadline, and why the connection ended when the queue
+// was dropped with it: ErrSocketClosed after Abort.
+func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
+	x := s.more()
+	var err error
+	s.wmu.Lock()
+	ctxErr := waitOn(ctx, &x.writers, func() bool {
+		switch {
+		case s.queued > 0 && x.writeBy.expired:
+			err = os.ErrDeadlineExceeded
+		case s.queued > 0:
+			return false
+		case x.writeErr != nil:
+			err = x.writeErr
+		case x.err != nil:
+			err = x.err
+		case s.wflags&wAbort != 0:
+			err = ErrSocketClosed
+		}
+		return true
+	})
+	s.wmu.Unlock()
+	if ctxErr != nil {
+		return ctxErr
+	}
+	return s.opError(opWrite, err)
+}
+
+// WaitForDisconnected waits until the connection has ended: StateUnconnected. It returns the context's own error
+// when that ends first. An end of stream from the peer alone does not end the connection; to notice one that ends
+// it, or a reset, it reads ahead into the read buffer.
+func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
+	x := s.more()
+	for {
+		var readErr error
+		gone := false
+		s.rmu.Lock()
+		err := waitOn(ctx, &x.readers, func() bool {
+			if s.State() == StateUnconnected {
+				gone = true
+				return true
+			}
+			if s.rflags&(rEOF|rClosed) == 0 && s.ready.Load()&(hungUp|readable) != 0 {
+				readErr = s.fill()
+				if readErr == nil {
+					readErr = s.lost()
+				}
+			}
+			return readErr != nil && readErr != ErrWouldBlock
+		})
+		resume := s.mustResume()
+		s.rmu.Unlock()
+		if gone || err != nil {
+			return err
+		}
+		s.afterRead(resume, readErr)
+	}
+}

@@ -1,0 +1,320 @@
+package tcpserver
+
+import (
+	"math"
+	"os"
+)
+
+const (
+	// maxSend is the most that one system call is given: a raw one keeps the goroutine's processor, and every stop
+	// of the world, waiting for as long as the copy takes.
+	maxSend = 256 << 10
+	// flushBudget is the most that one turn of a loop sends for one socket.
+	flushBudget = 1 << 20
+)
+
+// Write sends p and waits until the system has taken all of it, after whatever Send had queued. It returns how much
+// was taken and, when that is less than len(p), a *net.OpError: with os.ErrDeadlineExceeded when the write deadline
+// has passed, with ErrReset, or with ErrSocketClosed after Close or CloseWrite. A Write is not mixed with others.
+//
+// In a handler that runs on the poller it may be called too: when it has to wait, the poller goes on without it.
+func (s *TcpSocket) Write(p []byte) (int, error) {
+	s.wmu.Lock()
+	err := s.writable()
+	if err == nil && s.writeTimedOut() {
+		err = os.ErrDeadlineExceeded
+	}
+	if err != nil || len(p) == 0 {
+		s.wmu.Unlock()
+		return 0, s.opError(opWrite, err)
+	}
+	n, e := 0, errno(0)
+	if s.out.empty() {
+		n, e = s.transmit(p)
+	}
+	if n == len(p) {
+		s.wmu.Unlock()
+		return n, nil
+	}
+	if e != 0 && e != errAgain {
+		err = s.breakWrite(e)
+		s.wmu.Unlock()
+		s.afterBreak()
+		return n, s.opError(opWrite, err)
+	}
+	return s.waitWrite(p, n)
+}
+
+// waitWrite queues p, of which n bytes are sent, as it is, and waits until the loop has sent the rest. wmu is held;
+// it is released.
+func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
+	c := &chunk{data: p, r: n, w: len(p), kind: chunkWriter}
+	s.out.push(c)
+	after := s.tryFlush()
+	x := s.more()
+	for c.next != nil && !x.writeBy.expired {
+		if after != (aftermath{}) {
+			s.wmu.Unlock()
+			s.afterFlush(after)
+			after = aftermath{}
+			s.wmu.Lock()
+			continue
+		}
+		x.writers.Wait()
+	}
+	var err error
+	if c.next != nil {
+		s.out.remove(c)
+		err = os.ErrDeadlineExceeded
+	} else if c.r < c.w {
+		err = s.writable()
+	}
+	s.wmu.Unlock()
+	s.afterFlush(after)
+	return c.r, s.opError(opWrite, err)
+}
+
+// Send sends p, or what the system does not take at once, queues a copy of. It is all or nothing, it never waits,
+// and p may be used again at once. What would bring the queue over its limit is refused with ErrWriteBufferFull,
+// bare: a p longer than the limit always is. Otherwise it returns a *net.OpError with ErrReset, with an error of the
+// system, or with ErrSocketClosed after Close or CloseWrite.
+//
+// Unlike Qt, the queue has a limit: TcpServer.WriteBufferSize or SetWriteBufferSize.
+func (s *TcpSocket) Send(p []byte) error {
+	s.wmu.Lock()
+	err := s.writable()
+	switch {
+	case err != nil || len(p) == 0:
+		s.wmu.Unlock()
+		return s.opError(opWrite, err)
+	case int(s.queued)+len(p) > s.writeLimit():
+		s.wmu.Unlock()
+		return ErrWriteBufferFull
+	}
+	n, e := 0, errno(0)
+	if s.out.empty() {
+		n, e = s.transmit(p)
+	}
+	if n == len(p) {
+		s.wmu.Unlock()
+		return nil
+	}
+	if e != 0 && e != errAgain {
+		err = s.breakWrite(e)
+		s.wmu.Unlock()
+		s.afterBreak()
+		return s.opError(opWrite, err)
+	}
+	waiting := !s.out.empty()
+	s.out.appendCopy(p[n:])
+	s.queued += uint32(len(p) - n)
+	var after aftermath
+	if !waiting {
+		after = s.tryFlush()
+	}
+	s.wmu.Unlock()
+	s.afterFlush(after)
+	return nil
+}
+
+// writable returns why nothing may be written any more. wmu is held.
+func (s *TcpSocket) writable() error {
+	x := s.extra.Load()
+	switch {
+	case s.wflags&(wClosed|wShut) != 0:
+		return ErrSocketClosed
+	case x != nil && x.writeErr != nil:
+		return x.writeErr
+	case x != nil && x.err != nil:
+		return x.err
+	case s.state != StateConnected:
+		return ErrSocketClosed
+	}
+	return nil
+}
+
+func (s *TcpSocket) writeTimedOut() bool {
+	x := s.extra.Load()
+	return x != nil && x.writeBy.expired
+}
+
+// transmit gives p to the system until it takes no more, and returns how much it took. wmu is held and the state is
+// not StateUnconnected.
+func (s *TcpSocket) transmit(p []byte) (sent int, e errno) {
+	for sent < len(p) {
+		var n int
+		n, e = sysSend(s.fd, p[sent:min(len(p), sent+maxSend)])
+		if e == errIntr {
+			continue
+		}
+		if e != 0 {
+			break
+		}
+		sent += n
+	}
+	if sent > 0 {
+		s.bytesSent += uint64(sent)
+		s.touch()
+	}
+	return sent, e
+}
+
+// breakWrite is the end of writing: the system has refused with e. Reading still finds what has come. wmu is held;
+// afterBreak follows.
+func (s *TcpSocket) breakWrite(e errno) error {
+	err := error(os.NewSyscallError("send", e))
+	if isReset(e) {
+		err = ErrReset
+	}
+	s.more().writeErr = err
+	s.out.clear()
+	s.queued = 0
+	s.ready.Or(readable | hungUp | broken)
+	return err
+}
+
+// afterBreak lets whoever reads find out that the connection is gone. Without handlers that is left to the program.
+func (s *TcpSocket) afterBreak() {
+	s.wakeWriters()
+	s.wakeReaders()
+	s.wmu.Lock()
+	closing, err := s.state == StateClosing, s.more().writeErr
+	s.wmu.Unlock()
+	if closing {
+		s.end(err)
+	} else if s.handlers.Load() != nil {
+		s.notify(laneRead)
+	}
+}
+
+// aftermath is what a flush leaves to be done with no lock held (afterFlush).
+type aftermath struct {
+	broke    bool // afterBreak
+	announce bool // BytesWritten
+	wake     bool // somebody waits for room, or for the queue to be sent
+	again    bool // there is more to send than one turn may
+	finished bool // the queue is sent and nothing is to follow
+}
+
+// tryFlush sends what was just queued because the system would not take it. The first attempt after wantWrite is
+// set makes sure that an event is to come: the last one may have come before.
+func (s *TcpSocket) tryFlush() aftermath {
+	s.ready.Or(wantWrite)
+	return s.flush()
+}
+
+// flush sends from the queue what the system takes, within the budget of a turn. wmu is held.
+func (s *TcpSocket) flush() (after aftermath) {
+	if s.state == StateUnconnected {
+		return after
+	}
+	x := s.extra.Load()
+	after.wake = x != nil
+	for total := 0; !s.out.empty(); {
+		if total >= flushBudget {
+			after.again = true
+			return after
+		}
+		c := s.out.first()
+		n, e := s.transmit(c.data[c.r:min(c.w, c.r+maxSend)])
+		total += n
+		c.r += n
+		if c.kind != chunkWriter && n > 0 {
+			s.queued -= uint32(n)
+			s.written = uint32(min(uint64(s.written)+uint64(n), math.MaxUint32))
+			after.announce = true
+		}
+		if c.r == c.w {
+			s.out.shift().free()
+		}
+		if e == errAgain {
+			return after
+		}
+		if e != 0 {
+			s.breakWrite(e)
+			return aftermath{broke: true}
+		}
+	}
+	s.ready.And(^wantWrite)
+	if s.wflags&wShut != 0 && s.wflags&wShutDone == 0 {
+		s.wflags |= wShutDone
+		sysCloseWrite(s.fd)
+		after.finished = true
+	}
+	after.finished = after.finished || s.state == StateClosing
+	return after
+}
+
+// afterFlush is called with no lock held.
+func (s *TcpSocket) afterFlush(after aftermath) {
+	if after.wake {
+		s.wakeWriters()
+	}
+	if after.announce {
+		if h := s.handlers.Load(); h != nil && h.BytesWritten != nil {
+			s.notify(laneWritten)
+		}
+	}
+	switch {
+	case after.broke:
+		s.afterBreak()
+	case after.again:
+		s.ready.Or(flushDue)
+		s.loop.post(s)
+	case after.finished:
+		if s.State() == StateClosing {
+			s.end(nil)
+		} else {
+			s.finishedBoth()
+		}
+	}
+}
+
+// flushTurn is the loop's part: the system takes bytes again.
+func (s *TcpSocket) flushTurn() {
+	s.wmu.Lock()
+	if x := s.extra.Load(); x != nil {
+		x.writeTurns++
+	}
+	after := s.flush()
+	s.wmu.Unlock()
+	s.afterFlush(after)
+}
+
+// dropWriters takes what waits in Write out of the queue: the socket is being closed. wmu is held.
+func (s *TcpSocket) dropWriters() {
+	var keep chunkRing
+	for !s.out.empty() {
+		if c := s.out.shift(); c.kind != chunkWriter {
+			keep.push(c)
+		}
+	}
+	s.out = keep
+}
+
+// BytesToWrite returns how many bytes of Send the system has not taken yet.
+func (s *TcpSocket) BytesToWrite() int {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return int(s.queued)
+}
+
+// CloseWrite sends an end of stream to the peer, after what Send has queued. Reading goes on. Write and Send return
+// ErrSocketClosed from now on. When the peer has finished too, the connection ends. The error is ErrSocketClosed on
+// a socket that is closed.
+//
+// Unlike Qt, whose sockets cannot be closed in one direction.
+func (s *TcpSocket) CloseWrite() error {
+	s.wmu.Lock()
+	if s.wflags&wClosed != 0 || s.state != StateConnected {
+		s.wmu.Unlock()
+		return s.opError(opClose, ErrSocketClosed)
+	}
+	s.wflags |= wShut
+	s.dropWriters()
+	after := s.flush()
+	s.wmu.Unlock()
+	after.wake = true
+	s.afterFlush(after)
+	return nil
+}
