@@ -122,7 +122,7 @@ func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
 	socket := newSocket(ln, fd, peer)
 	l := ln.loop.pick(ln.dealt.Add(1))
 	socket.loop = l
-	socket.ready.Store(inQueue)
+	socket.bits.Store(inQueue)
 	l.poller.retain()
 	if err := l.add(socket, fd, &socket.key); err != nil {
 		sysClose(fd)
@@ -145,7 +145,7 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open++
-	if s.cur != ln || socket.ready.Load()&broken != 0 {
+	if s.cur != ln || socket.bits.Load()&broken != 0 {
 		return false
 	}
 	s.accepted++

@@ -112,23 +112,28 @@ func (q *chunkRing) push(c *chunk) {
 	q.last = c
 }
 
-// shift takes the first chunk out. Its next is nil then, which tells who waits for it.
+// shift takes the first chunk out.
 func (q *chunkRing) shift() *chunk {
-	c := q.last.next
-	if c == q.last {
-		q.last = nil
-	} else {
-		q.last.next = c.next
-	}
-	c.next = nil
+	c := q.first()
+	q.remove(c)
 	return c
 }
 
-// remove takes c out, which is in the ring.
+// remove takes c out, which is in the ring. Its next is nil then, which tells who waits for it.
 func (q *chunkRing) remove(c *chunk) {
-	for first := q.shift(); first != c; first = q.shift() {
-		q.push(first)
+	p := q.last
+	for p.next != c {
+		p = p.next
 	}
+	if p == c {
+		q.last = nil
+	} else {
+		p.next = c.next
+		if q.last == c {
+			q.last = p
+		}
+	}
+	c.next = nil
 }
 
 // clear takes everything out and gives it back.

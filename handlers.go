@@ -44,7 +44,7 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	}
 	var due uint32
 	s.rmu.Lock()
-	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.ready.Load()&(readable|broken) != 0 {
+	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|broken) != 0 {
 		due = laneRead | laneAnnounce
 	}
 	s.rmu.Unlock()
@@ -77,19 +77,35 @@ func (s *TcpSocket) ResumeReading() {
 }
 
 // The lane of a socket is what its handlers are to be told, and whether somebody is at it: a turn is running, or has
-// been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order.
+// been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order. It shares a word
+// with what is known of the descriptor, so that the loop needs one operation for both.
 const (
-	laneRead     uint32 = 1 << iota // something may have come
-	laneAnnounce                    // call ReadyRead for what was there before
-	laneWritten                     // bytes of the queue were sent
-	laneEnd                         // the connection has ended
+	laneRead     uint32 = firstLaneBit << iota // something may have come
+	laneAnnounce                               // call ReadyRead for what was there before
+	laneWritten                                // bytes of the queue were sent
+	laneEnd                                    // the connection has ended
 	laneRunning
+
+	laneDue = laneRead | laneAnnounce | laneWritten | laneEnd
 )
 
 // notify asks for a turn in which the handlers are told. It is called with no lock held.
-func (s *TcpSocket) notify(bits uint32) {
-	if s.lane.Or(bits|laneRunning)&laneRunning == 0 {
+func (s *TcpSocket) notify(due uint32) {
+	if s.bits.Or(due|laneRunning)&laneRunning == 0 {
 		s.schedule()
+	}
+}
+
+// leaveLane ends the lane's run, unless something is due again.
+func (s *TcpSocket) leaveLane() bool {
+	for {
+		bits := s.bits.Load()
+		if bits&laneDue != 0 {
+			return false
+		}
+		if s.bits.CompareAndSwap(bits, bits&^laneRunning) {
+			return true
+		}
 	}
 }
 
@@ -99,14 +115,14 @@ func (s *TcpSocket) schedule() {
 		q.post(s)
 		return
 	}
-	s.ready.Or(turnDue)
+	s.bits.Or(turnDue)
 	s.loop.post(s)
 }
 
 // onReady is the socket's turn on its loop.
 func (s *TcpSocket) onReady(d *desk, ev events) {
 	if ev == 0 {
-		due := s.ready.And(^(turnDue | flushDue))
+		due := s.bits.And(^(turnDue | flushDue))
 		if due&flushDue != 0 {
 			s.flushTurn()
 		}
@@ -125,22 +141,17 @@ func (s *TcpSocket) onReady(d *desk, ev events) {
 	if ev&evError != 0 {
 		now |= broken
 	}
-	was := s.ready.Or(now)
+	was, told := s.learn(now)
 	if ev&evWrite != 0 && was&wantWrite != 0 {
 		s.flushTurn()
 	}
-	if now == 0 {
-		return
-	}
 	if ev&evError != 0 && was&inQueue != 0 {
 		s.ln.server.forget(s)
-		return
 	}
-	s.wakeReaders()
-	if s.handlers.Load() == nil {
-		return
+	if now != 0 {
+		s.wakeReaders()
 	}
-	if s.lane.Or(laneRead|laneRunning)&laneRunning != 0 {
+	if !told || was&laneRunning != 0 {
 		return
 	}
 	if s.ln.dispatch != nil {
@@ -148,6 +159,23 @@ func (s *TcpSocket) onReady(d *desk, ev events) {
 	} else {
 		s.turn(d)
 	}
+}
+
+// learn adds to what is known of the descriptor and, if there are handlers, to what they are to be told; told is true
+// then. It returns what the bits were.
+func (s *TcpSocket) learn(now uint32) (was uint32, told bool) {
+	if now == 0 {
+		return s.bits.Load(), false
+	}
+	if s.handlers.Load() != nil {
+		return s.bits.Or(now | laneRead | laneRunning), true
+	}
+	was = s.bits.Or(now)
+	// SetHandlers stores them before it looks at the bits: one of the two sees the other.
+	if s.handlers.Load() != nil {
+		return s.bits.Or(laneRead | laneRunning), true
+	}
+	return was, false
 }
 
 // How much one turn may do before the others of the loop have theirs.
@@ -159,7 +187,7 @@ const (
 // turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later.
 func (s *TcpSocket) turn(d *desk) {
 	for range turnRounds {
-		due := s.lane.And(laneRunning)
+		due := s.bits.And(^laneDue)
 		if due&(laneRead|laneAnnounce) != 0 {
 			s.readTurn(d, due&laneAnnounce != 0)
 		}
@@ -169,7 +197,7 @@ func (s *TcpSocket) turn(d *desk) {
 		if due&laneEnd != 0 {
 			s.tellEnd()
 		}
-		if s.lane.CompareAndSwap(laneRunning, 0) {
+		if s.leaveLane() {
 			return
 		}
 	}
@@ -202,7 +230,7 @@ func (s *TcpSocket) readTurn(d *desk, announce bool) {
 	if announce {
 		next |= laneAnnounce
 	}
-	s.lane.Or(next)
+	s.bits.Or(next)
 }
 
 // takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
@@ -216,7 +244,7 @@ func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
 	had := s.in.len()
 	due = announce && had > 0
 	space := s.readLimit() - had
-	if space > 0 && s.rflags&rEOF == 0 && s.ready.Load()&readable != 0 {
+	if space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
 		n, err := s.recv(d.scratch[:min(space, len(d.scratch))])
 		switch {
 		case n == 0:
@@ -246,7 +274,7 @@ func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
 // lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
 // is full or reading is paused or ended. rmu is held.
 func (s *TcpSocket) lost() error {
-	if s.ready.Load()&broken != 0 {
+	if s.bits.Load()&broken != 0 {
 		return ErrReset
 	}
 	return nil
@@ -262,7 +290,7 @@ func (s *TcpSocket) leave(d *desk) (again, more bool) {
 		s.in = s.in.room(0)
 	}
 	again = s.in != nil && s.rflags&rTook != 0
-	return again, again || s.rflags&rEOF != 0 || s.ready.Load()&(readable|broken) != 0
+	return again, again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|broken) != 0
 }
 
 // readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.

@@ -126,15 +126,15 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 	s := c.s
 	x := s.more()
 	for {
-		s.ready.And(^readable)
+		s.bits.And(^readable)
 		if done, err := c.try(f); done || err != nil {
 			if done {
-				s.ready.Or(readable) // f need not have taken everything
+				s.bits.Or(readable) // f need not have taken everything
 			}
 			return err
 		}
 		s.rmu.Lock()
-		for s.ready.Load()&readable == 0 && s.rflags&rClosed == 0 && !x.readBy.expired {
+		for s.bits.Load()&readable == 0 && s.rflags&rClosed == 0 && !x.readBy.expired {
 			x.readers.Wait()
 		}
 		expired := x.readBy.expired
@@ -156,7 +156,7 @@ func (c rawConn) Write(f func(fd uintptr) bool) error {
 		// As in tryFlush, a second attempt after wantWrite makes sure that an event is to come.
 		s.wmu.Lock()
 		turn := x.writeTurns
-		s.ready.Or(wantWrite)
+		s.bits.Or(wantWrite)
 		s.wmu.Unlock()
 		if done, err := c.try(f); done || err != nil {
 			return err

@@ -28,13 +28,13 @@ func (s *TcpServer) takePending() *TcpSocket {
 // popPending takes the first of the queue, which is not empty. mu is held.
 func (s *TcpServer) popPending() *TcpSocket {
 	socket := s.pending.PopFront()
-	socket.ready.And(^inQueue)
+	socket.bits.And(^inQueue)
 	return socket
 }
 
 // dropPending takes socket out of the queue if it is in it. mu is held.
 func (s *TcpServer) dropPending(socket *TcpSocket) bool {
-	if socket.ready.Load()&inQueue == 0 {
+	if socket.bits.Load()&inQueue == 0 {
 		return false
 	}
 	i := s.pending.Index(func(p *TcpSocket) bool { return p == socket })
@@ -42,7 +42,7 @@ func (s *TcpServer) dropPending(socket *TcpSocket) bool {
 		return false
 	}
 	s.pending.Remove(i)
-	socket.ready.And(^inQueue)
+	socket.bits.And(^inQueue)
 	s.callAccept()
 	return true
 }

@@ -54,7 +54,7 @@ func (s *TcpSocket) tryRead(p []byte, eager bool) (int, error) {
 		return n, nil
 	case s.rflags&rEOF != 0:
 		return 0, s.endOfInput()
-	case eager || s.ready.Load()&readable != 0:
+	case eager || s.bits.Load()&readable != 0:
 		n, err := s.recv(p)
 		if n > 0 {
 			s.rflags |= rTook
@@ -81,15 +81,15 @@ func (s *TcpSocket) endOfInput() error {
 // ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
 // empty. rmu is held, rEOF and rClosed are clear.
 func (s *TcpSocket) recv(p []byte) (int, error) {
-	s.ready.And(^readable)
+	s.bits.And(^readable)
 	n, e := sysRecv(s.fd, p)
 	for e == errIntr {
 		n, e = sysRecv(s.fd, p)
 	}
 	switch {
 	case n > 0:
-		if n == len(p) || s.ready.Load()&hungUp != 0 {
-			s.ready.Or(readable)
+		if n == len(p) || s.bits.Load()&hungUp != 0 {
+			s.bits.Or(readable)
 		}
 		s.bytesRead += uint64(n)
 		s.touch()
@@ -98,7 +98,7 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		return 0, ErrWouldBlock
 	}
 	s.rflags |= rEOF
-	if isReset(e) || e == 0 && s.ready.Load()&broken != 0 {
+	if isReset(e) || e == 0 && s.bits.Load()&broken != 0 {
 		return 0, ErrReset
 	}
 	if e == 0 {
@@ -142,14 +142,14 @@ func (s *TcpSocket) mustResume() bool {
 	if s.rflags&(rInTurn|rClosed) != 0 || s.handlers.Load() == nil {
 		return false
 	}
-	return s.rflags&(rEOF|rClosedTold) == rEOF || s.ready.Load()&readable != 0
+	return s.rflags&(rEOF|rClosedTold) == rEOF || s.bits.Load()&readable != 0
 }
 
 // fill reads into the buffer what the system holds, up to the buffer's limit. rmu is held; the error is for
 // afterRead.
 func (s *TcpSocket) fill() error {
 	eager := s.rflags&rInTurn == 0
-	for s.rflags&(rClosed|rEOF) == 0 && (eager || s.ready.Load()&readable != 0) {
+	for s.rflags&(rClosed|rEOF) == 0 && (eager || s.bits.Load()&readable != 0) {
 		space := s.readLimit() - s.in.len()
 		if space <= 0 {
 			return nil
@@ -190,7 +190,7 @@ func (s *TcpSocket) BytesAvailable() int {
 	n := s.in.len()
 	if s.rflags&(rEOF|rClosed) == 0 {
 		if held := sysUnread(s.fd); held > 0 {
-			s.ready.Or(readable)
+			s.bits.Or(readable)
 			n += held
 		}
 	}
@@ -237,7 +237,7 @@ func (s *TcpSocket) ReadAll() (all []byte) {
 			}
 			// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
 			rest := 0
-			if s.rflags&rEOF == 0 && s.ready.Load()&readable != 0 {
+			if s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
 				rest = sysUnread(s.fd)
 			}
 			all = make([]byte, s.in.len()+rest)

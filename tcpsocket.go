@@ -69,9 +69,12 @@ type TcpSocket struct {
 	ln   *listener
 	peer sockAddr
 
-	ready    atomic.Uint32 // readyBits
-	lane     atomic.Uint32 // laneBits
+	bits     atomic.Uint32 // what is known of the descriptor, and the lane (handlers.go)
 	stamp    atomic.Uint32 // the wheel's tick when something moved last
+	queued   uint32        // bytes of Send in out; guarded by wmu
+	rflags   uint8         // guarded by rmu
+	wflags   uint8         // guarded by wmu
+	state    SocketState   // guarded by wmu
 	handlers atomic.Pointer[SocketHandlers]
 	extra    atomic.Pointer[extra] // nil until one of its fields is needed
 
@@ -79,12 +82,8 @@ type TcpSocket struct {
 	rmu       sync.Mutex
 	in        *chunk // what was read and not taken; nil when there is nothing
 	bytesRead uint64
-	rflags    uint8
 
-	// Write side and state, guarded by wmu.
-	state     SocketState
-	wflags    uint8
-	queued    uint32 // bytes of Send in out
+	// Write side, guarded by wmu.
 	wmu       sync.Mutex
 	out       chunkRing
 	bytesSent uint64
@@ -105,6 +104,7 @@ const (
 	inQueue          // in the server's queue of pending connections
 	turnDue          // a turn for the handlers has been asked of the loop
 	flushDue         // a turn for the send queue has been asked of the loop
+	firstLaneBit
 )
 
 const (
@@ -295,7 +295,7 @@ func (s *TcpSocket) destroy() {
 	switch {
 	case flags&wAbort != 0:
 		sysSetLinger(s.fd, 0)
-	case s.ready.Load()&readable != 0:
+	case s.bits.Load()&readable != 0:
 		s.hangUpGently()
 	}
 	if flags&wLinger != 0 {

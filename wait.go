@@ -248,7 +248,7 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 				gone = true
 				return true
 			}
-			if s.rflags&(rEOF|rClosed) == 0 && s.ready.Load()&(hungUp|readable) != 0 {
+			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
 				readErr = s.fill()
 				if readErr == nil {
 					readErr = s.lost()

@@ -169,7 +169,7 @@ func (s *TcpSocket) breakWrite(e errno) error {
 	s.more().writeErr = err
 	s.out.clear()
 	s.queued = 0
-	s.ready.Or(readable | hungUp | broken)
+	s.bits.Or(readable | hungUp | broken)
 	return err
 }
 
@@ -199,7 +199,7 @@ type aftermath struct {
 // tryFlush sends what was just queued because the system would not take it. The first attempt after wantWrite is
 // set makes sure that an event is to come: the last one may have come before.
 func (s *TcpSocket) tryFlush() aftermath {
-	s.ready.Or(wantWrite)
+	s.bits.Or(wantWrite)
 	return s.flush()
 }
 
@@ -235,7 +235,7 @@ func (s *TcpSocket) flush() (after aftermath) {
 			return aftermath{broke: true}
 		}
 	}
-	s.ready.And(^wantWrite)
+	s.bits.And(^wantWrite)
 	if s.wflags&wShut != 0 && s.wflags&wShutDone == 0 {
 		s.wflags |= wShutDone
 		sysCloseWrite(s.fd)
@@ -259,7 +259,7 @@ func (s *TcpSocket) afterFlush(after aftermath) {
 	case after.broke:
 		s.afterBreak()
 	case after.again:
-		s.ready.Or(flushDue)
+		s.bits.Or(flushDue)
 		s.loop.post(s)
 	case after.finished:
 		if s.State() == StateClosing {

@@ -1,0 +1,197 @@
+package tcpserver
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What an idle connection costs is this and a slot; the size classes of the allocator end at 160 bytes.
+func TestIdleSocketStaysSmall(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("the figures are those of 64-bit platforms")
+	}
+	assert.LessOrEqual(t, unsafe.Sizeof(TcpSocket{}), uintptr(160))
+	assert.LessOrEqual(t, unsafe.Sizeof(slot{}), uintptr(24))
+}
+
+func TestChunkKeepsItsBytesWhenItGrows(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var c *chunk
+	var model []byte
+	for range 2000 {
+		if random.IntN(2) == 0 {
+			p := make([]byte, random.IntN(5000))
+			for i := range p {
+				p[i] = byte(random.Int())
+			}
+			c = c.append(p)
+			model = append(model, p...)
+		} else {
+			n := random.IntN(c.len() + 1)
+			if c != nil {
+				c.r += n
+			}
+			model = model[n:]
+		}
+		require.Equal(t, len(model), c.len())
+		require.True(t, bytes.Equal(model, c.bytes()))
+	}
+}
+
+func TestChunksComeBackEmptyFromTheirPool(t *testing.T) {
+	for _, n := range []int{0, 1, 1 << 10, 1<<10 + 1, 1 << 20, 1<<20 + 1} {
+		c := newChunk(n)
+		assert.GreaterOrEqual(t, len(c.data), n)
+		c.w = n
+		c.free()
+		assert.Zero(t, newChunk(n).len())
+	}
+}
+
+func TestChunkRingIsFirstInFirstOut(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	var ring chunkRing
+	var model []*chunk
+	for range 5000 {
+		switch {
+		case random.IntN(2) == 0:
+			c := &chunk{kind: chunkWriter}
+			ring.push(c)
+			model = append(model, c)
+		case len(model) > 0 && random.IntN(2) == 0:
+			i := random.IntN(len(model))
+			ring.remove(model[i])
+			require.Nil(t, model[i].next)
+			model = append(model[:i:i], model[i+1:]...)
+		case len(model) > 0:
+			require.Same(t, model[0], ring.first())
+			require.Same(t, model[0], ring.shift())
+			require.Nil(t, model[0].next)
+			model = model[1:]
+		}
+		require.Equal(t, len(model) == 0, ring.empty())
+	}
+	ring.clear()
+	assert.True(t, ring.empty())
+}
+
+func TestSmallPiecesShareChunks(t *testing.T) {
+	var ring chunkRing
+	for range 1000 {
+		ring.appendCopy([]byte("0123456789"))
+	}
+	chunks := 0
+	for !ring.empty() {
+		ring.shift()
+		chunks++
+	}
+	assert.LessOrEqual(t, chunks, 10)
+}
+
+// A fakeTenant counts how often the wheel calls it.
+type fakeTenant struct {
+	again uint32 // what it answers
+	at    []uint32
+}
+
+func (f *fakeTenant) onReady(*desk, events) {}
+func (f *fakeTenant) evict()                {}
+func (f *fakeTenant) onTick(now uint32) uint32 {
+	f.at = append(f.at, now)
+	return f.again
+}
+
+func TestNewTenantOfASlotHasAnotherKey(t *testing.T) {
+	var s slab
+	first, second := new(fakeTenant), new(fakeTenant)
+	old := s.take(first)
+	s.free(old)
+	key := s.take(second)
+	assert.Equal(t, old.slot, key.slot)
+	assert.Nil(t, s.at(old))
+	assert.Same(t, second, s.at(key))
+	assert.Nil(t, s.at(slotKey{slot: ^uint32(0)}))
+}
+
+func TestSlabKeepsTenantsApart(t *testing.T) {
+	var s slab
+	random := rand.New(rand.NewPCG(5, 6))
+	live := map[slotKey]*fakeTenant{}
+	for range 5 * slabPage {
+		if tenant := new(fakeTenant); random.IntN(3) > 0 {
+			key := s.take(tenant)
+			require.NotContains(t, live, key)
+			live[key] = tenant
+		} else {
+			for key := range live {
+				s.free(key)
+				delete(live, key)
+				break
+			}
+		}
+	}
+	for key, tenant := range live {
+		require.Same(t, tenant, s.at(key))
+	}
+	assert.Len(t, s.tenants(), len(live))
+}
+
+// newWheel returns a wheel that turns only when the test calls turn.
+func newWheel(t *testing.T) (l *loop, turn func(ticks int)) {
+	l = new(loop)
+	l.wheel.loop = l
+	l.ended = true // posts go to goroutines, of which there are none: the timer is stopped
+	l.wheel.timer = time.AfterFunc(time.Hour, func() {})
+	t.Cleanup(func() { l.wheel.timer.Stop() })
+	return l, func(ticks int) {
+		for range ticks {
+			l.wheel.timer.Stop()
+			l.wheel.onReady(nil, 0)
+		}
+	}
+}
+
+func TestWheelCallsAtTheTick(t *testing.T) {
+	l, turn := newWheel(t)
+	tenant := &fakeTenant{}
+	due := l.wheel.add(l.slots.take(tenant), 7)
+	turn(6)
+	assert.Empty(t, tenant.at)
+	turn(300)
+	assert.Equal(t, []uint32{due}, tenant.at)
+	assert.EqualValues(t, 7, due)
+	assert.Zero(t, l.wheel.entries)
+}
+
+func TestWheelCallsAgainAsAsked(t *testing.T) {
+	l, turn := newWheel(t)
+	tenant := &fakeTenant{again: 10}
+	l.wheel.add(l.slots.take(tenant), 1)
+	turn(31)
+	assert.Equal(t, []uint32{1, 11, 21, 31}, tenant.at)
+}
+
+func TestWheelForgetsTenantsThatLeft(t *testing.T) {
+	l, turn := newWheel(t)
+	gone, stays := &fakeTenant{}, &fakeTenant{}
+	key := l.slots.take(gone)
+	l.wheel.add(key, 3)
+	l.slots.free(key)
+	l.wheel.add(l.slots.take(stays), 3) // in the same slot
+	turn(3)
+	assert.Empty(t, gone.at)
+	assert.Equal(t, []uint32{3}, stays.at)
+}
+
+func TestTicksNeverEndEarly(t *testing.T) {
+	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
+		// Part of the first tick may be over when counting begins.
+		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
+	}
+}
