@@ -98,6 +98,7 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		return 0, ErrWouldBlock
 	}
 	s.rflags |= rEOF
+	s.bits.Or(hungUp)
 	if isReset(e) || e == 0 && s.bits.Load()&broken != 0 {
 		return 0, ErrReset
 	}
@@ -229,6 +230,7 @@ func (s *TcpSocket) Discard(n int) (done int) {
 // ReadAll takes all that can be read now and returns it in a fresh slice; nil when there is nothing. What comes
 // while it runs may be left for the next call.
 func (s *TcpSocket) ReadAll() (all []byte) {
+	var err error
 	s.pull(
 		func([]byte) bool { return false },
 		func() {
@@ -244,12 +246,11 @@ func (s *TcpSocket) ReadAll() (all []byte) {
 			n := copy(all, s.in.bytes())
 			s.take(n)
 			if rest > 0 {
-				// An end of stream right behind leaves rEOF, which the next read meets.
-				m, _ := s.recv(all[n:])
-				n += m
+				rest, err = s.recv(all[n:])
 			}
-			all = all[:n]
+			all = all[:n+rest]
 		})
+	s.afterRead(false, err)
 	return all
 }
 

@@ -233,7 +233,7 @@ func TestWaitForNewConnectionSeesWhatWasQueuedBefore(t *testing.T) {
 	for range 2 {
 		require.NoError(t, server.WaitForNewConnection(ended))
 	}
-	require.NotNil(t, server.NextPendingConnection())
+	take(t, server)
 	require.Equal(t, context.Canceled, server.WaitForNewConnection(ended))
 }
 
@@ -466,7 +466,11 @@ func TestCloseIsHarmless(t *testing.T) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() { server.Close() })
-			all.Go(func() { server.NextPendingConnection().Close() })
+			all.Go(func() {
+				if socket := server.NextPendingConnection(); socket != nil {
+					socket.Close()
+				}
+			})
 		}
 		all.Wait()
 		require.NoError(t, server.Close())
@@ -603,19 +607,11 @@ func TestNetworks(t *testing.T) {
 				}
 			}
 			for _, host := range c.refused {
-				conn, err := net.Dial("tcp", net.JoinHostPort(host, port))
-				if !assertRefused(t, err) {
-					conn.Close()
-				}
+				_, err := net.Dial("tcp", net.JoinHostPort(host, port))
+				require.Error(t, err, host)
 			}
 		})
 	}
-}
-
-func assertRefused(t testing.TB, err error) bool {
-	t.Helper()
-	require.Error(t, err)
-	return err != nil
 }
 
 // sameAddresses sees that both ends of connections to addr agree on the addresses, as the same kind of address, while
@@ -645,8 +641,8 @@ func sameAddresses(t testing.TB, server *tcpserver.TcpServer, addr string) {
 	}
 }
 
-// heap returns the bytes that are in use.
-func heap() uint64 {
+// heapInUse returns the bytes that are in use.
+func heapInUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC() // pools are emptied in two steps
@@ -660,7 +656,7 @@ func TestPendingSocketsAreNotRead(t *testing.T) {
 	client := dial(t, server)
 	untilPending(t, server, 1)
 	piece := make([]byte, 64<<10)
-	before := heap()
+	before := heapInUse()
 	sent := 0
 	var err error
 	for sent < 50<<20 && err == nil {
@@ -670,7 +666,7 @@ func TestPendingSocketsAreNotRead(t *testing.T) {
 		sent += n
 	}
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the client is not held back")
-	require.Less(t, heap(), before+1<<20)
+	require.Less(t, heapInUse(), before+1<<20)
 
 	// All of it is there once somebody reads.
 	socket := take(t, server)
@@ -887,7 +883,7 @@ func TestBacklog(t *testing.T) {
 	for range 10 {
 		conn, err := net.DialTimeout("tcp", server.Addr().String(), 300*time.Millisecond)
 		if err != nil {
-			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.True(t, err.(net.Error).Timeout(), err)
 			break
 		}
 		t.Cleanup(func() { conn.Close() })

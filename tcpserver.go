@@ -25,7 +25,6 @@ package tcpserver
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -302,12 +301,4 @@ func (s *TcpServer) socketEnded(socket *TcpSocket) {
 	defer s.mu.Unlock()
 	s.open--
 	s.dropPending(socket)
-}
-
-// String returns the address, for logs.
-func (s *TcpServer) String() string {
-	if addr := s.Addr(); addr != nil {
-		return fmt.Sprintf("TcpServer(%v)", addr)
-	}
-	return "TcpServer(not listening)"
 }

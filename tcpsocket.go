@@ -257,13 +257,20 @@ func (s *TcpSocket) end(cause error) {
 	}
 	s.out.clear()
 	s.queued = 0
-	if x := s.extra.Load(); x != nil && x.closeTimer != nil {
-		x.closeTimer.Stop()
+	x := s.extra.Load()
+	if x != nil {
+		x.writeBy.set(time.Time{})
+		if x.closeTimer != nil {
+			x.closeTimer.Stop()
+		}
 	}
 	s.wmu.Unlock()
 
 	s.rmu.Lock()
 	s.rflags |= rEOF | rEOFSeen | rClosedTold
+	if x != nil {
+		x.readBy.set(time.Time{})
+	}
 	s.keepLocalAddr()
 	s.rmu.Unlock()
 
@@ -292,11 +299,12 @@ func (s *TcpSocket) destroy() {
 	s.wmu.Lock()
 	flags := s.wflags
 	s.wmu.Unlock()
+	known := s.bits.Load() & (readable | hungUp | broken)
 	switch {
 	case flags&wAbort != 0:
 		sysSetLinger(s.fd, 0)
-	case s.bits.Load()&readable != 0:
-		s.hangUpGently()
+	case known != hungUp && known&broken == 0:
+		s.hangUpGently() // the end of the peer's stream has not been read
 	}
 	if flags&wLinger != 0 {
 		go sysClose(s.fd)

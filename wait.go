@@ -35,6 +35,7 @@ func (s *TcpSocket) more() *extra {
 		return x
 	}
 	x := &extra{readers: sync.Cond{L: &s.rmu}, writers: sync.Cond{L: &s.wmu}}
+	x.readBy.cond, x.writeBy.cond = &x.readers, &x.writers
 	x.idle.Store(idleInherited)
 	if s.extra.CompareAndSwap(nil, x) {
 		return x
@@ -60,34 +61,39 @@ func (s *TcpSocket) wakeWriters() {
 	}
 }
 
-// A deadline is a point in time after which a direction fails until it is moved. It is guarded by that direction's
-// lock.
+// A deadline is a point in time after which a direction fails until it is moved. It is guarded by the lock of that
+// direction, cond.L.
 type deadline struct {
-	at      time.Time // zero: none
+	cond    *sync.Cond // of those who wait
+	at      time.Time  // zero: none
 	expired bool
 	timer   *time.Timer
 }
 
-// set moves the deadline to t. fire is called when it may have come.
-func (d *deadline) set(t time.Time, fire func()) {
+// set moves the deadline to t; the zero time removes it.
+func (d *deadline) set(t time.Time) {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
+	left := time.Until(t)
 	d.at = t
-	d.expired = !t.IsZero() && !t.After(time.Now())
-	if t.IsZero() || d.expired {
-		return
+	d.expired = !t.IsZero() && left <= 0
+	switch {
+	case t.IsZero() || d.expired:
+	case d.timer == nil:
+		d.timer = time.AfterFunc(left, d.fire)
+	default:
+		d.timer.Reset(left)
 	}
-	if d.timer == nil {
-		d.timer = time.AfterFunc(time.Until(t), fire)
-	} else {
-		d.timer.Reset(time.Until(t))
-	}
+	d.cond.Broadcast()
 }
 
-// check is what fire does: the deadline may have been moved since the timer went off.
-func (d *deadline) check() {
+// fire is what the timer calls. The deadline may have been moved since it went off.
+func (d *deadline) fire() {
+	d.cond.L.Lock()
 	d.expired = !d.at.IsZero() && !d.at.After(time.Now())
+	d.cond.Broadcast()
+	d.cond.L.Unlock()
 }
 
 // SetDeadline sets the read and the write deadline.
@@ -106,19 +112,10 @@ func (s *TcpSocket) SetReadDeadline(t time.Time) error {
 	s.rmu.Lock()
 	closed := s.rflags&rClosed != 0
 	if !closed {
-		x.readBy.set(t, func() {
-			s.rmu.Lock()
-			x.readBy.check()
-			x.readers.Broadcast()
-			s.rmu.Unlock()
-		})
-		x.readers.Broadcast()
+		x.readBy.set(t)
 	}
 	s.rmu.Unlock()
-	if closed {
-		return s.opError(opSet, ErrSocketClosed)
-	}
-	return nil
+	return s.setError(closed)
 }
 
 // SetWriteDeadline sets when Write and WaitForBytesWritten begin to fail with os.ErrDeadlineExceeded, also those that
@@ -129,15 +126,13 @@ func (s *TcpSocket) SetWriteDeadline(t time.Time) error {
 	s.wmu.Lock()
 	closed := s.wflags&wClosed != 0
 	if !closed {
-		x.writeBy.set(t, func() {
-			s.wmu.Lock()
-			x.writeBy.check()
-			x.writers.Broadcast()
-			s.wmu.Unlock()
-		})
-		x.writers.Broadcast()
+		x.writeBy.set(t)
 	}
 	s.wmu.Unlock()
+	return s.setError(closed)
+}
+
+func (s *TcpSocket) setError(closed bool) error {
 	if closed {
 		return s.opError(opSet, ErrSocketClosed)
 	}

@@ -259,8 +259,9 @@ func (s *TcpSocket) afterFlush(after aftermath) {
 	case after.broke:
 		s.afterBreak()
 	case after.again:
-		s.bits.Or(flushDue)
-		s.loop.post(s)
+		if s.bits.Or(flushDue)&flushDue == 0 {
+			s.loop.post(s)
+		}
 	case after.finished:
 		if s.State() == StateClosing {
 			s.end(nil)
