@@ -1,6 +1,7 @@
 package tcpserver
 
 import (
+	"net"
 	"os"
 	"time"
 )
@@ -113,11 +114,14 @@ func (ln *listener) accept() (fd handle, peer sockAddr, e errno, ok bool) {
 	ln.ready = true
 	if e != 0 {
 		s.acceptErrors++
+	} else {
+		s.open++
 	}
 	return fd, peer, e, true
 }
 
-// admit makes a socket of the connection, queues it and tells the program. The error is a shortage of memory.
+// admit makes a socket of the connection, queues it and tells the program. The error is a shortage of memory; a
+// poller that is being closed is about to evict the listener.
 func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
 	socket := newSocket(ln, fd, peer)
 	l := ln.loop.pick(ln.dealt.Add(1))
@@ -127,6 +131,10 @@ func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
 	if err := l.add(socket, fd, &socket.key); err != nil {
 		sysClose(fd)
 		l.poller.release()
+		ln.server.socketEnded(socket)
+		if err == net.ErrClosed {
+			return nil
+		}
 		return err
 	}
 	if !ln.server.enqueue(ln, socket) {
@@ -140,20 +148,21 @@ func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
 	return nil
 }
 
-// enqueue puts socket in the queue, unless listening has ended or the peer has reset the connection already.
+// enqueue puts socket in the queue, unless listening or the connection has ended already.
 func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open++
-	if s.cur != ln || socket.bits.Load()&broken != 0 {
+	if s.cur != ln || socket.bits.Load()&broken != 0 || socket.refs.Load()&refsClosing != 0 {
 		return false
 	}
 	s.accepted++
 	s.pending.PushBack(socket)
+	s.wakeWaiting()
 	if ln.newConnection != nil {
 		s.lane.connections++
+		// The handler may be about to run in this turn, and hold it up.
+		s.callAccept()
 	}
-	s.wakeWaiting()
 	return true
 }
 

@@ -38,15 +38,25 @@ func (q *Queue) Post(f func()) {
 	q.mu.Lock()
 	first := q.queued.Len() == 0
 	q.queued.PushBack(f)
-	if first && q.filled != nil {
-		select {
-		case q.filled <- struct{}{}:
-		default:
-		}
-	}
 	q.mu.Unlock()
+	if first {
+		q.tell()
+	}
 	if first && q.Wake != nil {
 		q.Wake()
+	}
+}
+
+// tell wakes one who waits in Run, if there is something for it.
+func (q *Queue) tell() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.filled == nil || q.queued.Len() == 0 {
+		return
+	}
+	select {
+	case q.filled <- struct{}{}:
+	default:
 	}
 }
 
@@ -76,6 +86,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	filled := q.filled
 	q.mu.Unlock()
+	// Who ends may have been the one that was told of what is queued: another may be waiting for that.
+	defer q.tell()
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -99,16 +111,22 @@ type dispatcher struct {
 	exec    Executor
 	waiting deque.Deque[turnTaker] // each object once at most
 	out     bool                   // a call of exec is outstanding
+	begun   bool                   // it has come to run
+	call    uint64                 // which one it is: an earlier one that comes late does nothing
 }
 
 // drainTime is how long one call of the executor may take if there is more to do: a user interface must stay alive.
 const drainTime = 4 * time.Millisecond
 
-// use has the turns taken to exec from now on.
+// use has the turns taken to exec from now on. What the previous one has not begun is asked of this one: the
+// application that owned it may have quit.
 func (q *dispatcher) use(exec Executor) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.exec = exec
-	q.mu.Unlock()
+	if q.out && !q.begun {
+		q.ask()
+	}
 }
 
 // post asks for a turn.
@@ -117,13 +135,27 @@ func (q *dispatcher) post(t turnTaker) {
 	defer q.mu.Unlock()
 	q.waiting.PushBack(t)
 	if !q.out {
-		q.out = true
-		go q.exec(q.drain)
+		q.ask()
 	}
 }
 
+// ask calls exec. mu is held.
+func (q *dispatcher) ask() {
+	q.call++
+	q.out, q.begun = true, false
+	call := q.call
+	go q.exec(func() { q.drain(call) })
+}
+
 // drain runs on the executor.
-func (q *dispatcher) drain() {
+func (q *dispatcher) drain(call uint64) {
+	q.mu.Lock()
+	if call != q.call || q.begun {
+		q.mu.Unlock()
+		return
+	}
+	q.begun = true
+	q.mu.Unlock()
 	d := desks.Get().(*desk)
 	until := time.Now().Add(drainTime)
 	// Deferred, because the application may survive a panic of its own.
@@ -132,7 +164,7 @@ func (q *dispatcher) drain() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if q.out = q.waiting.Len() > 0; q.out {
-			go q.exec(q.drain)
+			q.ask()
 		}
 	}()
 	for {
@@ -180,11 +212,12 @@ func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
 	return s.lane.current
 }
 
-// adoptFields is called by the methods that call back. While the server listens its copy of the fields counts.
+// adoptFields is called by the methods that call back. While the server listens, or calls back already, its copy of
+// the fields counts.
 func (s *TcpServer) adoptFields() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur == nil {
+	if s.cur == nil && !s.lane.running {
 		s.dispatchTo(s.Executor, s.Logger)
 	}
 }

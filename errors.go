@@ -72,16 +72,15 @@ func (e *sentinel) Is(target error) bool {
 	return false
 }
 
-// A PanicError is why a socket ended whose handler panicked, or left its goroutine with runtime.Goexit, on a
-// goroutine of this package.
+// A PanicError is why a socket ended whose handler panicked or called runtime.Goexit.
 type PanicError struct {
-	Value any    // what was passed to panic; nil for runtime.Goexit
-	Stack []byte // of the goroutine that panicked
+	Value any    // what was passed to panic; nil for runtime.Goexit, and under an Executor, where it is not caught
+	Stack []byte // of the handler's goroutine
 }
 
 func (e *PanicError) Error() string {
 	if e.Value == nil {
-		return "tcpserver: handler called runtime.Goexit"
+		return "tcpserver: handler did not return"
 	}
 	return fmt.Sprintf("tcpserver: handler panicked: %v", e.Value)
 }

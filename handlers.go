@@ -244,7 +244,7 @@ func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
 	had := s.in.len()
 	due = announce && had > 0
 	space := s.readLimit() - had
-	if space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
+	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
 		n, err := s.recv(d.scratch[:min(space, len(d.scratch))])
 		switch {
 		case n == 0:

@@ -80,9 +80,12 @@ func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
 // for at most that many seconds. Close returns at once in any case.
 func (s *TcpSocket) SetLinger(sec int) error {
 	s.wmu.Lock()
-	s.wflags &^= wLinger
-	if sec > 0 {
+	s.wflags &^= wLinger | wHard
+	switch {
+	case sec > 0:
 		s.wflags |= wLinger
+	case sec == 0:
+		s.wflags |= wHard
 	}
 	s.wmu.Unlock()
 	return s.option(func(fd handle) error { return sysSetLinger(fd, sec) })
@@ -134,13 +137,13 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 			return err
 		}
 		s.rmu.Lock()
-		for s.bits.Load()&readable == 0 && s.rflags&rClosed == 0 && !x.readBy.expired {
+		closed, expired := s.rflags&rClosed != 0, x.readBy.expired
+		if s.bits.Load()&readable == 0 && s.refs.Load()&refsClosing == 0 && !closed && !expired {
 			x.readers.Wait()
 		}
-		expired := x.readBy.expired
 		s.rmu.Unlock()
-		if expired {
-			return s.opError(opRaw, os.ErrDeadlineExceeded)
+		if err := c.refused(closed, expired); err != nil {
+			return err
 		}
 	}
 }
@@ -150,27 +153,35 @@ func (c rawConn) Write(f func(fd uintptr) bool) error {
 	s := c.s
 	x := s.more()
 	for {
-		if done, err := c.try(f); done || err != nil {
-			return err
-		}
-		// As in tryFlush, a second attempt after wantWrite makes sure that an event is to come.
+		// As in tryFlush, an attempt after wantWrite is set makes sure that an event is to come.
 		s.wmu.Lock()
-		turn := x.writeTurns
+		flushes := x.flushes
 		s.bits.Or(wantWrite)
 		s.wmu.Unlock()
 		if done, err := c.try(f); done || err != nil {
 			return err
 		}
 		s.wmu.Lock()
-		for x.writeTurns == turn && s.state == StateConnected && !x.writeBy.expired {
+		closed, expired := s.wflags&wClosed != 0, x.writeBy.expired
+		if x.flushes == flushes && s.refs.Load()&refsClosing == 0 && !closed && !expired {
 			x.writers.Wait()
 		}
-		expired := x.writeBy.expired
 		s.wmu.Unlock()
-		if expired {
-			return s.opError(opRaw, os.ErrDeadlineExceeded)
+		if err := c.refused(closed, expired); err != nil {
+			return err
 		}
 	}
+}
+
+// refused returns why a raw call does not go on.
+func (c rawConn) refused(closed, expired bool) error {
+	switch {
+	case closed:
+		return c.s.opError(opRaw, ErrSocketClosed)
+	case expired:
+		return c.s.opError(opRaw, os.ErrDeadlineExceeded)
+	}
+	return nil
 }
 
 func (c rawConn) try(f func(fd uintptr) bool) (done bool, err error) {

@@ -1,6 +1,7 @@
 package tcpserver
 
 import (
+	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,7 @@ type loop struct {
 	slots  slab
 	posted []assignment
 	asleep bool // about to wait, or waiting: a post must wake
+	closed bool // the poller is closed: no more tenants
 	ending bool // the last user has gone
 	ended  bool // nobody runs this loop any more
 
@@ -188,6 +190,10 @@ func (l *loop) collect() bool {
 // add gives t a slot, whose key it sets, and has fd's readiness reported to it.
 func (l *loop) add(t tenant, fd handle, key *slotKey) error {
 	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return net.ErrClosed
+	}
 	*key = l.slots.take(t)
 	l.mu.Unlock()
 	l.load.Add(1)
@@ -243,6 +249,7 @@ func giveTurn(t tenant) {
 // evictAll tells every tenant that the poller is closed.
 func (l *loop) evictAll() {
 	l.mu.Lock()
+	l.closed = true
 	tenants := l.slots.tenants()
 	l.mu.Unlock()
 	for _, t := range tenants {

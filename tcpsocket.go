@@ -124,6 +124,7 @@ const (
 	wShutDone                   // the end of the stream has been sent
 	wAbort                      // closing the descriptor resets the connection
 	wLinger                     // closing the descriptor may block (SetLinger)
+	wHard                       // closing the descriptor resets the connection, by SetLinger
 	wTold                       // Disconnected has been called
 )
 
@@ -133,7 +134,7 @@ func newSocket(ln *listener, fd handle, peer sockAddr) *TcpSocket {
 	return s
 }
 
-// The high bit of refs says that the socket's own reference is gone; the others count.
+// The high bit of refs says that the connection has ended and no more references are given out; the others count.
 const refsClosing = 1 << 31
 
 // use takes a reference on the descriptor; false: it is closed.
@@ -274,20 +275,13 @@ func (s *TcpSocket) end(cause error) {
 	s.keepLocalAddr()
 	s.rmu.Unlock()
 
-	s.wakeWriters()
-	s.wakeReaders()
 	p := s.loop.poller
 	p.retain() // for the loop that calls Disconnected
+	s.refs.Or(refsClosing)
 	s.ln.server.socketEnded(s)
-	for {
-		n := s.refs.Load()
-		if s.refs.CompareAndSwap(n, n-1|refsClosing) {
-			if n == 1 {
-				s.destroy()
-			}
-			break
-		}
-	}
+	s.unuse()
+	s.wakeWriters()
+	s.wakeReaders()
 	if s.handlers.Load() != nil {
 		s.notify(laneEnd)
 	}
@@ -303,7 +297,7 @@ func (s *TcpSocket) destroy() {
 	switch {
 	case flags&wAbort != 0:
 		sysSetLinger(s.fd, 0)
-	case known != hungUp && known&broken == 0:
+	case known != hungUp && known&broken == 0 && flags&wHard == 0:
 		s.hangUpGently() // the end of the peer's stream has not been read
 	}
 	if flags&wLinger != 0 {
@@ -330,10 +324,10 @@ func (s *TcpSocket) hangUpGently() {
 }
 
 // finishedBoth ends the connection when both directions have seen the end of their stream: nothing can come or go
-// any more.
+// any more. With handlers ReadClosed comes first, which leads here again.
 func (s *TcpSocket) finishedBoth() {
 	s.rmu.Lock()
-	read := s.rflags&rEOF != 0
+	read := s.rflags&rEOF != 0 && (s.rflags&(rClosedTold|rShut) != 0 || s.handlers.Load() == nil)
 	s.rmu.Unlock()
 	s.wmu.Lock()
 	write := s.wflags&wShutDone != 0

@@ -19,7 +19,7 @@ type extra struct {
 	writeBy    deadline // guarded by wmu
 	err        error    // why the connection ended; guarded by wmu
 	writeErr   error    // what the system said to the last send; guarded by wmu
-	writeTurns uint32   // how often the loop has seen that the system takes bytes; guarded by wmu
+	flushes    uint32   // how often sending from the queue was tried; guarded by wmu
 	closeTimer *time.Timer
 
 	readMax  atomic.Int32 // SetReadBufferSize; 0: the server's
@@ -245,11 +245,11 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 			}
 			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
 				readErr = s.fill()
-				if readErr == nil {
-					readErr = s.lost()
-				}
 			}
-			return readErr != nil && readErr != ErrWouldBlock
+			if readErr == nil || readErr == ErrWouldBlock {
+				readErr = s.lost()
+			}
+			return readErr != nil
 		})
 		resume := s.mustResume()
 		s.rmu.Unlock()

@@ -208,8 +208,10 @@ func (s *TcpSocket) flush() (after aftermath) {
 	if s.state == StateUnconnected {
 		return after
 	}
-	x := s.extra.Load()
-	after.wake = x != nil
+	if x := s.extra.Load(); x != nil {
+		x.flushes++
+		after.wake = true
+	}
 	for total := 0; !s.out.empty(); {
 		if total >= flushBudget {
 			after.again = true
@@ -274,9 +276,6 @@ func (s *TcpSocket) afterFlush(after aftermath) {
 // flushTurn is the loop's part: the system takes bytes again.
 func (s *TcpSocket) flushTurn() {
 	s.wmu.Lock()
-	if x := s.extra.Load(); x != nil {
-		x.writeTurns++
-	}
 	after := s.flush()
 	s.wmu.Unlock()
 	s.afterFlush(after)
