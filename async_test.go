@@ -1,0 +1,319 @@
+package tcpserver_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// goroutine returns the number of the calling goroutine. There is no better way to tell on which one a callback runs.
+func goroutine() string {
+	buf := make([]byte, 64)
+	return string(bytes.Fields(buf[:runtime.Stack(buf, false)])[1])
+}
+
+// A stage is a server whose callbacks are recorded, and the place where they run.
+type stage struct {
+	*tcpserver.TcpServer
+	t     *testing.T
+	owner string           // the test's goroutine
+	queue *tcpserver.Queue // run by the owner; nil: the server has no Executor
+	woken chan struct{}
+	calls chan outcome
+}
+
+// An outcome is what a callback got.
+type outcome struct {
+	socket *tcpserver.TcpSocket
+	count  int
+	err    error
+}
+
+// onStages runs test without an Executor, and with one that the test's own goroutine runs.
+func onStages(t *testing.T, test func(t *testing.T, s *stage)) {
+	t.Parallel()
+	for _, executor := range []bool{false, true} {
+		name := "Poller"
+		if executor {
+			name = "Executor"
+		}
+		t.Run(name, func(t *testing.T) {
+			s := &stage{
+				TcpServer: new(tcpserver.TcpServer),
+				t:         t,
+				owner:     goroutine(),
+				woken:     make(chan struct{}, 1),
+				calls:     make(chan outcome, 100),
+			}
+			if executor {
+				s.queue = &tcpserver.Queue{Wake: func() {
+					select {
+					case s.woken <- struct{}{}:
+					default:
+					}
+				}}
+				s.Executor = s.queue.Post
+			}
+			t.Cleanup(func() {
+				s.Close()
+				require.Empty(t, s.calls, "called more than once")
+			})
+			test(t, s)
+		})
+	}
+}
+
+// called is what callbacks call.
+func (s *stage) called(server *tcpserver.TcpServer, o outcome) {
+	if server != s.TcpServer {
+		s.t.Error("called with another server")
+	}
+	if here := goroutine() == s.owner; here != (s.queue != nil) {
+		s.t.Errorf("a callback on the caller's goroutine: %v", here)
+	}
+	s.calls <- o
+}
+
+// next waits for a callback. With an Executor none is called outside of it.
+func (s *stage) next() outcome {
+	s.t.Helper()
+	for s.queue != nil && len(s.calls) == 0 {
+		if s.queue.RunPending() == 0 {
+			receive(s.t, s.woken)
+		}
+	}
+	return receive(s.t, s.calls)
+}
+
+// none sees that no callback is called for a while.
+func (s *stage) none() {
+	s.t.Helper()
+	time.Sleep(quiet)
+	if s.queue != nil {
+		s.queue.RunPending()
+	}
+	require.Empty(s.t, s.calls)
+}
+
+func (s *stage) listenAsync(address string) {
+	s.ListenAsync("tcp", address, func(server *tcpserver.TcpServer, err error) { s.called(server, outcome{err: err}) })
+}
+
+func (s *stage) acceptAsync(ctx context.Context) {
+	s.AcceptAsync(ctx, func(server *tcpserver.TcpServer, socket *tcpserver.TcpSocket, err error) {
+		if socket != nil {
+			s.t.Cleanup(func() { socket.Close() })
+		}
+		s.called(server, outcome{socket: socket, err: err})
+	})
+}
+
+func TestListenAsync(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		s.listenAsync("127.0.0.1:0")
+		require.NoError(t, s.next().err)
+		require.True(t, s.IsListening())
+		takes(t, s.TcpServer, dial(t, s.TcpServer))
+
+		s.listenAsync("127.0.0.1:0")
+		require.ErrorIs(t, s.next().err, tcpserver.ErrAlreadyListening)
+
+		taken := listen(t, new(tcpserver.TcpServer)).Addr().String()
+		require.NoError(t, s.Close())
+		s.listenAsync(taken)
+		err := s.next().err
+		require.ErrorIs(t, err, syscall.EADDRINUSE)
+		require.Equal(t, err, s.Err())
+		s.listenAsync("127.0.0.1:65536")
+		require.ErrorIs(t, s.next().err, tcpserver.ErrInvalidPort)
+
+		s.listenAsync("127.0.0.1:0")
+		require.NoError(t, s.next().err)
+		require.NoError(t, s.Err())
+	})
+}
+
+// Whichever is first, the callback is called once and the server does not listen afterwards.
+func TestCloseDuringListenAsync(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		for range 50 {
+			s.listenAsync("127.0.0.1:0")
+			require.NoError(t, s.Close())
+			if err := s.next().err; err != nil {
+				require.ErrorIs(t, err, tcpserver.ErrServerClosed)
+			}
+			require.False(t, s.IsListening())
+		}
+	})
+}
+
+// Not parallel: it replaces the resolver of the process.
+func TestCloseEndsLookupOfListenAsync(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	old := net.DefaultResolver
+	defer func() { net.DefaultResolver = old }()
+	net.DefaultResolver = &net.Resolver{
+		PreferGo: true,
+		Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			asked <- struct{}{}
+			<-ctx.Done() // a name server that does not answer
+			return nil, ctx.Err()
+		},
+	}
+	server := new(tcpserver.TcpServer)
+	called := make(chan error, 1)
+	server.ListenAsync("tcp", "name.invalid:0", func(_ *tcpserver.TcpServer, err error) { called <- err })
+	receive(t, asked)
+	require.Empty(t, called)
+	require.NoError(t, server.Close())
+	require.ErrorIs(t, receive(t, called), tcpserver.ErrServerClosed)
+
+	// The next one has a life of its own.
+	server.ListenAsync("tcp", "127.0.0.1:0", func(_ *tcpserver.TcpServer, err error) { called <- err })
+	require.NoError(t, receive(t, called))
+	require.NoError(t, server.Close())
+}
+
+func TestNextPendingConnectionAsync(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		next := func() *tcpserver.TcpSocket {
+			s.NextPendingConnectionAsync(func(server *tcpserver.TcpServer, socket *tcpserver.TcpSocket) {
+				s.called(server, outcome{socket: socket})
+			})
+			return s.next().socket
+		}
+		require.Nil(t, next(), "never listened")
+		listen(t, s.TcpServer)
+		require.Nil(t, next(), "none is pending")
+		clients := dialMany(t, s.TcpServer, 2)
+		untilPending(t, s.TcpServer, 2)
+		for _, client := range clients {
+			socket := next()
+			require.NotNil(t, socket)
+			require.Equal(t, client.LocalAddr().String(), socket.RemoteAddr().String())
+			require.NoError(t, socket.Close())
+		}
+		require.Nil(t, next(), "all are taken")
+		require.NoError(t, s.Close())
+		require.Nil(t, next(), "closed")
+	})
+}
+
+func TestAcceptAsyncWaits(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		listen(t, s.TcpServer)
+		s.acceptAsync(within(t))
+		s.none()
+		client := dial(t, s.TcpServer)
+		o := s.next()
+		require.NoError(t, o.err)
+		require.Equal(t, client.LocalAddr().String(), o.socket.RemoteAddr().String())
+
+		// And it does not wait for what is pending already.
+		client = dial(t, s.TcpServer)
+		untilPending(t, s.TcpServer, 1)
+		s.acceptAsync(within(t))
+		require.Equal(t, client.LocalAddr().String(), s.next().socket.RemoteAddr().String())
+	})
+}
+
+func TestAcceptAsyncEndsWithItsContext(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		listen(t, s.TcpServer)
+		ctx, cancel := context.WithCancel(context.Background())
+		s.acceptAsync(ctx)
+		cancel()
+		require.Equal(t, outcome{err: context.Canceled}, s.next())
+		client := dial(t, s.TcpServer)
+		takes(t, s.TcpServer, client)
+	})
+}
+
+func TestAcceptAsyncEndsWithClose(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		s.acceptAsync(within(t))
+		require.Equal(t, outcome{err: tcpserver.ErrNotListening}, s.next())
+		listen(t, s.TcpServer)
+		for range 3 {
+			s.acceptAsync(within(t))
+		}
+		require.NoError(t, s.Close())
+		for range 3 {
+			require.Equal(t, outcome{err: tcpserver.ErrServerClosed}, s.next())
+		}
+	})
+}
+
+func TestAcceptAsyncSeveralAtOnce(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		const n = 20
+		listen(t, s.TcpServer)
+		for range n / 2 {
+			s.acceptAsync(within(t))
+		}
+		clients := dialMany(t, s.TcpServer, n)
+		for range n / 2 {
+			s.acceptAsync(within(t))
+		}
+		want := make(map[string]bool)
+		for _, client := range clients {
+			want[client.LocalAddr().String()] = true
+		}
+		got := make(map[string]bool)
+		for range n {
+			o := s.next()
+			require.NoError(t, o.err)
+			got[o.socket.RemoteAddr().String()] = true
+		}
+		require.Equal(t, want, got)
+	})
+}
+
+func TestConnectionCountAsync(t *testing.T) {
+	onStages(t, func(t *testing.T, s *stage) {
+		is := func(want int) {
+			t.Helper()
+			s.ConnectionCountAsync(func(server *tcpserver.TcpServer, count int, err error) {
+				s.called(server, outcome{count: count, err: err})
+			})
+			require.Equal(t, outcome{count: want}, s.next())
+		}
+		is(0)
+		listen(t, s.TcpServer)
+		dialMany(t, s.TcpServer, 2)
+		untilPending(t, s.TcpServer, 2)
+		is(2)
+		socket := take(t, s.TcpServer)
+		is(2)
+		require.NoError(t, s.Close())
+		is(1)
+		require.NoError(t, socket.Close())
+		is(0)
+	})
+}
+
+// An application that has quit no longer runs anything, and says nothing about it.
+func TestDeadExecutorLosesNoConnection(t *testing.T) {
+	t.Parallel()
+	server := listen(t, &tcpserver.TcpServer{
+		Executor:             func(func()) {},
+		NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("called") },
+	})
+	for range 3 {
+		server.AcceptAsync(within(t), func(*tcpserver.TcpServer, *tcpserver.TcpSocket, error) { t.Error("called") })
+		server.NextPendingConnectionAsync(func(*tcpserver.TcpServer, *tcpserver.TcpSocket) { t.Error("called") })
+	}
+	clients := dialMany(t, server, 5)
+	untilPending(t, server, 5)
+	time.Sleep(quiet)
+	require.Equal(t, 5, server.PendingConnections())
+	takes(t, server, clients...)
+}

@@ -1,0 +1,755 @@
+package tcpserver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"reflect"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// mustEnd waits until the connection has ended, for that reason.
+func mustEnd(t testing.TB, socket *tcpserver.TcpSocket, want error) {
+	t.Helper()
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
+	require.Equal(t, tcpserver.StateUnconnected, socket.State())
+	require.Equal(t, want, socket.Err())
+	if want == nil {
+		require.Empty(t, socket.ErrorString())
+	} else {
+		require.Equal(t, want.Error(), socket.ErrorString())
+	}
+}
+
+// atOnce calls what must not wait for a peer. What does takes 5 s, the CloseTimeout, or forever.
+func atOnce(t testing.TB, f func() error) {
+	t.Helper()
+	start := time.Now()
+	require.NoError(t, f())
+	require.Less(t, time.Since(start), time.Second)
+}
+
+// replies are the ways to send something large.
+var replies = map[string]func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte){
+	"Write": func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte) {
+		n, err := socket.Write(reply)
+		require.NoError(t, err)
+		require.Equal(t, len(reply), n)
+	},
+	"Send": sendPaced,
+}
+
+func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
+	t.Parallel()
+	for name, answer := range replies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			_, err := conn.Write([]byte("question"))
+			require.NoError(t, err)
+			require.NoError(t, conn.CloseWrite())
+			question, err := io.ReadAll(socket)
+			require.NoError(t, err)
+			require.Equal(t, "question", string(question))
+			require.Equal(t, tcpserver.StateConnected, socket.State())
+
+			reply := pattern(1, large)
+			got := make(chan bool, 1)
+			go func() {
+				p, err := io.ReadAll(conn)
+				got <- err == nil && bytes.Equal(p, reply)
+			}()
+			answer(t, socket, reply)
+			require.NoError(t, socket.Close())
+			require.True(t, receive(t, got))
+			mustEnd(t, socket, nil)
+		})
+	}
+}
+
+func TestCloseWriteFollowsTheQueueAndReadingGoesOn(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	atOnce(t, socket.CloseWrite)
+	require.NotZero(t, socket.BytesToWrite())
+	require.NoError(t, socket.CloseWrite(), "again")
+	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrSocketClosed)
+	_, err := socket.Write([]byte("x"))
+	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
+	mustGet(t, conn, sent)
+	require.Equal(t, tcpserver.StateConnected, socket.State())
+
+	put(t, socket, conn, "after the end of the other direction")
+	require.Equal(t, "after the end of the other direction", string(socket.ReadAll()))
+	require.NoError(t, conn.Close())
+	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions have ended")
+	require.NoError(t, socket.Err())
+	require.Equal(t, io.EOF, readOne(socket)(), "still")
+	require.NoError(t, socket.Close())
+}
+
+func TestBothDirectionsFinishedIsTheEnd(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, conn.CloseWrite())
+	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, tcpserver.StateConnected, socket.State(), "one direction alone does not end it")
+	require.NoError(t, socket.CloseWrite())
+	mustEnd(t, socket, nil)
+	require.Zero(t, socket.Server().ConnectionCount())
+	mustGet(t, conn, nil)
+}
+
+func TestEndOfStreamAndResetAreToldApart(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, conn.Close())
+	require.Equal(t, io.EOF, readOne(socket)())
+	require.NoError(t, socket.Err())
+
+	socket, conn = pair(t)
+	reset(t, conn)
+	for range 2 {
+		err := readOne(socket)()
+		require.ErrorIs(t, err, tcpserver.ErrReset)
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.NotErrorIs(t, err, net.ErrClosed)
+	}
+	mustEnd(t, socket, tcpserver.ErrReset)
+	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrReset)
+	require.NoError(t, socket.Close(), "the program has not closed it yet")
+	require.Equal(t, tcpserver.ErrReset, socket.Err())
+}
+
+func TestDataBeforeAReset(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	put(t, socket, conn, "last words")
+	reset(t, conn)
+	// What comes of the data is the system's choice, but then it is a reset, and never an end of stream.
+	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
+	got, err := io.ReadAll(socket)
+	require.ErrorIs(t, err, tcpserver.ErrReset)
+	require.Contains(t, []string{"", "last words"}, string(got))
+	mustEnd(t, socket, tcpserver.ErrReset)
+
+	// What was in the buffer before stays readable.
+	socket, conn = pair(t)
+	put(t, socket, conn, "last words")
+	require.Equal(t, "l", string(socket.Peek(1)))
+	reset(t, conn)
+	mustEnd(t, socket, tcpserver.ErrReset)
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	require.Equal(t, "last words", string(socket.ReadAll()))
+	require.ErrorIs(t, readOne(socket)(), tcpserver.ErrReset)
+}
+
+func TestResetFoundByWriting(t *testing.T) {
+	t.Parallel()
+	for name, write := range map[string]func(*tcpserver.TcpSocket) error{
+		"Write": func(s *tcpserver.TcpSocket) error { _, err := s.Write([]byte("x")); return err },
+		"Send":  func(s *tcpserver.TcpSocket) error { return s.Send([]byte("x")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			reset(t, conn)
+			require.Eventually(t, func() bool { return write(socket) != nil }, patience, time.Millisecond)
+			for range 2 {
+				err := write(socket)
+				require.ErrorIs(t, err, tcpserver.ErrReset)
+				require.ErrorIs(t, err, syscall.ECONNRESET)
+			}
+			require.ErrorIs(t, socket.WaitForBytesWritten(within(t)), tcpserver.ErrReset)
+			// The system has told the writer; the reader learns it too.
+			require.ErrorIs(t, readOne(socket)(), tcpserver.ErrReset)
+			mustEnd(t, socket, tcpserver.ErrReset)
+		})
+	}
+}
+
+func TestAbortResets(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	jam(t, socket, conn)
+	require.NoError(t, socket.Abort())
+	require.Equal(t, tcpserver.StateUnconnected, socket.State())
+	require.Zero(t, socket.BytesToWrite(), "the queue is dropped")
+	require.NoError(t, socket.Err(), "the program's own doing")
+	_, err := readToEnd(t, conn)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	require.NoError(t, socket.Abort(), "again")
+	require.ErrorIs(t, socket.Close(), tcpserver.ErrSocketClosed)
+}
+
+func TestAbortMayFollowClose(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	jam(t, socket, conn)
+	require.NoError(t, socket.Close())
+	require.Equal(t, tcpserver.StateClosing, socket.State())
+	require.NoError(t, socket.Abort())
+	mustEnd(t, socket, nil)
+	_, err := readToEnd(t, conn)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
+func TestCloseSendsWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: -1}))
+	require.NoError(t, conn.SetReadBuffer(128<<10))
+	reply := pattern(1, 6*mib)
+	socket.SetWriteBufferSize(8 * mib)
+	require.NoError(t, socket.Send(reply))
+	require.Greater(t, socket.BytesToWrite(), mib/2)
+	atOnce(t, socket.Close)
+	require.Equal(t, tcpserver.StateClosing, socket.State())
+	require.Equal(t, 1, socket.Server().ConnectionCount(), "it has not ended")
+	err := socket.Close()
+	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.ErrorIs(t, socket.Send([]byte("more")), tcpserver.ErrSocketClosed)
+
+	// A slow reader: small pieces.
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	var got []byte
+	p := make([]byte, 10_000)
+	for err = nil; err == nil; {
+		var n int
+		n, err = conn.Read(p)
+		got = append(got, p[:n]...)
+	}
+	require.Equal(t, io.EOF, err)
+	require.True(t, bytes.Equal(reply, got), "got %d bytes", len(got))
+	mustEnd(t, socket, nil)
+	require.ErrorIs(t, socket.Close(), tcpserver.ErrSocketClosed)
+	require.Zero(t, socket.Server().ConnectionCount())
+}
+
+func TestCloseDoesNotResetForUnreadInput(t *testing.T) {
+	t.Parallel()
+	const question = "nobody reads this"
+	t.Run("that has come before", func(t *testing.T) {
+		t.Parallel()
+		socket, conn := pair(t)
+		put(t, socket, conn, question)
+		sent := jam(t, socket, conn)
+		require.NoError(t, socket.Close())
+		mustGet(t, conn, sent)
+		mustEnd(t, socket, nil)
+	})
+	t.Run("that comes while the queue is sent", func(t *testing.T) {
+		t.Parallel()
+		socket, conn := pair(t)
+		sent := jam(t, socket, conn)
+		require.NoError(t, socket.Close())
+		_, err := conn.Write(pattern(1, 50_000))
+		require.NoError(t, err)
+		mustGet(t, conn, sent)
+		mustEnd(t, socket, nil)
+	})
+	t.Run("that the loop has not seen yet", func(t *testing.T) {
+		t.Parallel()
+		// "Busy", as a server says it that does not want to know the question.
+		server := listen(t, new(tcpserver.TcpServer))
+		for range 200 {
+			conn := dial(t, server)
+			_, err := conn.Write([]byte(question))
+			require.NoError(t, err)
+			socket := take(t, server)
+			require.NoError(t, socket.Send([]byte("busy")))
+			require.NoError(t, socket.Close())
+			mustGet(t, conn, []byte("busy"))
+			conn.Close()
+		}
+	})
+}
+
+func TestCloseTimeoutCutsOff(t *testing.T) {
+	t.Parallel()
+	const limit = 150 * time.Millisecond
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: limit}))
+	jam(t, socket, conn)
+	start := time.Now()
+	require.NoError(t, socket.Close())
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
+	require.GreaterOrEqual(t, time.Since(start), limit)
+	mustEnd(t, socket, os.ErrDeadlineExceeded)
+	require.Zero(t, socket.BytesToWrite())
+	_, err := readToEnd(t, conn)
+	require.ErrorIs(t, err, syscall.ECONNRESET, "what came is not the whole")
+}
+
+func TestCloseTimeoutLetsSlowOnesFinish(t *testing.T) {
+	t.Parallel()
+	// Negative is no limit; a socket that has sent all in time is not touched when the time is over.
+	for _, limit := range []time.Duration{-1, 10 * time.Second} {
+		socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: limit}))
+		sent := jam(t, socket, conn)
+		require.NoError(t, socket.Close())
+		waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+		mustGet(t, conn, sent)
+		require.NoError(t, receive(t, waiting))
+		mustEnd(t, socket, nil)
+	}
+}
+
+func TestResetWhileClosing(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	jam(t, socket, conn)
+	require.NoError(t, socket.Close())
+	reset(t, conn)
+	mustEnd(t, socket, tcpserver.ErrReset)
+}
+
+func TestCloseWakesAllThatWait(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*tcpserver.TcpSocket) error{
+		"Close": (*tcpserver.TcpSocket).Close,
+		"Abort": (*tcpserver.TcpSocket).Abort,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, _ := pair(t)
+			ctx := within(t)
+			reading := []<-chan error{
+				blocked(t, readOne(socket)),
+				blocked(t, readOne(socket)),
+				blocked(t, func() error { return socket.WaitForReadyRead(ctx) }),
+				blocked(t, func() error { _, err := socket.Write(make([]byte, large)); return err }),
+			}
+			disconnected := blocked(t, func() error { return socket.WaitForDisconnected(ctx) })
+			require.NoError(t, end(socket))
+			for _, waiting := range reading {
+				require.ErrorIs(t, receive(t, waiting), tcpserver.ErrSocketClosed)
+			}
+			require.NoError(t, receive(t, disconnected))
+			require.Equal(t, tcpserver.StateUnconnected, socket.State())
+		})
+	}
+}
+
+// Close goes on sending, so whoever waits for the queue waits on, and learns what became of it.
+func TestWaitForBytesWrittenOverClose(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	waiting := blocked(t, func() error { return socket.WaitForBytesWritten(within(t)) })
+	require.NoError(t, socket.Close())
+	mustGet(t, conn, sent)
+	require.NoError(t, receive(t, waiting))
+
+	socket, conn = connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: 100 * time.Millisecond}))
+	jam(t, socket, conn)
+	require.NoError(t, socket.Close())
+	require.ErrorIs(t, socket.WaitForBytesWritten(within(t)), os.ErrDeadlineExceeded)
+}
+
+func TestWaitForDisconnected(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		end   func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn)
+		cause error
+	}{
+		{"Close", func(_ *testing.T, s *tcpserver.TcpSocket, _ *net.TCPConn) { s.Close() }, nil},
+		{"Abort", func(_ *testing.T, s *tcpserver.TcpSocket, _ *net.TCPConn) { s.Abort() }, nil},
+		{"reset", func(t *testing.T, _ *tcpserver.TcpSocket, c *net.TCPConn) { reset(t, c) }, tcpserver.ErrReset},
+		{"both directions", func(_ *testing.T, s *tcpserver.TcpSocket, c *net.TCPConn) {
+			s.CloseWrite()
+			c.CloseWrite()
+		}, nil},
+		{"reset after the end of the stream", func(t *testing.T, s *tcpserver.TcpSocket, c *net.TCPConn) {
+			c.CloseWrite()
+			if err := readOne(s)(); err != io.EOF {
+				t.Error(err)
+			}
+			reset(t, c)
+		}, tcpserver.ErrReset},
+		{"reset after CloseRead", func(t *testing.T, s *tcpserver.TcpSocket, c *net.TCPConn) {
+			s.CloseRead()
+			reset(t, c)
+		}, tcpserver.ErrReset},
+		{"reset with a full read buffer", func(t *testing.T, s *tcpserver.TcpSocket, c *net.TCPConn) {
+			s.SetReadBufferSize(4)
+			put(t, s, c, "0123456789")
+			reset(t, c)
+		}, tcpserver.ErrReset},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+			test.end(t, socket, conn)
+			require.NoError(t, receive(t, waiting))
+			mustEnd(t, socket, test.cause) // and now at once
+		})
+	}
+	t.Run("context", func(t *testing.T) {
+		t.Parallel()
+		socket, conn := pair(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := blocked(t, func() error { return socket.WaitForDisconnected(ctx) })
+		// It reads ahead, but takes nothing, and an end of stream from the peer is not the end.
+		_, err := conn.Write([]byte("hello"))
+		require.NoError(t, err)
+		require.NoError(t, conn.CloseWrite())
+		require.Empty(t, waiting)
+		cancel()
+		require.Equal(t, context.Canceled, receive(t, waiting))
+		got, err := io.ReadAll(socket)
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(got))
+	})
+}
+
+func TestManyGoroutinesUseAndEndSockets(t *testing.T) {
+	t.Parallel()
+	const sockets = 200
+	server := listen(t, &tcpserver.TcpServer{CloseTimeout: 200 * time.Millisecond})
+	var wg sync.WaitGroup
+	for i := range sockets {
+		conn := dial(t, server)
+		socket := take(t, server)
+		until := func(f func() error) {
+			wg.Go(func() {
+				for range 1000 {
+					if f() != nil {
+						return
+					}
+				}
+			})
+		}
+		p := make([]byte, 20_000)
+		until(func() error { _, err := conn.Write(p); return err })
+		if i%2 == 0 { // of some the queue fills
+			wg.Go(func() { io.Copy(io.Discard, conn) })
+		}
+		until(func() error { _, err := socket.Read(make([]byte, 1000)); return err })
+		until(func() error { _, err := socket.Write(p); return err })
+		until(func() error {
+			if err := socket.Send(p); err != tcpserver.ErrWriteBufferFull {
+				return err
+			}
+			return socket.WaitForBytesWritten(within(t))
+		})
+		wg.Go(func() { socket.WaitForDisconnected(within(t)) })
+		wg.Go(func() {
+			socket.SetNoDelay(i%2 == 0)
+			socket.SetIdleTimeout(time.Hour)
+			socket.SetReadBufferSize(100 * i)
+			socket.SetDeadline(time.Now().Add(time.Duration(i) * time.Millisecond))
+			socket.BytesAvailable()
+			socket.SetDeadline(time.Time{})
+			socket.LocalAddr()
+			socket.ReadLine()
+			switch i % 5 {
+			case 0:
+				socket.CloseWrite()
+				conn.Close()
+			case 1:
+				socket.CloseRead()
+			case 2:
+				conn.SetLinger(0)
+				conn.Close()
+			}
+			var ends sync.WaitGroup
+			for range 2 {
+				ends.Go(func() { socket.Close() })
+				if i%3 == 0 {
+					ends.Go(func() { socket.Abort() })
+				}
+			}
+			ends.Wait()
+			if socket.Close() == nil {
+				t.Error("Close succeeded once more")
+			}
+			conn.Close()
+		})
+	}
+	wg.Wait()
+	require.Eventually(t, func() bool { return server.ConnectionCount() == 0 }, patience, time.Millisecond)
+}
+
+func TestAddressesStayValid(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		server := new(tcpserver.TcpServer)
+		require.NoError(t, server.Listen("tcp4", address))
+		defer server.Close()
+		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", portOf(server.Addr())))
+		require.NoError(t, err)
+		defer conn.Close()
+		socket := take(t, server)
+		for range 2 { // the second time it is closed
+			require.Equal(t, conn.RemoteAddr().String(), socket.LocalAddr().String())
+			require.Equal(t, conn.LocalAddr().String(), socket.RemoteAddr().String())
+			require.Equal(t, "tcp", socket.LocalAddr().Network())
+			require.IsType(t, (*net.TCPAddr)(nil), socket.RemoteAddr())
+			socket.Close()
+		}
+	}
+}
+
+func portOf(addr net.Addr) string {
+	_, port, _ := net.SplitHostPort(addr.String())
+	return port
+}
+
+func TestUserDataAndServer(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, _ := connect(t, server)
+	require.Same(t, server, socket.Server())
+	require.Nil(t, socket.UserData())
+	socket.SetUserData(42)
+	require.Equal(t, 42, socket.UserData())
+	socket.Close()
+	server.Close()
+	require.Same(t, server, socket.Server())
+	require.Equal(t, 42, socket.UserData())
+	socket.SetUserData("more")
+	require.Equal(t, "more", socket.UserData())
+	socket.SetUserData(nil)
+	require.Nil(t, socket.UserData())
+}
+
+// results are what a call returned.
+type results = []any
+
+func TestMethodsOfAClosedSocketAreHarmless(t *testing.T) {
+	t.Parallel()
+	type tcpSocket = *tcpserver.TcpSocket
+	p := make([]byte, 10)
+	// closed stands for an error that matches ErrSocketClosed.
+	closed := tcpserver.ErrSocketClosed
+	calls := map[string]struct {
+		call func(s tcpSocket) results
+		want results
+	}{
+		"Read":                {func(s tcpSocket) results { n, err := s.Read(p); return results{n, err} }, results{0, closed}},
+		"Write":               {func(s tcpSocket) results { n, err := s.Write(p); return results{n, err} }, results{0, closed}},
+		"Close":               {func(s tcpSocket) results { return results{s.Close()} }, results{closed}},
+		"LocalAddr":           {func(s tcpSocket) results { return results{s.LocalAddr() != nil} }, results{true}},
+		"RemoteAddr":          {func(s tcpSocket) results { return results{s.RemoteAddr() != nil} }, results{true}},
+		"SetDeadline":         {func(s tcpSocket) results { return results{s.SetDeadline(time.Now())} }, results{closed}},
+		"SetReadDeadline":     {func(s tcpSocket) results { return results{s.SetReadDeadline(time.Now())} }, results{closed}},
+		"SetWriteDeadline":    {func(s tcpSocket) results { return results{s.SetWriteDeadline(time.Now())} }, results{closed}},
+		"BytesAvailable":      {func(s tcpSocket) results { return results{s.BytesAvailable()} }, results{0}},
+		"Peek":                {func(s tcpSocket) results { return results{len(s.Peek(10))} }, results{0}},
+		"Discard":             {func(s tcpSocket) results { return results{s.Discard(10)} }, results{0}},
+		"TryRead":             {func(s tcpSocket) results { n, err := s.TryRead(p); return results{n, err} }, results{0, closed}},
+		"ReadAll":             {func(s tcpSocket) results { return results{s.ReadAll() == nil} }, results{true}},
+		"CanReadLine":         {func(s tcpSocket) results { return results{s.CanReadLine()} }, results{false}},
+		"ReadLine":            {func(s tcpSocket) results { p, ok := s.ReadLine(); return results{p == nil, ok} }, results{true, false}},
+		"Send":                {func(s tcpSocket) results { return results{s.Send(p)} }, results{closed}},
+		"BytesToWrite":        {func(s tcpSocket) results { return results{s.BytesToWrite()} }, results{0}},
+		"WaitForReadyRead":    {func(s tcpSocket) results { return results{s.WaitForReadyRead(t.Context())} }, results{closed}},
+		"WaitForBytesWritten": {func(s tcpSocket) results { return results{s.WaitForBytesWritten(t.Context())} }, results{nil}},
+		"WaitForDisconnected": {func(s tcpSocket) results { return results{s.WaitForDisconnected(t.Context())} }, results{nil}},
+		"SetHandlers":         {func(s tcpSocket) results { s.SetHandlers(&tcpserver.SocketHandlers{}); s.SetHandlers(nil); return nil }, nil},
+		"PauseReading":        {func(s tcpSocket) results { s.PauseReading(); return nil }, nil},
+		"ResumeReading":       {func(s tcpSocket) results { s.ResumeReading(); return nil }, nil},
+		"CloseWrite":          {func(s tcpSocket) results { return results{s.CloseWrite()} }, results{closed}},
+		"CloseRead":           {func(s tcpSocket) results { return results{s.CloseRead()} }, results{closed}},
+		"Abort":               {func(s tcpSocket) results { return results{s.Abort()} }, results{nil}},
+		"State":               {func(s tcpSocket) results { return results{s.State()} }, results{tcpserver.StateUnconnected}},
+		"Err":                 {func(s tcpSocket) results { return results{s.Err()} }, results{nil}},
+		"ErrorString":         {func(s tcpSocket) results { return results{s.ErrorString()} }, results{""}},
+		"Server":              {func(s tcpSocket) results { return results{s.Server() != nil} }, results{true}},
+		"SetUserData":         {func(s tcpSocket) results { s.SetUserData(nil); return nil }, nil},
+		"UserData":            {func(s tcpSocket) results { return results{s.UserData()} }, results{nil}},
+		"BytesRead":           {func(s tcpSocket) results { return results{s.BytesRead()} }, results{uint64(1)}},
+		"BytesSent":           {func(s tcpSocket) results { return results{s.BytesSent()} }, results{uint64(2)}},
+		"SetReadBufferSize":   {func(s tcpSocket) results { s.SetReadBufferSize(10); return nil }, nil},
+		"SetWriteBufferSize":  {func(s tcpSocket) results { s.SetWriteBufferSize(10); return nil }, nil},
+		"SetIdleTimeout":      {func(s tcpSocket) results { s.SetIdleTimeout(time.Millisecond); return nil }, nil},
+		"SetNoDelay":          {func(s tcpSocket) results { return results{s.SetNoDelay(false)} }, results{closed}},
+		"SetKeepAliveConfig":  {func(s tcpSocket) results { return results{s.SetKeepAliveConfig(net.KeepAliveConfig{})} }, results{closed}},
+		"SetLinger":           {func(s tcpSocket) results { return results{s.SetLinger(1)} }, results{closed}},
+		"SetReadBuffer":       {func(s tcpSocket) results { return results{s.SetReadBuffer(4096)} }, results{closed}},
+		"SetWriteBuffer":      {func(s tcpSocket) results { return results{s.SetWriteBuffer(4096)} }, results{closed}},
+		"SyscallConn":         {func(s tcpSocket) results { c, err := s.SyscallConn(); return results{c == nil, err} }, results{true, closed}},
+	}
+	socketType := reflect.TypeFor[tcpSocket]()
+	for i := range socketType.NumMethod() {
+		require.Contains(t, calls, socketType.Method(i).Name, "the list must be complete")
+	}
+	for name, test := range calls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			put(t, socket, conn, "x")
+			socket.Peek(1)
+			require.NoError(t, socket.Send([]byte("xx")))
+			raw, err := socket.SyscallConn()
+			require.NoError(t, err)
+			require.NoError(t, socket.Close())
+			for range 2 {
+				got := test.call(socket)
+				require.Len(t, got, len(test.want))
+				for i, want := range test.want {
+					if want == error(closed) {
+						require.ErrorIs(t, got[i].(error), closed)
+						require.ErrorIs(t, got[i].(error), net.ErrClosed)
+					} else {
+						require.Equal(t, want, got[i])
+					}
+				}
+			}
+			never := func(uintptr) bool { t.Error("called with a closed descriptor"); return true }
+			require.ErrorIs(t, raw.Control(func(fd uintptr) { never(fd) }), closed)
+			require.ErrorIs(t, raw.Read(never), closed)
+			require.ErrorIs(t, raw.Write(never), closed)
+			require.NoError(t, socket.Err())
+			mustGet(t, conn, []byte("xx"))
+		})
+	}
+}
+
+// certificate makes a self-signed certificate for 127.0.0.1 and who trusts it.
+func certificate(t testing.TB) (server, client *tls.Config) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	parsed, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(parsed)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		&tls.Config{RootCAs: trusted, ServerName: "127.0.0.1"}
+}
+
+func TestWorksUnderTLS(t *testing.T) {
+	t.Parallel()
+	serverConfig, clientConfig := certificate(t)
+	for _, acceptedIsServer := range []bool{true, false} {
+		socket, conn := pair(t)
+		a, b := tls.Server(socket, serverConfig), tls.Client(conn, clientConfig)
+		if !acceptedIsServer {
+			a, b = tls.Client(socket, clientConfig), tls.Server(conn, serverConfig)
+		}
+		var wg sync.WaitGroup
+		for i, ends := range [][2]*tls.Conn{{a, b}, {b, a}} {
+			from, to := ends[0], ends[1]
+			data := pattern(byte(i), mib)
+			wg.Go(func() {
+				n, err := from.Write(data)
+				if err == nil {
+					err = from.CloseWrite()
+				}
+				if err != nil || n != len(data) {
+					t.Errorf("accepted is server: %v: %d bytes, %v", acceptedIsServer, n, err)
+				}
+			})
+			wg.Go(func() {
+				got, err := io.ReadAll(to)
+				if err != nil || !bytes.Equal(data, got) {
+					t.Errorf("accepted is server: %v: %d bytes, %v", acceptedIsServer, len(got), err)
+				}
+			})
+		}
+		wg.Wait()
+		require.NoError(t, a.Close())
+		require.NoError(t, b.Close())
+		mustEnd(t, socket, nil)
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
+	const limit = 300 * time.Millisecond
+	socket, conn := pair(t)
+	start := time.Now()
+	socket.SetIdleTimeout(limit)
+	reading := blocked(t, readOne(socket))
+	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
+	require.GreaterOrEqual(t, time.Since(start), limit, "never early")
+	err := receive(t, reading)
+	require.ErrorIs(t, err, tcpserver.ErrIdleTimeout)
+	var opErr *net.OpError
+	require.True(t, errors.As(err, &opErr))
+	require.True(t, opErr.Timeout())
+	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrIdleTimeout)
+	require.ErrorIs(t, socket.WaitForReadyRead(within(t)), tcpserver.ErrIdleTimeout)
+	mustGet(t, conn, nil)
+}
+
+func TestActivityPutsTheIdleTimeoutOff(t *testing.T) {
+	t.Parallel()
+	const limit = time.Second
+	for name, move := range map[string]func(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn){
+		"sending": func(t testing.TB, socket *tcpserver.TcpSocket, _ *net.TCPConn) {
+			require.NoError(t, socket.Send([]byte("x")))
+		},
+		"receiving": func(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			_, err := conn.Write([]byte("x"))
+			require.NoError(t, err)
+			require.NoError(t, readOne(socket)())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			socket.SetIdleTimeout(limit)
+			// Time itself is what is tested here.
+			pace := time.NewTicker(limit / 5)
+			defer pace.Stop()
+			last := time.Now()
+			for range 8 {
+				<-pace.C
+				last = time.Now()
+				move(t, socket, conn)
+			}
+			require.Equal(t, tcpserver.StateConnected, socket.State())
+			mustEnd(t, socket, tcpserver.ErrIdleTimeout)
+			require.GreaterOrEqual(t, time.Since(last), limit)
+		})
+	}
+}
+
+func TestIdleTimeoutCanBeChanged(t *testing.T) {
+	t.Parallel()
+	const limit = 150 * time.Millisecond
+	server := listen(t, &tcpserver.TcpServer{IdleTimeout: limit})
+	never, _ := connect(t, server)
+	never.SetIdleTimeout(0)
+	sooner, _ := connect(t, server)
+	sooner.SetIdleTimeout(time.Hour)
+	sooner.SetIdleTimeout(limit)
+	inherits, _ := connect(t, server)
+	mustEnd(t, inherits, tcpserver.ErrIdleTimeout)
+	mustEnd(t, sooner, tcpserver.ErrIdleTimeout)
+	// Those that waited as long as the others, and longer, would have ended by now.
+	blocked(t, func() error { return never.WaitForDisconnected(t.Context()) })
+	require.Equal(t, tcpserver.StateConnected, never.State())
+	never.SetIdleTimeout(limit)
+	mustEnd(t, never, tcpserver.ErrIdleTimeout)
+}

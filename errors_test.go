@@ -1,0 +1,173 @@
+package tcpserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+func TestSentinels(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err     error
+		like    []error
+		timeout bool
+	}{
+		{err: tcpserver.ErrServerClosed, like: []error{net.ErrClosed}},
+		{err: tcpserver.ErrSocketClosed, like: []error{net.ErrClosed}},
+		{err: tcpserver.ErrNotListening, like: []error{net.ErrClosed}},
+		{err: tcpserver.ErrAlreadyListening},
+		{err: tcpserver.ErrInvalidPort},
+		{err: tcpserver.ErrInvalidAddress},
+		{err: tcpserver.ErrBacklog},
+		{err: tcpserver.ErrWouldBlock},
+		{err: tcpserver.ErrWriteBufferFull},
+		{err: tcpserver.ErrIdleTimeout, timeout: true},
+		{err: tcpserver.ErrReset, like: []error{syscall.ECONNRESET}},
+		{err: tcpserver.ErrUnsupported, like: []error{errors.ErrUnsupported}},
+	} {
+		require.True(t, strings.HasPrefix(test.err.Error(), "tcpserver: "), test.err)
+		// As programs meet it, it is wrapped.
+		wrapped := fmt.Errorf("serving: %w", &net.OpError{Op: "read", Net: "tcp", Err: test.err})
+		require.ErrorIs(t, wrapped, test.err)
+		for _, foreign := range []error{net.ErrClosed, syscall.ECONNRESET, errors.ErrUnsupported, io.EOF,
+			os.ErrDeadlineExceeded, context.Canceled} {
+			want := false
+			for _, like := range test.like {
+				want = want || like == foreign
+			}
+			require.Equal(t, want, errors.Is(wrapped, foreign), "%v as %v", test.err, foreign)
+		}
+		var netErr net.Error
+		require.True(t, errors.As(wrapped, &netErr))
+		require.Equal(t, test.timeout, netErr.Timeout(), test.err)
+	}
+	require.NotErrorIs(t, tcpserver.ErrServerClosed, tcpserver.ErrSocketClosed)
+}
+
+func TestErrorsOfOperationsNameTheConnection(t *testing.T) {
+	t.Parallel()
+	type tcpSocket = *tcpserver.TcpSocket
+	read := readOne
+	write := func(s tcpSocket) error { _, err := s.Write([]byte("x")); return err }
+	send := func(s tcpSocket) error { return s.Send([]byte("x")) }
+	tryRead := func(s tcpSocket) error { _, err := s.TryRead(make([]byte, 1)); return err }
+	wait := func(s tcpSocket) error { return s.WaitForReadyRead(context.Background()) }
+	closeIt := func(t testing.TB, s tcpSocket, _ *net.TCPConn) { s.Close() }
+	past := func(t testing.TB, s tcpSocket, _ *net.TCPConn) { s.SetDeadline(time.Now().Add(-time.Second)) }
+	resetIt := func(t testing.TB, s tcpSocket, c *net.TCPConn) {
+		reset(t, c)
+		require.NoError(t, s.WaitForDisconnected(within(t)))
+	}
+	for _, test := range []struct {
+		name    string
+		prepare func(t testing.TB, s tcpSocket, c *net.TCPConn)
+		call    func(s tcpSocket) error
+		op      string
+		want    error
+	}{
+		{"Read, closed", closeIt, func(s tcpSocket) error { return read(s)() }, "read", net.ErrClosed},
+		{"Read, deadline", past, func(s tcpSocket) error { return read(s)() }, "read", os.ErrDeadlineExceeded},
+		{"Read, reset", resetIt, func(s tcpSocket) error { return read(s)() }, "read", syscall.ECONNRESET},
+		{"TryRead, closed", closeIt, tryRead, "read", net.ErrClosed},
+		{"TryRead, reset", resetIt, tryRead, "read", syscall.ECONNRESET},
+		{"WaitForReadyRead, closed", closeIt, wait, "read", net.ErrClosed},
+		{"WaitForReadyRead, deadline", past, wait, "read", os.ErrDeadlineExceeded},
+		{"WaitForReadyRead, reset", resetIt, wait, "read", syscall.ECONNRESET},
+		{"Write, closed", closeIt, write, "write", net.ErrClosed},
+		{"Write, deadline", past, write, "write", os.ErrDeadlineExceeded},
+		{"Write, reset", resetIt, write, "write", syscall.ECONNRESET},
+		{"Send, closed", closeIt, send, "write", net.ErrClosed},
+		{"Send, reset", resetIt, send, "write", syscall.ECONNRESET},
+		{"WaitForBytesWritten, reset", resetIt,
+			func(s tcpSocket) error { return s.WaitForBytesWritten(context.Background()) }, "write", syscall.ECONNRESET},
+		{"Close", closeIt, tcpSocket.Close, "close", net.ErrClosed},
+		{"CloseWrite", closeIt, tcpSocket.CloseWrite, "close", net.ErrClosed},
+		{"CloseRead", closeIt, tcpSocket.CloseRead, "close", net.ErrClosed},
+		{"SetNoDelay", closeIt, func(s tcpSocket) error { return s.SetNoDelay(true) }, "set", net.ErrClosed},
+		{"SetDeadline", closeIt, func(s tcpSocket) error { return s.SetDeadline(time.Time{}) }, "set", net.ErrClosed},
+		{"SyscallConn", closeIt, func(s tcpSocket) error { _, err := s.SyscallConn(); return err }, "raw", net.ErrClosed},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			test.prepare(t, socket, conn)
+			err := test.call(socket)
+			opErr, ok := err.(*net.OpError)
+			require.True(t, ok, "%T: %v", err, err)
+			require.Equal(t, test.op, opErr.Op)
+			require.Equal(t, "tcp", opErr.Net)
+			require.Equal(t, socket.LocalAddr(), opErr.Source)
+			require.Equal(t, socket.RemoteAddr(), opErr.Addr)
+			require.ErrorIs(t, err, test.want)
+			require.Equal(t, test.want == os.ErrDeadlineExceeded, opErr.Timeout())
+		})
+	}
+}
+
+func TestCommonErrorsAreBare(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	_, err := socket.TryRead(make([]byte, 1))
+	require.Equal(t, tcpserver.ErrWouldBlock, err)
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, 2*mib)))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Equal(t, context.Canceled, socket.WaitForReadyRead(ended))
+	require.Equal(t, context.Canceled, socket.WaitForDisconnected(ended))
+	require.NoError(t, conn.CloseWrite())
+	require.Equal(t, io.EOF, readOne(socket)())
+	_, err = socket.TryRead(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+}
+
+func TestErrorsOfAServerNameItsAddress(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	var other tcpserver.TcpServer
+	err := other.Listen("tcp4", server.Addr().String())
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	opErr, ok := err.(*net.OpError)
+	require.True(t, ok, "%T", err)
+	require.Equal(t, "listen", opErr.Op)
+	require.Equal(t, "tcp4", opErr.Net)
+	require.Nil(t, opErr.Source)
+	require.Equal(t, server.Addr().String(), opErr.Addr.String())
+	require.Equal(t, err, other.Err())
+	require.Equal(t, err.Error(), other.ErrorString())
+
+	addr := server.Addr()
+	accepting := blocked(t, func() error { _, err := server.Accept(); return err })
+	require.NoError(t, server.Close())
+	err = receive(t, accepting)
+	require.ErrorIs(t, err, tcpserver.ErrServerClosed)
+	opErr, ok = err.(*net.OpError)
+	require.True(t, ok, "%T", err)
+	require.Equal(t, "accept", opErr.Op)
+	require.Equal(t, "tcp", opErr.Net)
+	require.Equal(t, addr, opErr.Addr)
+}
+
+func TestPanicError(t *testing.T) {
+	t.Parallel()
+	err := error(&tcpserver.PanicError{Value: "boom", Stack: []byte("stack")})
+	require.Equal(t, "tcpserver: handler panicked: boom", err.Error())
+	require.NoError(t, errors.Unwrap(err))
+	err = &tcpserver.PanicError{Value: fmt.Errorf("reading: %w", io.ErrUnexpectedEOF)}
+	require.Equal(t, "tcpserver: handler panicked: reading: unexpected EOF", err.Error())
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	err = &tcpserver.PanicError{}
+	require.Equal(t, "tcpserver: handler did not return", err.Error())
+	require.NoError(t, errors.Unwrap(err))
+}

@@ -1,0 +1,511 @@
+package tcpserver_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// executors are the ways in which user interfaces run functions on their thread.
+var executors = map[string]func(t *testing.T) tcpserver.Executor{
+	"inline":    func(*testing.T) tcpserver.Executor { return func(f func()) { f() } },
+	"unordered": func(*testing.T) tcpserver.Executor { return func(f func()) { go f() } },
+	"bounded": func(t *testing.T) tcpserver.Executor {
+		queue := make(chan func(), 1)
+		stop := serve(t, queue)
+		return func(f func()) {
+			select {
+			case queue <- f:
+			case <-stop:
+			}
+		}
+	},
+	"blocking": func(t *testing.T) tcpserver.Executor {
+		queue := make(chan func())
+		stop := serve(t, queue)
+		return func(f func()) {
+			done := make(chan struct{})
+			select {
+			case queue <- func() { defer close(done); f() }:
+				<-done
+			case <-stop:
+			}
+		}
+	},
+	"queue": func(t *testing.T) tcpserver.Executor {
+		queue := new(tcpserver.Queue)
+		ctx, cancel := context.WithCancel(context.Background())
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			queue.Run(ctx)
+		}()
+		t.Cleanup(func() { cancel(); <-over })
+		return queue.Post
+	},
+}
+
+// serve runs what comes over queue on a goroutine, until the test's end, which closes stop.
+func serve(t *testing.T, queue <-chan func()) (stop chan struct{}) {
+	stop = make(chan struct{})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case f := <-queue:
+				f()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-over })
+	return stop
+}
+
+// A guard stands before an executor. The test fails when the executor is called in a method of the library that
+// somebody has called, or while a function still waits to be run, or while a handler runs; and when two handlers run
+// at a time. What is posted panics in the place of the application, which survives it.
+type guard struct {
+	t       *testing.T
+	exec    tcpserver.Executor
+	waiting atomic.Int32
+	inside  atomic.Int32
+	calls   atomic.Int32
+	panics  atomic.Int32
+}
+
+func (g *guard) execute(f func()) {
+	g.calls.Add(1)
+	if g.waiting.Add(1) != 1 {
+		g.t.Error("two calls of the executor outstanding")
+	}
+	if g.inside.Load() != 0 {
+		g.t.Error("the executor is called while a handler runs")
+	}
+	pcs := make([]uintptr, 20)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])
+	for frame, more := frames.Next(); more; frame, more = frames.Next() {
+		if strings.Contains(frame.Function, "tcpserver.(") || strings.Contains(frame.Function, "tRunner") {
+			g.t.Errorf("the executor is called in %s", frame.Function)
+		}
+	}
+	g.exec(func() {
+		g.waiting.Add(-1)
+		defer func() {
+			if v := recover(); v != nil {
+				g.panics.Add(1)
+			}
+		}()
+		f()
+	})
+}
+
+// enter begins a handler; what it returns ends it.
+func (g *guard) enter() func() {
+	if g.inside.Add(1) != 1 {
+		g.t.Error("two handlers at a time")
+	}
+	return func() { g.inside.Add(-1) }
+}
+
+// wrap guards the handlers.
+func (g *guard) wrap(h *tcpserver.SocketHandlers) *tcpserver.SocketHandlers {
+	return &tcpserver.SocketHandlers{
+		ReadyRead: func(socket *tcpserver.TcpSocket) {
+			defer g.enter()()
+			if h.ReadyRead != nil {
+				h.ReadyRead(socket)
+			}
+		},
+		BytesWritten: func(socket *tcpserver.TcpSocket, n int) {
+			defer g.enter()()
+			if h.BytesWritten != nil {
+				h.BytesWritten(socket, n)
+			}
+		},
+		ReadClosed: func(socket *tcpserver.TcpSocket) {
+			defer g.enter()()
+			if h.ReadClosed != nil {
+				h.ReadClosed(socket)
+			}
+		},
+		Disconnected: func(socket *tcpserver.TcpSocket, err error) {
+			defer g.enter()()
+			if h.Disconnected != nil {
+				h.Disconnected(socket, err)
+			}
+		},
+	}
+}
+
+// overExecutors runs test over each executor, with a guard before it.
+func overExecutors(t *testing.T, test func(t *testing.T, g *guard)) {
+	t.Parallel()
+	for name, make := range executors {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, &guard{t: t, exec: make(t)})
+		})
+	}
+}
+
+// accepting starts a server under g that passes each connection to taken, in its NewConnectionHandler.
+func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.TcpServer {
+	return listen(g.t, &tcpserver.TcpServer{
+		Executor:        g.execute,
+		WriteBufferSize: 16 << 20,
+		NewConnectionHandler: func(server *tcpserver.TcpServer) {
+			defer g.enter()()
+			if socket := server.NextPendingConnection(); socket != nil {
+				taken(socket)
+			}
+		},
+	})
+}
+
+func TestExecutorGetsEverythingInOrder(t *testing.T) {
+	const clients, pings, burst = 20, 30, 200
+	overExecutors(t, func(t *testing.T, g *guard) {
+		over := make(chan error, clients)
+		server := g.accepting(func(socket *tcpserver.TcpSocket) {
+			w := watch(t)
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				if line, ok := socket.ReadLine(); ok {
+					socket.Send(line)
+				}
+			}
+			w.disconnected = func(_ *tcpserver.TcpSocket, err error) { over <- err }
+			socket.SetHandlers(g.wrap(w.handlers()))
+		})
+		var wg sync.WaitGroup
+		for i := range clients {
+			conn := dial(t, server)
+			wg.Go(func() {
+				conn.SetDeadline(time.Now().Add(patience))
+				r := bufio.NewReader(conn)
+				hear := func(j int) bool {
+					got, err := r.ReadString('\n')
+					if got != fmt.Sprintf("%d:%d\n", i, j) {
+						t.Errorf("message %d of client %d: %q, %v", j, i, got, err)
+						return false
+					}
+					return true
+				}
+				// One at a time, which shows a lost wake-up, and then all together.
+				for j := range pings {
+					fmt.Fprintf(conn, "%d:%d\n", i, j)
+					if !hear(j) {
+						return
+					}
+				}
+				for j := range burst {
+					fmt.Fprintf(conn, "%d:%d\n", i, j)
+				}
+				for j := range burst {
+					if !hear(j) {
+						return
+					}
+				}
+				conn.Close()
+			})
+		}
+		wg.Wait()
+		for range clients {
+			require.NoError(t, receive(t, over))
+		}
+		require.Zero(t, server.ConnectionCount())
+	})
+}
+
+func TestExecutorGetsTheWholeLifeOfASocket(t *testing.T) {
+	overExecutors(t, func(t *testing.T, g *guard) {
+		w := watch(t)
+		want := noise(8 << 20)
+		w.readClosed = func(socket *tcpserver.TcpSocket) {
+			if err := socket.Send([]byte(want)); err != nil {
+				t.Error(err)
+			}
+		}
+		server := g.accepting(func(socket *tcpserver.TcpSocket) { socket.SetHandlers(g.wrap(w.handlers())) })
+		conn := dial(t, server)
+		say(t, conn, "hello")
+		w.awaitBytes("hello")
+		require.NoError(t, conn.CloseWrite())
+		w.await(func() bool { return slices.Contains(w.calls, "ReadClosed") })
+		require.True(t, want == hearEnd(t, conn))
+		require.NoError(t, w.awaitEnd())
+		names := slices.DeleteFunc(w.names(), func(name string) bool { return name == "BytesWritten" })
+		require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, names)
+
+		w = watch(t)
+		conn = dial(t, server)
+		say(t, conn, "hello")
+		w.awaitBytes("hello")
+		reset(t, conn)
+		require.ErrorIs(t, w.awaitEnd(), tcpserver.ErrReset)
+		require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+	})
+}
+
+func TestAfterServerCloseOnTheExecutorNoNewConnectionHandler(t *testing.T) {
+	overExecutors(t, func(t *testing.T, g *guard) {
+		const clients = 10
+		calls := make(chan int, clients)
+		server := &tcpserver.TcpServer{Executor: g.execute}
+		server.NewConnectionHandler = func(server *tcpserver.TcpServer) {
+			defer g.enter()()
+			pending := server.PendingConnections()
+			server.Close()
+			calls <- pending
+		}
+		server.PauseAccepting()
+		listen(t, server)
+		var conns []*net.TCPConn
+		for range clients {
+			conns = append(conns, dial(t, server))
+		}
+		server.ResumeAccepting()
+		require.Positive(t, receive(t, calls))
+		for _, conn := range conns { // an end of stream, or a reset from the system
+			conn.SetReadDeadline(time.Now().Add(patience))
+			_, err := conn.Read(make([]byte, 1))
+			require.Error(t, err)
+			require.NotErrorIs(t, err, context.DeadlineExceeded)
+		}
+		time.Sleep(awhile)
+		require.Empty(t, calls)
+		require.Zero(t, server.ConnectionCount())
+	})
+}
+
+func TestAfterSocketCloseOnTheExecutorOnlyDisconnected(t *testing.T) {
+	overExecutors(t, func(t *testing.T, g *guard) {
+		// Each handler closes the other socket, too, for which something is due at the time.
+		var sockets [2]*tcpserver.TcpSocket
+		watches := [2]*witness{watch(t), watch(t)}
+		over := make(chan struct{}, 2)
+		n := 0
+		ready := make(chan struct{})
+		server := g.accepting(func(socket *tcpserver.TcpSocket) {
+			socket.PauseReading()
+			sockets[n] = socket
+			w := watches[n]
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				socket.ReadLine()
+				sockets[0].Close()
+				sockets[1].Close()
+			}
+			w.disconnected = func(*tcpserver.TcpSocket, error) { over <- struct{}{} }
+			socket.SetHandlers(g.wrap(w.handlers()))
+			if n++; n == 2 {
+				close(ready)
+			}
+		})
+		for range 2 {
+			conn := dial(t, server)
+			say(t, conn, "1\n2\n")
+			require.NoError(t, conn.CloseWrite())
+		}
+		receive(t, ready)
+		sockets[0].ResumeReading()
+		sockets[1].ResumeReading()
+		receive(t, over)
+		receive(t, over)
+		time.Sleep(awhile)
+		require.Equal(t, 1, watches[0].count()+watches[1].count())
+		require.NotContains(t, append(watches[0].names(), watches[1].names()...), "ReadClosed")
+	})
+}
+
+func TestPanicUnderAnExecutorIsTheApplications(t *testing.T) {
+	overExecutors(t, func(t *testing.T, g *guard) {
+		over := make(chan error, 10)
+		connections := 0
+		server := g.accepting(func(socket *tcpserver.TcpSocket) {
+			if connections++; connections == 1 {
+				socket.Close()
+				panic("boom")
+			}
+			socket.SetHandlers(g.wrap(&tcpserver.SocketHandlers{
+				ReadyRead: func(socket *tcpserver.TcpSocket) {
+					p := socket.ReadAll()
+					if string(p) == "panic" {
+						panic("boom")
+					}
+					socket.Send(p)
+				},
+				Disconnected: func(_ *tcpserver.TcpSocket, err error) { over <- err },
+			}))
+		})
+		require.Empty(t, hearEnd(t, dial(t, server)))
+		other := dial(t, server)
+		for i := range 3 {
+			conn := dial(t, server)
+			say(t, conn, "hello")
+			hear(t, conn, "hello")
+			say(t, conn, "panic")
+			say(t, other, "still here")
+			hear(t, other, "still here")
+			require.Eventually(t, func() bool { return int(g.panics.Load()) == i+2 }, patience, time.Millisecond)
+			// It is not said what becomes of the socket; it must not be left hanging.
+			conn.Close()
+			receive(t, over)
+		}
+		other.Close()
+		require.NoError(t, receive(t, over))
+	})
+}
+
+// An application that has quit, and one whose thread is stuck.
+func TestDeadExecutorHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"never runs", "blocks for ever"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			release := make(chan struct{})
+			calls := make(chan struct{}, 10)
+			server := listen(t, &tcpserver.TcpServer{
+				Executor: func(f func()) {
+					calls <- struct{}{}
+					if name == "blocks for ever" {
+						<-release
+					}
+				},
+				NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("called") },
+			})
+			t.Cleanup(func() { close(release) })
+			h := &tcpserver.SocketHandlers{
+				ReadyRead:    func(*tcpserver.TcpSocket) { t.Error("called") },
+				Disconnected: func(*tcpserver.TcpSocket, error) { t.Error("called") },
+			}
+			var sockets []*tcpserver.TcpSocket
+			var conns []*net.TCPConn
+			for range 5 {
+				socket, conn := connect(t, server)
+				say(t, conn, "hello")
+				require.NoError(t, socket.WaitForReadyRead(within(t)))
+				socket.SetHandlers(h)
+				socket.PauseReading()
+				socket.ResumeReading()
+				require.NoError(t, socket.Send([]byte("answer")))
+				// What has come can be read without handlers.
+				require.Equal(t, "hello", string(socket.ReadAll()))
+				require.NoError(t, conn.CloseWrite())
+				_, err := socket.Read(make([]byte, 1))
+				require.Equal(t, io.EOF, err)
+				sockets, conns = append(sockets, socket), append(conns, conn)
+			}
+			pending := dial(t, server)
+			require.NoError(t, server.WaitForNewConnection(within(t)))
+			require.NoError(t, server.Close())
+			require.Empty(t, hearEnd(t, pending))
+			for i, socket := range sockets {
+				require.NoError(t, socket.Close())
+				require.Equal(t, "answer", hearEnd(t, conns[i]))
+				require.NoError(t, socket.WaitForDisconnected(within(t)))
+				raw, err := socket.SyscallConn()
+				require.ErrorIs(t, err, tcpserver.ErrSocketClosed, "%v", raw)
+			}
+			require.Zero(t, server.ConnectionCount())
+			receive(t, calls)
+			require.Empty(t, calls, "one call outstanding")
+			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		})
+	}
+}
+
+func TestDrainGivesTheThreadBack(t *testing.T) {
+	t.Parallel()
+	const clients = 8
+	var queue tcpserver.Queue
+	g := &guard{t: t, exec: queue.Post}
+	over := make(chan struct{}, clients)
+	var taken atomic.Int64
+	var sockets []*tcpserver.TcpSocket
+	server := g.accepting(func(socket *tcpserver.TcpSocket) {
+		sockets = append(sockets, socket)
+		socket.SetHandlers(g.wrap(&tcpserver.SocketHandlers{
+			ReadyRead: func(socket *tcpserver.TcpSocket) {
+				taken.Add(int64(socket.Discard(1 << 10)))
+			},
+			Disconnected: func(*tcpserver.TcpSocket, error) { over <- struct{}{} },
+		}))
+	})
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range clients {
+		conn := dial(t, server)
+		wg.Go(func() {
+			defer conn.Close()
+			p := make([]byte, 64<<10)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+					conn.Write(p)
+				}
+			}
+		})
+	}
+	// This is the application's loop. Every frame posts something of its own, which must have its turn in the next.
+	var drains []time.Duration
+	for before := int64(0); len(drains) < 50; before = taken.Load() {
+		ran := false
+		queue.Post(func() { ran = true })
+		begin := time.Now()
+		queue.RunPending()
+		if took := time.Since(begin); taken.Load() > before {
+			drains = append(drains, took)
+		} else {
+			time.Sleep(time.Millisecond) // the next frame
+		}
+		require.True(t, ran)
+	}
+	close(stop)
+	wg.Wait()
+	require.Len(t, sockets, clients)
+	for _, socket := range sockets {
+		socket.Abort()
+	}
+	for len(over) < clients {
+		queue.RunPending()
+		time.Sleep(time.Millisecond)
+	}
+	slices.Sort(drains)
+	t.Log(drains)
+	require.Less(t, drains[len(drains)/2], 100*time.Millisecond)
+}
+
+func TestExecutorThatDiedIsReplacedByTheNextListen(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 10)
+	calls := make(chan struct{}, 10)
+	server := listen(t, &tcpserver.TcpServer{
+		Executor:             func(func()) { asked <- struct{}{} },
+		NewConnectionHandler: func(*tcpserver.TcpServer) { calls <- struct{}{} },
+	})
+	dial(t, server)
+	receive(t, asked)
+	require.NoError(t, server.Close())
+	server.Executor = func(f func()) { f() }
+	listen(t, server)
+	dial(t, server)
+	receive(t, calls)
+}

@@ -1,0 +1,1255 @@
+package tcpserver_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// A witness is handlers that note each call. The test fails when two of them run at a time, or one after Disconnected.
+type witness struct {
+	t testing.TB
+
+	// What the handlers do beyond taking notes. ReadyRead: nil takes everything.
+	readyRead    func(socket *tcpserver.TcpSocket)
+	bytesWritten func(socket *tcpserver.TcpSocket, n int)
+	readClosed   func(socket *tcpserver.TcpSocket)
+	disconnected func(socket *tcpserver.TcpSocket, err error)
+
+	inside atomic.Int32
+	step   chan struct{} // something was noted
+
+	mu      sync.Mutex
+	calls   []string // names, without repetitions in a row
+	reads   int      // calls of ReadyRead
+	got     []byte   // what ReadyRead has taken
+	written []int    // what BytesWritten was told
+	ended   bool
+	err     error // what Disconnected got
+}
+
+func watch(t testing.TB) *witness { return &witness{t: t, step: make(chan struct{}, 1)} }
+
+func (w *witness) handlers() *tcpserver.SocketHandlers {
+	return &tcpserver.SocketHandlers{
+		ReadyRead: func(socket *tcpserver.TcpSocket) {
+			defer w.note("ReadyRead", func() { w.reads++ })()
+			if w.readyRead != nil {
+				w.readyRead(socket)
+			} else {
+				w.keep(socket.ReadAll())
+			}
+		},
+		BytesWritten: func(socket *tcpserver.TcpSocket, n int) {
+			defer w.note("BytesWritten", func() { w.written = append(w.written, n) })()
+			if w.bytesWritten != nil {
+				w.bytesWritten(socket, n)
+			}
+		},
+		ReadClosed: func(socket *tcpserver.TcpSocket) {
+			defer w.note("ReadClosed", func() {})()
+			if w.readClosed != nil {
+				w.readClosed(socket)
+			}
+		},
+		Disconnected: func(socket *tcpserver.TcpSocket, err error) {
+			defer w.note("Disconnected", func() { w.err = err })()
+			if w.disconnected != nil {
+				w.disconnected(socket, err)
+			}
+			w.mu.Lock()
+			w.ended = true
+			w.mu.Unlock()
+		},
+	}
+}
+
+// note begins a call; what it returns ends it.
+func (w *witness) note(name string, f func()) func() {
+	if w.inside.Add(1) != 1 {
+		w.t.Errorf("%s while another handler runs", name)
+	}
+	w.mu.Lock()
+	if w.ended {
+		w.t.Errorf("%s after Disconnected", name)
+	}
+	if n := len(w.calls); n == 0 || w.calls[n-1] != name {
+		w.calls = append(w.calls, name)
+	}
+	f()
+	w.mu.Unlock()
+	w.tell()
+	return func() {
+		w.inside.Add(-1)
+		w.tell()
+	}
+}
+
+func (w *witness) tell() {
+	select {
+	case w.step <- struct{}{}:
+	default:
+	}
+}
+
+func (w *witness) keep(p []byte) {
+	w.mu.Lock()
+	w.got = append(w.got, p...)
+	w.mu.Unlock()
+}
+
+// await waits until done, which may look at the notes, returns true.
+func (w *witness) await(done func() bool) {
+	w.t.Helper()
+	for {
+		w.mu.Lock()
+		ok := done()
+		w.mu.Unlock()
+		if ok {
+			return
+		}
+		receive(w.t, w.step)
+	}
+}
+
+// awaitBytes waits until ReadyRead has taken as many bytes as want has, and compares.
+func (w *witness) awaitBytes(want string) {
+	w.t.Helper()
+	w.await(func() bool { return len(w.got) >= len(want) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	require.True(w.t, want == string(w.got), "other bytes than were sent")
+}
+
+// awaitEnd waits for Disconnected and returns what it got.
+func (w *witness) awaitEnd() error {
+	w.t.Helper()
+	w.await(func() bool { return w.ended })
+	return w.err
+}
+
+func (w *witness) names() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.calls)
+}
+
+func (w *witness) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reads
+}
+
+// awhile is how long a test looks whether something happens that must not.
+const awhile = 60 * time.Millisecond
+
+func say(t testing.TB, conn net.Conn, text string) {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	require.NoError(t, err)
+}
+
+// hear reads as many bytes as want has.
+func hear(t testing.TB, conn net.Conn, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	_, err := io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.True(t, want == string(got), "other bytes than were sent")
+}
+
+// hearEnd reads to the end of the stream.
+func hearEnd(t testing.TB, conn net.Conn) string {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	all, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	return string(all)
+}
+
+// hearReset reads until the connection breaks, and wants a reset.
+func hearReset(t testing.TB, conn net.Conn) {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	_, err := io.Copy(io.Discard, conn)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
+// loops returns a poller of n loops.
+func loops(t testing.TB, n int) *tcpserver.Poller {
+	t.Helper()
+	poller, err := tcpserver.NewPoller(n)
+	require.NoError(t, err)
+	return poller
+}
+
+// echoBack is a ReadyRead that sends back what has come.
+func echoBack(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) }
+
+// noise returns n random letters, 8 MiB at most.
+func noise(n int) string { return letters()[:n] }
+
+var letters = sync.OnceValue(func() string {
+	p := make([]byte, 8<<20)
+	rand.NewChaCha8([32]byte{}).Read(p)
+	for i := range p {
+		p[i] = 'A' + p[i]&31
+	}
+	return string(p)
+})
+
+func TestReadyReadTakingALineACallGetsThemAll(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		line, _ := socket.ReadLine()
+		w.keep(line)
+	}
+	socket.SetHandlers(w.handlers())
+	var all strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&all, "line %d\n", i)
+	}
+	say(t, conn, all.String())
+	w.awaitBytes(all.String())
+	require.GreaterOrEqual(t, w.count(), 1000)
+}
+
+func TestReadyReadDoesNotSpinOnAPartialLine(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		line, _ := socket.ReadLine()
+		w.keep(line)
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "one\npart")
+	w.awaitBytes("one\n")
+	time.Sleep(100 * time.Millisecond)
+	require.LessOrEqual(t, w.count(), 3)
+	say(t, conn, "ial\n")
+	w.awaitBytes("one\npartial\n")
+}
+
+func TestReadyReadThatTakesNothingIsCalledWhenMoreComes(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	w.readyRead = func(*tcpserver.TcpSocket) {}
+	socket.SetHandlers(w.handlers())
+	for i := range 3 {
+		say(t, conn, "x")
+		w.await(func() bool { return w.reads > i })
+		time.Sleep(awhile)
+		require.Equal(t, i+1, w.count())
+		require.Equal(t, i+1, socket.BytesAvailable())
+	}
+}
+
+func TestLineLongerThanTheReadBufferIsLeftToReadAll(t *testing.T) {
+	t.Parallel()
+	const limit = 4 << 10
+	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
+	socket, conn := connect(t, server)
+	w := watch(t)
+	full := make(chan struct{}, 1)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		_, ok := socket.ReadLine()
+		if ok || socket.CanReadLine() {
+			t.Error("a line longer than the buffer")
+		}
+		if len(socket.Peek(limit)) == limit {
+			full <- struct{}{} // blocks, and the test fails, if that is said twice
+		}
+	}
+	socket.SetHandlers(w.handlers())
+	want := noise(8*limit) + "\n"
+	say(t, conn, want)
+	receive(t, full)
+	calls := w.count()
+	time.Sleep(awhile)
+	require.Equal(t, calls, w.count())
+	w.readyRead = nil
+	var got []byte
+	socket.SetHandlers(nil)
+	for len(got) < len(want) {
+		require.NoError(t, socket.WaitForReadyRead(within(t)))
+		got = append(got, socket.ReadAll()...)
+	}
+	require.True(t, want == string(got))
+}
+
+// Not parallel: it looks at the heap.
+func TestReadingIsBoundedAndGoesOnWhenBytesAreTakenElsewhere(t *testing.T) {
+	const limit = 32 << 10
+	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
+	socket, conn := connect(t, server)
+	w := watch(t)
+	w.readyRead = func(*tcpserver.TcpSocket) {}
+	socket.SetHandlers(w.handlers())
+	want := noise(1 << 20)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	sent := 0
+	for {
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+		n, err := io.WriteString(conn, want[sent%len(want):])
+		sent += n
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			break
+		}
+		require.Less(t, sent, 256<<20, "the peer is never held back")
+	}
+	require.EqualValues(t, limit, socket.BytesRead())
+	require.Less(t, heap(), before+4<<20)
+
+	calls := w.count()
+	time.Sleep(awhile)
+	require.Equal(t, calls, w.count(), "called although the buffer is full")
+	require.Equal(t, 1000, socket.Discard(1000))
+	w.await(func() bool { return w.reads > calls })
+	p := make([]byte, 1000)
+	calls = w.count()
+	n, err := socket.TryRead(p)
+	require.NoError(t, err)
+	w.await(func() bool { return w.reads > calls })
+
+	rest := watch(t)
+	total := 1000 + n
+	rest.readyRead = func(socket *tcpserver.TcpSocket) {
+		all := string(socket.ReadAll())
+		for len(all) > 0 {
+			next := want[total%len(want):]
+			next = next[:min(len(next), len(all))]
+			if !strings.HasPrefix(all, next) {
+				t.Error("other bytes than were sent")
+			}
+			all = all[len(next):]
+			total += len(next)
+		}
+	}
+	socket.SetHandlers(rest.handlers())
+	rest.await(func() bool { return rest.inside.Load() == 0 && socket.BytesRead() == uint64(sent) })
+	require.Equal(t, sent, total)
+}
+
+func TestHandlersSetLateLoseNothing(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		before func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn)
+		got    string
+		calls  []string
+		err    error
+		goesOn bool // the connection does not end
+	}{{
+		name: "data",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			say(t, conn, "hello")
+		},
+		got: "hello", calls: []string{"ReadyRead"}, goesOn: true,
+	}, {
+		name: "data that was read ahead",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			say(t, conn, "hello")
+			require.NoError(t, socket.WaitForReadyRead(within(t)))
+		},
+		got: "hello", calls: []string{"ReadyRead"}, goesOn: true,
+	}, {
+		name: "data and end of stream",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			say(t, conn, "hello")
+			require.NoError(t, conn.CloseWrite())
+		},
+		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+	}, {
+		name: "end of stream that was read",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			require.NoError(t, conn.CloseWrite())
+			_, err := socket.Read(make([]byte, 1))
+			require.Equal(t, io.EOF, err)
+		},
+		calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+	}, {
+		name: "data and reset",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			say(t, conn, "hello")
+			require.NoError(t, socket.WaitForReadyRead(within(t)))
+			reset(t, conn)
+		},
+		got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
+	}, {
+		name: "data, reset and the end of the socket",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			say(t, conn, "hello")
+			require.NoError(t, socket.WaitForReadyRead(within(t)))
+			reset(t, conn)
+			require.NoError(t, socket.WaitForDisconnected(within(t)))
+		},
+		got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
+	}, {
+		name: "own Close",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			say(t, conn, "hello")
+			require.NoError(t, socket.Close())
+		},
+		calls: []string{"Disconnected"},
+	}, {
+		name: "handlers that took nothing",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			first := watch(t)
+			first.readyRead = func(*tcpserver.TcpSocket) {}
+			socket.SetHandlers(first.handlers())
+			say(t, conn, "hello")
+			require.NoError(t, conn.CloseWrite())
+			first.await(func() bool { return first.reads > 0 })
+		},
+		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+	}, {
+		name: "handlers that were removed",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			first := watch(t)
+			socket.SetHandlers(first.handlers())
+			say(t, conn, "a")
+			first.awaitBytes("a")
+			socket.SetHandlers(nil)
+			say(t, conn, "hello")
+			require.NoError(t, conn.CloseWrite())
+			time.Sleep(awhile)
+			require.Equal(t, []string{"ReadyRead"}, first.names())
+		},
+		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+	}, {
+		name: "handlers that were removed before the end",
+		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			first := watch(t)
+			socket.SetHandlers(first.handlers())
+			socket.SetHandlers(nil)
+			require.NoError(t, socket.Abort())
+			require.NoError(t, socket.WaitForDisconnected(within(t)))
+			time.Sleep(awhile)
+			require.Empty(t, first.names())
+		},
+		calls: []string{"Disconnected"},
+	}}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			test.before(t, socket, conn)
+			w := watch(t)
+			socket.SetHandlers(w.handlers())
+			w.awaitBytes(test.got)
+			if !test.goesOn {
+				require.ErrorIs(t, w.awaitEnd(), test.err)
+			}
+			w.await(func() bool { return w.inside.Load() == 0 })
+			require.Equal(t, test.calls, w.names())
+			socket.SetHandlers(w.handlers()) // Disconnected is not repeated
+			if !test.goesOn {
+				time.Sleep(awhile)
+				require.Equal(t, test.calls, w.names())
+			} else {
+				socket.Close()
+				w.awaitEnd()
+			}
+		})
+	}
+}
+
+func TestEndOfStreamIsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	ends, closes := 0, 0
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		w.keep(socket.ReadAll())
+		if _, err := socket.TryRead(make([]byte, 1)); err == io.EOF {
+			ends++
+		}
+	}
+	w.readClosed = func(*tcpserver.TcpSocket) { closes++ }
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "hello")
+	w.awaitBytes("hello")
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, w.awaitEnd())
+	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
+	require.Equal(t, 1, ends)
+	require.Equal(t, 1, closes)
+	require.Empty(t, hearEnd(t, conn))
+}
+
+// A handler that reads until io.EOF, as most do, must not end the connection under itself.
+func TestReadClosedComesAlsoAfterOwnCloseWrite(t *testing.T) {
+	t.Parallel()
+	reads := map[string]func(w *witness, socket *tcpserver.TcpSocket){
+		"TryRead": func(w *witness, socket *tcpserver.TcpSocket) {
+			p := make([]byte, 100)
+			for n, err := socket.TryRead(p); err == nil; n, err = socket.TryRead(p) {
+				w.keep(p[:n])
+			}
+		},
+		"ReadAll": func(w *witness, socket *tcpserver.TcpSocket) {
+			for p := socket.ReadAll(); p != nil; p = socket.ReadAll() {
+				w.keep(p)
+			}
+		},
+		"Discard": func(w *witness, socket *tcpserver.TcpSocket) {
+			w.keep(bytes.Clone(socket.Peek(100)))
+			socket.Discard(100)
+		},
+	}
+	for name, read := range reads {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			w := watch(t)
+			w.readyRead = func(socket *tcpserver.TcpSocket) { read(w, socket) }
+			socket.SetHandlers(w.handlers())
+			require.NoError(t, socket.CloseWrite())
+			require.Empty(t, hearEnd(t, conn))
+			say(t, conn, "hello")
+			require.NoError(t, conn.CloseWrite())
+			require.NoError(t, w.awaitEnd())
+			w.awaitBytes("hello")
+			require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
+		})
+	}
+}
+
+func TestReadClosedWaitsUntilAllIsRead(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"in a handler", "elsewhere"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			w := watch(t)
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				if where == "in a handler" {
+					w.keep(bytes.Clone(socket.Peek(1)))
+					socket.Discard(1)
+				}
+			}
+			w.readClosed = func(socket *tcpserver.TcpSocket) {
+				if n := socket.BytesAvailable(); n != 0 {
+					t.Errorf("ReadClosed with %d bytes unread", n)
+				}
+			}
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "hello")
+			require.NoError(t, conn.CloseWrite())
+			if where == "in a handler" {
+				w.awaitBytes("hello")
+			} else {
+				w.await(func() bool { return w.reads > 0 })
+				time.Sleep(awhile)
+				require.Equal(t, []string{"ReadyRead"}, w.names())
+				require.Equal(t, "hello", string(socket.ReadAll()))
+			}
+			require.NoError(t, w.awaitEnd())
+			require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
+		})
+	}
+}
+
+func TestReadClosedMaySendMuch(t *testing.T) {
+	t.Parallel()
+	want := noise(5 << 20)
+	socket, conn := pair(t)
+	socket.SetWriteBufferSize(len(want))
+	w := watch(t)
+	w.readClosed = func(socket *tcpserver.TcpSocket) {
+		if err := socket.Send([]byte(want)); err != nil {
+			t.Error(err)
+		}
+	}
+	socket.SetHandlers(w.handlers())
+	require.NoError(t, conn.CloseWrite())
+	w.await(func() bool { return slices.Contains(w.calls, "ReadClosed") })
+	require.True(t, want == hearEnd(t, conn))
+	require.NoError(t, w.awaitEnd())
+	require.EqualValues(t, len(want), socket.BytesSent())
+}
+
+func TestAllowHalfOpenLeavesTheEndToTheProgram(t *testing.T) {
+	t.Parallel()
+	server := listen(t, &tcpserver.TcpServer{AllowHalfOpen: true})
+	socket, conn := connect(t, server)
+	w := watch(t)
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "question")
+	require.NoError(t, conn.CloseWrite())
+	w.await(func() bool { return slices.Contains(w.calls, "ReadClosed") })
+	time.Sleep(awhile)
+	require.Equal(t, tcpserver.StateConnected, socket.State())
+	require.NoError(t, socket.Send([]byte("answer")))
+	require.NoError(t, socket.CloseWrite())
+	require.Equal(t, "answer", hearEnd(t, conn))
+	require.NoError(t, w.awaitEnd())
+	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
+	require.Zero(t, server.ConnectionCount())
+}
+
+func TestResetIsToldToDisconnected(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn){
+		"idle": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.SetHandlers(w.handlers())
+		},
+		"only Disconnected": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: w.handlers().Disconnected})
+		},
+		"paused": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.SetHandlers(w.handlers())
+			socket.PauseReading()
+		},
+		"paused with data": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.PauseReading()
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "hello")
+		},
+		"half closed by the peer": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.PauseReading()
+			socket.SetHandlers(w.handlers())
+			require.NoError(t, conn.CloseWrite())
+		},
+		"unread": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			w.readyRead = func(*tcpserver.TcpSocket) {}
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "hello")
+			w.await(func() bool { return w.reads > 0 })
+		},
+		"buffer full": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.SetReadBufferSize(100)
+			w.readyRead = func(*tcpserver.TcpSocket) {}
+			socket.SetHandlers(w.handlers())
+			say(t, conn, noise(1000))
+			w.await(func() bool { return socket.BytesRead() == 100 })
+		},
+		"queue not sent": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+			socket.SetWriteBufferSize(16 << 20)
+			socket.SetHandlers(w.handlers())
+			require.NoError(t, socket.Send(make([]byte, 16<<20)))
+		},
+	}
+	for name, before := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			w := watch(t)
+			before(t, w, socket, conn)
+			reset(t, conn)
+			err := w.awaitEnd()
+			require.ErrorIs(t, err, tcpserver.ErrReset)
+			require.Equal(t, err, socket.Err())
+			require.NotContains(t, w.names(), "ReadClosed")
+		})
+	}
+}
+
+func TestResetFoundBySendIsToldToDisconnected(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	gone := make(chan struct{})
+	said := make(chan error, 1)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		socket.ReadAll()
+		receive(t, gone)
+		for {
+			if err := socket.Send([]byte("x")); err != nil {
+				said <- err
+				return
+			}
+		}
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "x")
+	w.await(func() bool { return w.reads > 0 })
+	reset(t, conn)
+	close(gone)
+	require.ErrorIs(t, receive(t, said), tcpserver.ErrReset)
+	require.ErrorIs(t, w.awaitEnd(), tcpserver.ErrReset)
+	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+}
+
+func TestAfterOwnEndOnlyDisconnectedComes(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(*tcpserver.TcpSocket) error{
+		"Close": (*tcpserver.TcpSocket).Close,
+		"Abort": (*tcpserver.TcpSocket).Abort,
+	}
+	for name, end := range ends {
+		// One line a call leaves others, and the end of the stream, to be announced.
+		t.Run(name+" in ReadyRead", func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			w := watch(t)
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				socket.ReadLine()
+				socket.Send([]byte("answer"))
+				end(socket)
+			}
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "1\n2\n3\n")
+			conn.CloseWrite()
+			require.NoError(t, w.awaitEnd())
+			require.Equal(t, 1, w.count())
+			require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+			if name == "Close" {
+				require.Equal(t, "answer", hearEnd(t, conn))
+			}
+		})
+		t.Run(name+" in ReadClosed", func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			w := watch(t)
+			w.readClosed = func(socket *tcpserver.TcpSocket) { end(socket) }
+			socket.SetHandlers(w.handlers())
+			require.NoError(t, conn.CloseWrite())
+			require.NoError(t, w.awaitEnd())
+		})
+		t.Run(name+" in BytesWritten", func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			socket.SetWriteBufferSize(16 << 20)
+			w := watch(t)
+			w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) { end(socket) }
+			socket.SetHandlers(w.handlers())
+			require.NoError(t, socket.Send(make([]byte, 16<<20)))
+			go io.Copy(io.Discard, conn)
+			require.NoError(t, w.awaitEnd())
+			require.Len(t, w.written, 1)
+		})
+		t.Run(name+" elsewhere", func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			w := watch(t)
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "hello")
+			w.awaitBytes("hello")
+			require.NoError(t, end(socket))
+			require.NoError(t, w.awaitEnd())
+			require.NoError(t, socket.Err())
+			require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+		})
+	}
+}
+
+func TestBytesWrittenSumsUpToWhatWasQueued(t *testing.T) {
+	t.Parallel()
+	const pieces, size = 40, 100_000
+	server := listen(t, &tcpserver.TcpServer{WriteBufferSize: pieces * size, Poller: loops(t, 1)})
+	socket, conn := connect(t, server)
+	require.NoError(t, socket.SetWriteBuffer(16<<10))
+	require.NoError(t, conn.SetReadBuffer(16<<10))
+	want := noise(pieces * size)
+	w := watch(t)
+	queued := make(chan int, 1)
+	sum := 0
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		socket.ReadAll()
+		// While this handler runs nothing of the queue is sent, so that what is in it can be told exactly.
+		for i := range pieces {
+			if err := socket.Send([]byte(want[i*size:][:size])); err != nil {
+				t.Error(err)
+			}
+		}
+		queued <- socket.BytesToWrite()
+	}
+	w.bytesWritten = func(socket *tcpserver.TcpSocket, n int) {
+		if sum += n; n <= 0 || sum+socket.BytesToWrite() > pieces*size {
+			t.Errorf("BytesWritten(%d), %d in all", n, sum)
+		}
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "x")
+	n := receive(t, queued)
+	require.Positive(t, n)
+	hear(t, conn, want)
+	require.NoError(t, socket.WaitForBytesWritten(within(t)))
+	w.await(func() bool { return w.inside.Load() == 0 && sum >= n })
+	require.Equal(t, n, sum)
+	require.Zero(t, socket.BytesToWrite())
+
+	// What goes through at once is not announced.
+	calls := len(w.names())
+	require.NoError(t, socket.Send([]byte("x")))
+	hear(t, conn, "x")
+	time.Sleep(awhile)
+	require.Len(t, w.names(), calls)
+}
+
+func TestPauseReadingHoldsBackUntilResume(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	socket.PauseReading()
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "one")
+	time.Sleep(awhile)
+	require.Empty(t, w.names())
+	require.Zero(t, socket.BytesRead(), "read on behalf of handlers")
+	socket.ResumeReading()
+	w.awaitBytes("one")
+
+	socket.PauseReading()
+	say(t, conn, "two")
+	require.NoError(t, socket.WaitForReadyRead(within(t))) // in the socket's buffer, not the system's
+	require.NoError(t, conn.CloseWrite())
+	time.Sleep(awhile)
+	w.awaitBytes("one")
+	socket.ResumeReading()
+	w.awaitBytes("onetwo")
+	require.NoError(t, w.awaitEnd())
+}
+
+func TestPauseReadingInAHandler(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		line, ok := socket.ReadLine()
+		if ok {
+			socket.PauseReading()
+		}
+		w.keep(line)
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "1\n2\n3\n")
+	require.NoError(t, conn.CloseWrite())
+	for want := "1\n"; len(want) <= 6; want = "1\n2\n3\n"[:len(want)+2] {
+		w.awaitBytes(want)
+		time.Sleep(awhile / 2)
+		w.awaitBytes(want)
+		require.Equal(t, []string{"ReadyRead"}, w.names())
+		socket.ResumeReading()
+		if len(want) == 6 {
+			break
+		}
+	}
+	require.NoError(t, w.awaitEnd())
+	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
+}
+
+// A program calls methods with locks of its own held that its handlers take too.
+func TestHandlersAreNotCalledInsideMethods(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	socket, conn := pair(t)
+	handled := 0
+	lock := func(*tcpserver.TcpSocket) {
+		mu.Lock()
+		defer mu.Unlock()
+		handled++
+	}
+	w := watch(t)
+	w.readyRead, w.readClosed = lock, lock
+	w.disconnected = func(*tcpserver.TcpSocket, error) { lock(nil) }
+	w.bytesWritten = func(*tcpserver.TcpSocket, int) { lock(nil) }
+	say(t, conn, "hello")
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		mu.Lock()
+		defer mu.Unlock()
+		socket.SetHandlers(w.handlers())
+		socket.PauseReading()
+		socket.ResumeReading()
+		socket.Send(make([]byte, 1<<20))
+		socket.ReadAll()
+		socket.TryRead(make([]byte, 1))
+		socket.Close()
+		socket.Abort()
+	}()
+	receive(t, done)
+	require.NoError(t, w.awaitEnd())
+	require.Positive(t, handled)
+}
+
+func TestOneHandlerAtATimeWhateverIsCalled(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2} {
+		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, n), WriteBufferSize: 64 << 10})
+		var wg sync.WaitGroup
+		for range 4 {
+			socket, conn := connect(t, server)
+			w := watch(t)
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				if rand.IntN(50) == 0 {
+					time.Sleep(15 * time.Millisecond) // the poller goes on without it
+				}
+				socket.Discard(rand.IntN(3000))
+			}
+			h := w.handlers()
+			socket.SetHandlers(h)
+			wg.Go(func() {
+				p := make([]byte, 5000)
+				for range 300 {
+					if _, err := conn.Write(p[:rand.IntN(len(p))]); err != nil {
+						return
+					}
+				}
+				conn.CloseWrite()
+			})
+			wg.Go(func() { io.Copy(io.Discard, conn) })
+			stop := make(chan struct{})
+			for range 3 {
+				wg.Go(func() {
+					p := make([]byte, 1000)
+					for {
+						select {
+						case <-stop:
+							return
+						default:
+						}
+						switch rand.IntN(8) {
+						case 0:
+							socket.Send(p)
+						case 1:
+							socket.TryRead(p[:100])
+						case 2:
+							socket.SetHandlers(h)
+						case 3:
+							socket.PauseReading()
+						case 4:
+							socket.ResumeReading()
+						case 5:
+							socket.BytesAvailable()
+						case 6:
+							socket.Discard(10)
+						case 7:
+							runtime.Gosched()
+						}
+					}
+				})
+			}
+			wg.Go(func() {
+				defer close(stop)
+				<-time.After(time.Duration(100+rand.IntN(100)) * time.Millisecond)
+				socket.Close()
+			})
+			wg.Go(func() { w.awaitEnd() })
+		}
+		wg.Wait()
+		require.Eventually(t, func() bool { return server.ConnectionCount() == 0 }, patience, time.Millisecond)
+	}
+}
+
+func TestPeekSendDiscardEchoesTheStream(t *testing.T) {
+	t.Parallel()
+	want := noise(3 << 20)
+	for _, n := range []int{1, 2} {
+		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, n), WriteBufferSize: 256 << 10})
+		var wg sync.WaitGroup
+		for range 3 {
+			socket, conn := connect(t, server)
+			w := watch(t)
+			echo := func(socket *tcpserver.TcpSocket) bool {
+				p := socket.Peek(1 + rand.IntN(40<<10))
+				before := bytes.Clone(p)
+				runtime.Gosched()
+				if !bytes.Equal(before, p) {
+					t.Error("what Peek returned has changed")
+				}
+				return len(p) > 0 && socket.Send(p) == nil && socket.Discard(len(p)) == len(p)
+			}
+			// One piece a call: ReadyRead is called again. After a full queue BytesWritten goes on.
+			w.readyRead = func(socket *tcpserver.TcpSocket) { echo(socket) }
+			w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) {
+				for echo(socket) {
+				}
+			}
+			socket.SetHandlers(w.handlers())
+			wg.Go(func() {
+				for rest := want; len(rest) > 0; {
+					n := min(len(rest), 1+rand.IntN(100<<10))
+					if _, err := io.WriteString(conn, rest[:n]); err != nil {
+						t.Error(err)
+						return
+					}
+					rest = rest[n:]
+				}
+				conn.CloseWrite()
+			})
+			wg.Go(func() {
+				conn.SetReadDeadline(time.Now().Add(patience))
+				got, err := io.ReadAll(conn)
+				if err != nil || string(got) != want {
+					t.Errorf("%d of %d bytes echoed, or others: %v", len(got), len(want), err)
+				}
+			})
+			wg.Go(func() {
+				if err := w.awaitEnd(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func TestSocketClosedInNewConnectionHandler(t *testing.T) {
+	t.Parallel()
+	w := watch(t)
+	server := listen(t, &tcpserver.TcpServer{
+		Poller: loops(t, 1),
+		NewConnectionHandler: func(server *tcpserver.TcpServer) {
+			socket := server.NextPendingConnection()
+			socket.SetHandlers(w.handlers())
+			socket.Send([]byte("bye"))
+			socket.Close()
+		},
+	})
+	require.Equal(t, "bye", hearEnd(t, dial(t, server)))
+	require.NoError(t, w.awaitEnd())
+	require.Equal(t, []string{"Disconnected"}, w.names())
+	require.Zero(t, server.ConnectionCount())
+}
+
+// A lockedBuffer is what a Logger writes to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestHandlerThatFailsEndsItsOwnSocketAlone(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("boom")
+	fails := map[string]func(){
+		"panic":  func() { panic(cause) },
+		"Goexit": runtime.Goexit,
+	}
+	for failure, fail := range fails {
+		for _, where := range []string{"ReadyRead", "BytesWritten", "ReadClosed"} {
+			t.Run(failure+" in "+where, func(t *testing.T) {
+				t.Parallel()
+				log := new(lockedBuffer)
+				server := listen(t, &tcpserver.TcpServer{
+					Poller:          loops(t, 1),
+					Logger:          slog.New(slog.NewTextHandler(log, nil)),
+					WriteBufferSize: 16 << 20,
+				})
+				other, otherConn := connect(t, server)
+				other.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
+
+				socket, conn := connect(t, server)
+				over := make(chan error, 2)
+				h := &tcpserver.SocketHandlers{Disconnected: func(_ *tcpserver.TcpSocket, err error) { over <- err }}
+				switch where {
+				case "ReadyRead":
+					h.ReadyRead = func(*tcpserver.TcpSocket) { fail() }
+					say(t, conn, "x")
+				case "BytesWritten":
+					h.BytesWritten = func(*tcpserver.TcpSocket, int) { fail() }
+					require.NoError(t, socket.Send(make([]byte, 16<<20)))
+				case "ReadClosed":
+					h.ReadClosed = func(*tcpserver.TcpSocket) { fail() }
+					require.NoError(t, conn.CloseWrite())
+				}
+				socket.SetHandlers(h)
+				hearReset(t, conn)
+				err := receive(t, over)
+				var p *tcpserver.PanicError
+				require.ErrorAs(t, err, &p)
+				require.Contains(t, string(p.Stack), "handlers_test.go")
+				if failure == "panic" {
+					require.Equal(t, cause, p.Value)
+					require.ErrorIs(t, err, cause)
+					require.Contains(t, log.String(), "boom")
+				} else {
+					require.Nil(t, p.Value)
+					require.Contains(t, log.String(), "Goexit")
+				}
+				say(t, otherConn, "still here")
+				hear(t, otherConn, "still here")
+				require.Equal(t, 1, server.ConnectionCount())
+				require.Empty(t, over)
+			})
+		}
+	}
+}
+
+func TestDisconnectedThatFailsHarmsNobody(t *testing.T) {
+	t.Parallel()
+	for failure, fail := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		t.Run(failure, func(t *testing.T) {
+			t.Parallel()
+			log := new(lockedBuffer)
+			server := listen(t, &tcpserver.TcpServer{
+				Poller: loops(t, 1),
+				Logger: slog.New(slog.NewTextHandler(log, nil)),
+			})
+			other, otherConn := connect(t, server)
+			other.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
+			socket, conn := connect(t, server)
+			calls := make(chan struct{}, 2)
+			socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) {
+				calls <- struct{}{}
+				fail()
+			}})
+			conn.Close()
+			receive(t, calls)
+			say(t, otherConn, "still here")
+			hear(t, otherConn, "still here")
+			require.Eventually(t, func() bool { return log.String() != "" }, patience, time.Millisecond)
+			require.NoError(t, socket.Err())
+			require.Empty(t, calls)
+		})
+	}
+}
+
+func TestNewConnectionHandlerThatFailsHarmsNobody(t *testing.T) {
+	t.Parallel()
+	for failure, fail := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		t.Run(failure, func(t *testing.T) {
+			t.Parallel()
+			const clients = 5
+			log := new(lockedBuffer)
+			calls := make(chan struct{}, clients+1)
+			server := listen(t, &tcpserver.TcpServer{
+				Poller: loops(t, 1),
+				Logger: slog.New(slog.NewTextHandler(log, nil)),
+				NewConnectionHandler: func(*tcpserver.TcpServer) {
+					calls <- struct{}{}
+					fail()
+				},
+			})
+			// All of them are in the system's queue when accepting begins.
+			server.PauseAccepting()
+			for range clients {
+				dial(t, server)
+			}
+			server.ResumeAccepting()
+			for range clients {
+				receive(t, calls)
+			}
+			require.Equal(t, clients, server.PendingConnections())
+			require.NotEmpty(t, log.String())
+			take(t, server)
+		})
+	}
+}
+
+func TestBlockingReadInAHandler(t *testing.T) {
+	t.Parallel()
+	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
+	socket, conn := connect(t, server)
+	w := watch(t)
+	began := make(chan struct{}, 10)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		// A header says how much follows; reading to the end of the stream is no message.
+		head := make([]byte, 1)
+		if n, _ := socket.TryRead(head); n == 0 {
+			return
+		}
+		began <- struct{}{}
+		body := make([]byte, head[0]-'0')
+		if _, err := io.ReadFull(socket, body); err != nil {
+			t.Error(err)
+		}
+		w.keep(body)
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "5he")
+	receive(t, began)
+	time.Sleep(awhile)
+	say(t, conn, "l")
+	say(t, conn, "lo3abc2x")
+	receive(t, began)
+	receive(t, began)
+	say(t, conn, "y")
+	w.awaitBytes("helloabcxy")
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, w.awaitEnd())
+}
+
+func TestChurn(t *testing.T) {
+	t.Parallel()
+	const clients, each = 8, 250
+	var ended atomic.Int32
+	left := make(chan struct{}, clients*each)
+	server := listen(t, &tcpserver.TcpServer{
+		NewConnectionHandler: func(server *tcpserver.TcpServer) {
+			var once atomic.Bool
+			server.NextPendingConnection().SetHandlers(&tcpserver.SocketHandlers{
+				ReadyRead: echoBack,
+				Disconnected: func(_ *tcpserver.TcpSocket, err error) {
+					if err != nil || once.Swap(true) {
+						t.Errorf("Disconnected twice, or with %v", err)
+					}
+					ended.Add(1)
+					left <- struct{}{}
+				},
+			})
+		},
+	})
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for i := range each {
+				conn, err := net.Dial("tcp", server.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conn.SetDeadline(time.Now().Add(patience))
+				fmt.Fprintf(conn, "%d\n", i)
+				line, err := bufio.NewReader(conn).ReadString('\n')
+				if line != fmt.Sprintf("%d\n", i) {
+					t.Errorf("echo of %d: %q, %v", i, line, err)
+				}
+				conn.Close()
+			}
+		})
+	}
+	wg.Wait()
+	for range clients * each {
+		receive(t, left)
+	}
+	require.Zero(t, server.ConnectionCount())
+	require.EqualValues(t, clients*each, ended.Load())
+	require.EqualValues(t, clients*each, server.Stats().Accepted)
+}

@@ -1,0 +1,368 @@
+package tcpserver_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// The tests of this file hold a handler on a poller of one loop, and look whether the others wait. They measure time
+// and are not parallel.
+
+// tolerable is how long a handler may delay the others.
+const tolerable = 200 * time.Millisecond
+
+// A hold is what a handler waits on.
+type hold struct {
+	entered chan struct{}
+	release chan struct{} // one for each handler
+}
+
+func newHold() *hold { return &hold{make(chan struct{}, 100), make(chan struct{}, 100)} }
+
+// let releases n handlers that wait, or will.
+func (h *hold) let(n int) {
+	for range n {
+		h.release <- struct{}{}
+	}
+}
+
+func (h *hold) wait() {
+	h.entered <- struct{}{}
+	select {
+	case <-h.release:
+	case <-time.After(2 * time.Second):
+	}
+}
+
+// ping returns how long conn waits for an answer.
+func ping(t *testing.T, conn net.Conn) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	say(t, conn, "ping")
+	hear(t, conn, "ping")
+	return time.Since(begin)
+}
+
+// requireTolerable looks at the median: the machine has other things to do as well.
+func requireTolerable(t *testing.T, rounds []time.Duration) {
+	t.Helper()
+	slices.Sort(rounds)
+	t.Log(rounds)
+	require.Less(t, rounds[len(rounds)/2], tolerable)
+}
+
+// oneLoop starts a server on a poller of one loop and returns a client of it whose messages are echoed.
+func oneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
+	t.Helper()
+	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1), WriteBufferSize: 16 << 20})
+	socket, conn := connect(t, server)
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
+	return server, conn
+}
+
+const lateRounds = 5
+
+func TestLateHandlerDelaysNobodyElse(t *testing.T) {
+	// Each way makes a handler of socket that is late until h is released. What it returns beside
+	// releases what h does not.
+	type way = func(*hold, *tcpserver.TcpSocket, *net.TCPConn) (*tcpserver.SocketHandlers, func())
+	ways := map[string]way{
+		"waiting in ReadyRead": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			say(t, conn, "x")
+			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { h.wait() }}, func() {}
+		},
+		"waiting in BytesWritten": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			socket.Send(make([]byte, 16<<20))
+			go io.Copy(io.Discard, conn)
+			var once atomic.Bool
+			return &tcpserver.SocketHandlers{BytesWritten: func(*tcpserver.TcpSocket, int) {
+				if !once.Swap(true) {
+					h.wait()
+				}
+			}}, func() {}
+		},
+		"waiting in ReadClosed": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			conn.CloseWrite()
+			return &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { h.wait() }}, func() {}
+		},
+		"waiting in Disconnected": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			conn.Close()
+			return &tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) { h.wait() }}, func() {}
+		},
+		"computing": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			say(t, conn, "x")
+			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+				h.entered <- struct{}{}
+				for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+					select {
+					case <-h.release:
+						return
+					default:
+					}
+				}
+			}}, func() {}
+		},
+		"in Write": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			say(t, conn, "x")
+			var once atomic.Bool
+			return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+				if once.Swap(true) {
+					return
+				}
+				h.entered <- struct{}{}
+				if n, err := socket.Write(make([]byte, 64<<20)); err == nil {
+					t.Errorf("%d bytes went to a peer that does not read", n)
+				}
+			}}, func() { conn.SetLinger(0); conn.Close() }
+		},
+		"in Read": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+			say(t, conn, "x")
+			return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+				if p := make([]byte, 2); socket.BytesAvailable() > 0 {
+					h.entered <- struct{}{}
+					io.ReadFull(socket, p)
+				}
+			}}, func() { conn.Close() }
+		},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			server, other := oneLoop(t)
+			var rounds []time.Duration
+			for range lateRounds {
+				socket, conn := connect(t, server)
+				h := newHold()
+				handlers, let := way(h, socket, conn)
+				over := make(chan struct{})
+				if was := handlers.Disconnected; was != nil {
+					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) { was(s, err); close(over) }
+				} else {
+					handlers.Disconnected = func(*tcpserver.TcpSocket, error) { close(over) }
+				}
+				socket.SetHandlers(handlers)
+				receive(t, h.entered)
+				rounds = append(rounds, ping(t, other))
+				select {
+				case <-over:
+					require.Fail(t, "the handler was not held")
+				default:
+				}
+				h.let(1)
+				let()
+				socket.Close()
+				receive(t, over)
+			}
+			requireTolerable(t, rounds)
+		})
+	}
+}
+
+func TestFiftyLateHandlersDelayNobodyElse(t *testing.T) {
+	const many = 50
+	server, other := oneLoop(t)
+	h := newHold()
+	var sockets []*tcpserver.TcpSocket
+	var conns []*net.TCPConn
+	w := watch(t)
+	over := make(chan struct{}, many)
+	for range many {
+		socket, conn := connect(t, server)
+		sockets, conns = append(sockets, socket), append(conns, conn)
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			ReadyRead: func(socket *tcpserver.TcpSocket) {
+				if line, ok := socket.ReadLine(); ok {
+					h.wait()
+					w.keep(line)
+					w.tell()
+				}
+			},
+			Disconnected: func(*tcpserver.TcpSocket, error) { over <- struct{}{} },
+		})
+	}
+	var begun, held []time.Duration
+	want := ""
+	for range lateRounds {
+		for _, conn := range conns {
+			say(t, conn, "x\n")
+			want += "x\n"
+		}
+		begun = append(begun, ping(t, other))
+		for range many {
+			receive(t, h.entered)
+		}
+		held = append(held, ping(t, other))
+		h.let(many)
+		w.awaitBytes(want)
+	}
+	requireTolerable(t, held)
+	// Each of the fifty costs the loop a few milliseconds before it is found to be late.
+	slices.Sort(begun)
+	t.Log(begun)
+	require.Less(t, begun[lateRounds/2], time.Second)
+	for _, socket := range sockets {
+		socket.Close()
+	}
+	for range many {
+		receive(t, over)
+	}
+}
+
+func TestLateNewConnectionHandlerDelaysNobodyElse(t *testing.T) {
+	var inside, calls atomic.Int32
+	h := newHold()
+	server := listen(t, &tcpserver.TcpServer{
+		Poller: loops(t, 1),
+		NewConnectionHandler: func(server *tcpserver.TcpServer) {
+			if inside.Add(1) != 1 {
+				t.Error("two NewConnectionHandlers at a time")
+			}
+			calls.Add(1)
+			h.wait()
+			inside.Add(-1)
+		},
+	})
+	// The first one holds the handler, and is served all the same.
+	first := dial(t, server)
+	receive(t, h.entered)
+	socket := take(t, server)
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
+	rounds := []time.Duration{ping(t, first)}
+	for range lateRounds {
+		begin := time.Now()
+		conn := dial(t, server)
+		take(t, server).SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
+		rounds = append(rounds, ping(t, conn)+time.Since(begin), ping(t, first))
+	}
+	require.EqualValues(t, 1, calls.Load())
+	h.let(lateRounds + 1)
+	for range lateRounds {
+		receive(t, h.entered)
+	}
+	require.EqualValues(t, lateRounds+1, calls.Load())
+	requireTolerable(t, rounds)
+}
+
+// What the system has queued already when the handler begins gets no event of its own.
+func TestLateNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
+	const clients = 10
+	h := newHold()
+	server := listen(t, &tcpserver.TcpServer{
+		Poller:               loops(t, 1),
+		NewConnectionHandler: func(*tcpserver.TcpServer) { h.wait() },
+	})
+	server.PauseAccepting()
+	for range clients {
+		dial(t, server)
+	}
+	server.ResumeAccepting()
+	receive(t, h.entered)
+	begin := time.Now()
+	for server.PendingConnections() < clients && time.Since(begin) < time.Second {
+		time.Sleep(time.Millisecond)
+	}
+	pending := server.PendingConnections()
+	h.let(clients)
+	require.Equal(t, clients, pending, "connections accepted while the handler is held")
+	for range clients - 1 {
+		receive(t, h.entered)
+	}
+}
+
+func TestHeldSocketLosesNothingAndGoesOn(t *testing.T) {
+	server, other := oneLoop(t)
+	socket, conn := connect(t, server)
+	h := newHold()
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		line, ok := socket.ReadLine()
+		if ok && strings.HasPrefix(string(line), "hold") {
+			h.wait()
+		}
+		w.keep(line)
+	}
+	socket.SetHandlers(w.handlers())
+	want := ""
+	for i := range 3 {
+		text := fmt.Sprintf("hold %d\n", i)
+		say(t, conn, text)
+		receive(t, h.entered)
+		calls := w.count()
+		for j := range 20 {
+			line := fmt.Sprintf("line %d\n", j)
+			say(t, conn, line)
+			text += line
+		}
+		if i == 2 {
+			require.NoError(t, conn.CloseWrite())
+		}
+		ping(t, other)
+		socket.SetHandlers(w.handlers())
+		socket.PauseReading()
+		socket.ResumeReading()
+		ping(t, other)
+		require.Equal(t, calls, w.count())
+		h.let(1)
+		want += text
+		w.awaitBytes(want)
+	}
+	require.NoError(t, w.awaitEnd())
+	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
+	ping(t, other)
+}
+
+func TestDisconnectedComesAfterTheHandlerThatWasHeld(t *testing.T) {
+	for name, end := range map[string]func(socket *tcpserver.TcpSocket, conn *net.TCPConn){
+		"Close": func(socket *tcpserver.TcpSocket, conn *net.TCPConn) { socket.Close() },
+		"Abort": func(socket *tcpserver.TcpSocket, conn *net.TCPConn) { socket.Abort() },
+		"reset": func(socket *tcpserver.TcpSocket, conn *net.TCPConn) { conn.SetLinger(0); conn.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, other := oneLoop(t)
+			socket, conn := connect(t, server)
+			h := newHold()
+			w := watch(t)
+			returned := false
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				socket.ReadLine()
+				h.wait()
+				returned = true
+			}
+			w.disconnected = func(*tcpserver.TcpSocket, error) {
+				if !returned {
+					t.Error("Disconnected while another handler runs")
+				}
+			}
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "1\n2\n")
+			receive(t, h.entered)
+			end(socket, conn)
+			switch name {
+			case "Close": // the connection itself does not wait for the handler
+				require.Empty(t, hearEnd(t, conn))
+			case "Abort":
+				hearReset(t, conn)
+			}
+			ping(t, other)
+			require.Equal(t, []string{"ReadyRead"}, w.names())
+			h.let(2)
+			err := w.awaitEnd()
+			if name == "reset" {
+				require.ErrorIs(t, err, tcpserver.ErrReset)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, 1, w.count())
+			}
+			require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+		})
+	}
+}

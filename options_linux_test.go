@@ -1,0 +1,256 @@
+package tcpserver_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// rawOf returns the socket's RawConn.
+func rawOf(t testing.TB, socket *tcpserver.TcpSocket) syscall.RawConn {
+	t.Helper()
+	raw, err := socket.SyscallConn()
+	require.NoError(t, err)
+	return raw
+}
+
+// sockopt asks the system for an option.
+func sockopt(t testing.TB, socket *tcpserver.TcpSocket, level, option int) (value int) {
+	t.Helper()
+	var err error
+	require.NoError(t, rawOf(t, socket).Control(func(fd uintptr) {
+		value, err = unix.GetsockoptInt(int(fd), level, option)
+	}))
+	require.NoError(t, err)
+	return value
+}
+
+func TestNoDelayIsTheDefault(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	noDelay := func() bool { return sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_NODELAY) != 0 }
+	require.True(t, noDelay())
+	require.NoError(t, socket.SetNoDelay(false))
+	require.False(t, noDelay())
+	require.NoError(t, socket.SetNoDelay(true))
+	require.True(t, noDelay())
+}
+
+func TestKeepAliveConfig(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	for _, test := range []struct {
+		config                net.KeepAliveConfig
+		on                    bool
+		idle, interval, count int
+	}{
+		{net.KeepAliveConfig{Enable: true, Idle: 70 * time.Second, Interval: 7 * time.Second, Count: 3}, true, 70, 7, 3},
+		{net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}, true, 70, 7, 3}, // negative: as it was
+		{net.KeepAliveConfig{Enable: true, Idle: 1100 * time.Millisecond, Interval: time.Nanosecond, Count: 1}, true, 2, 1, 1},
+		{net.KeepAliveConfig{Enable: true}, true, 15, 15, 9}, // zero: the defaults of package net
+		{net.KeepAliveConfig{Idle: 70 * time.Second}, false, 15, 15, 9},
+	} {
+		require.NoError(t, socket.SetKeepAliveConfig(test.config))
+		require.Equal(t, test.on, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_KEEPALIVE) != 0, test.config)
+		require.Equal(t, test.idle, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), test.config)
+		require.Equal(t, test.interval, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), test.config)
+		require.Equal(t, test.count, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPCNT), test.config)
+	}
+}
+
+func TestBuffersOfTheSystem(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	for _, n := range []int{32 << 10, 64 << 10} {
+		require.NoError(t, socket.SetReadBuffer(n))
+		require.NoError(t, socket.SetWriteBuffer(n))
+		// The kernel doubles what it is told, for its own bookkeeping (socket(7)).
+		require.Equal(t, 2*n, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_RCVBUF))
+		require.Equal(t, 2*n, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_SNDBUF))
+	}
+}
+
+func TestDescriptorIsNonblockingAndClosedOnExec(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	require.NoError(t, rawOf(t, socket).Control(func(fd uintptr) {
+		flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
+		require.NoError(t, err)
+		require.NotZero(t, flags&unix.FD_CLOEXEC)
+		flags, err = unix.FcntlInt(fd, unix.F_GETFL, 0)
+		require.NoError(t, err)
+		require.NotZero(t, flags&unix.O_NONBLOCK)
+	}))
+}
+
+// rawRead reads into p once there is something.
+func rawRead(raw syscall.RawConn, p []byte) (n int, err error) {
+	waited := raw.Read(func(fd uintptr) bool {
+		n, err = unix.Read(int(fd), p)
+		return err != unix.EAGAIN
+	})
+	if waited != nil {
+		return 0, waited
+	}
+	return n, err
+}
+
+func TestRawReadWaitsForData(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	raw := rawOf(t, socket)
+	p := make([]byte, 5)
+	for range 3 {
+		reading := blocked(t, func() error {
+			_, err := rawRead(raw, p)
+			return err
+		})
+		_, err := conn.Write([]byte("hello, world"))
+		require.NoError(t, err)
+		require.NoError(t, receive(t, reading))
+		require.Equal(t, "hello", string(p))
+		// What is left is not forgotten.
+		rest := make([]byte, 7)
+		n, err := socket.Read(rest)
+		require.NoError(t, err)
+		require.Equal(t, ", world", string(rest[:n]))
+	}
+	reading := blocked(t, func() error {
+		if n, err := rawRead(raw, p); n != 0 || err != nil {
+			return fmt.Errorf("%d bytes: %w", n, err)
+		}
+		return nil
+	})
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, receive(t, reading), "the end of the stream")
+}
+
+// rawWrite writes p, waiting for room where it must.
+func rawWrite(raw syscall.RawConn, p []byte) (err error) {
+	for len(p) > 0 && err == nil {
+		waited := raw.Write(func(fd uintptr) bool {
+			var n int
+			if n, err = unix.Write(int(fd), p); n > 0 {
+				p = p[n:]
+			}
+			return err != unix.EAGAIN
+		})
+		if waited != nil {
+			return waited
+		}
+	}
+	return err
+}
+
+func TestRawWriteWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, conn.SetReadBuffer(128<<10))
+	require.NoError(t, socket.SetWriteBuffer(128<<10))
+	want := pattern(1, 4*mib)
+	writing := blocked(t, func() error {
+		if err := rawWrite(rawOf(t, socket), want); err != nil {
+			return err
+		}
+		return socket.CloseWrite()
+	})
+	mustGet(t, conn, want)
+	require.NoError(t, receive(t, writing))
+}
+
+// Whoever waits for room in the system is not forgotten because somebody else has nothing more to send.
+func TestRawWriteWaitsBesideOthers(t *testing.T) {
+	t.Parallel()
+	for name, queue := range map[string]bool{"CloseWrite": false, "queue that is sent": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			require.NoError(t, conn.SetReadBuffer(128<<10))
+			require.NoError(t, socket.SetWriteBuffer(128<<10))
+			if queue {
+				jam(t, socket, conn)
+			}
+			writing := blocked(t, func() error { return rawWrite(rawOf(t, socket), make([]byte, 10*mib)) })
+			if !queue {
+				require.NoError(t, socket.CloseWrite())
+			}
+			go io.Copy(io.Discard, conn)
+			if err := receive(t, writing); err != nil {
+				require.ErrorIs(t, err, syscall.EPIPE, "after CloseWrite")
+			}
+		})
+	}
+}
+
+func TestRawCallsEnd(t *testing.T) {
+	t.Parallel()
+	notYet := func(uintptr) bool { return false }
+	calls := map[string]func(raw syscall.RawConn) error{
+		"Read":  func(raw syscall.RawConn) error { return raw.Read(notYet) },
+		"Write": func(raw syscall.RawConn) error { return raw.Write(notYet) },
+	}
+	for _, test := range []struct {
+		name string
+		jam  bool // Send's queue cannot be sent
+		end  func(socket *tcpserver.TcpSocket)
+		want error
+	}{
+		{"deadline", false, func(s *tcpserver.TcpSocket) { s.SetDeadline(time.Now().Add(10 * time.Millisecond)) },
+			os.ErrDeadlineExceeded},
+		{"Close", false, func(s *tcpserver.TcpSocket) { s.Close() }, tcpserver.ErrSocketClosed},
+		{"Close with a queue", true, func(s *tcpserver.TcpSocket) { s.Close() }, tcpserver.ErrSocketClosed},
+		{"Abort", false, func(s *tcpserver.TcpSocket) { s.Abort() }, tcpserver.ErrSocketClosed},
+		{"idle timeout", false, func(s *tcpserver.TcpSocket) { s.SetIdleTimeout(100 * time.Millisecond) },
+			tcpserver.ErrSocketClosed},
+	} {
+		for name, call := range calls {
+			t.Run(name+" "+test.name, func(t *testing.T) {
+				t.Parallel()
+				socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: -1}))
+				t.Cleanup(func() { socket.Abort() })
+				if test.jam {
+					jam(t, socket, conn)
+				}
+				raw := rawOf(t, socket)
+				waiting := blocked(t, func() error { return call(raw) })
+				test.end(socket)
+				require.ErrorIs(t, receive(t, waiting), test.want)
+			})
+		}
+	}
+}
+
+// What the program does with the descriptor in Control cannot be closed under it.
+func TestControlHoldsTheDescriptor(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	raw := rawOf(t, socket)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- raw.Control(func(fd uintptr) {
+			close(inside)
+			<-leave
+			_, err := unix.Write(int(fd), []byte("still open"))
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}()
+	receive(t, inside)
+	atOnce(t, socket.Close)
+	require.NoError(t, socket.WaitForDisconnected(context.Background()))
+	close(leave)
+	require.NoError(t, receive(t, done))
+	mustGet(t, conn, []byte("still open"))
+}

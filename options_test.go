@@ -1,0 +1,65 @@
+package tcpserver_test
+
+import (
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+func TestOptionsSucceedWhileConnected(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	for range 2 { // the second time half of the connection is closed
+		require.NoError(t, socket.SetNoDelay(false))
+		require.NoError(t, socket.SetNoDelay(true))
+		require.NoError(t, socket.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute}))
+		require.NoError(t, socket.SetKeepAliveConfig(net.KeepAliveConfig{}))
+		require.NoError(t, socket.SetLinger(1))
+		require.NoError(t, socket.SetLinger(-1))
+		require.NoError(t, socket.SetReadBuffer(64<<10))
+		require.NoError(t, socket.SetWriteBuffer(64<<10))
+		require.NoError(t, socket.CloseWrite())
+	}
+}
+
+func TestCloseReturnsAtOnceWithLinger(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, conn.SetReadBuffer(64<<10))
+	require.NoError(t, socket.SetWriteBuffer(4*mib))
+	require.NoError(t, socket.SetLinger(10))
+	sent := pattern(1, mib)
+	require.NoError(t, socket.Send(sent))
+	require.Zero(t, socket.BytesToWrite(), "the system has it all, but cannot pass it on: close(2) waits")
+	atOnce(t, socket.Close)
+	require.Equal(t, tcpserver.StateUnconnected, socket.State())
+	mustGet(t, conn, sent)
+
+	// Nor does Close wait when there is a queue besides.
+	socket, conn = pair(t)
+	require.NoError(t, socket.SetLinger(10))
+	sent = jam(t, socket, conn)
+	atOnce(t, socket.Close)
+	mustGet(t, conn, sent)
+}
+
+func TestLingerOfNoneResets(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, socket.SetLinger(0))
+	require.NoError(t, socket.Close())
+	_, err := readToEnd(t, conn)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+
+	socket, conn = pair(t)
+	require.NoError(t, socket.SetLinger(0))
+	require.NoError(t, socket.SetLinger(-1))
+	require.NoError(t, socket.Send([]byte("x")))
+	require.NoError(t, socket.Close())
+	mustGet(t, conn, []byte("x"))
+}

@@ -1,0 +1,299 @@
+package tcpserver_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+func newPoller(t testing.TB, loops int) *tcpserver.Poller {
+	t.Helper()
+	poller, err := tcpserver.NewPoller(loops)
+	require.NoError(t, err)
+	t.Cleanup(func() { poller.Close() })
+	return poller
+}
+
+// echo takes each connection and sends back what comes.
+func echo(server *tcpserver.TcpServer) {
+	if socket := server.NextPendingConnection(); socket != nil {
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			ReadyRead: func(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) },
+		})
+	}
+}
+
+// echoes sees that conn gets back what it sends.
+func echoes(t testing.TB, conn net.Conn) {
+	t.Helper()
+	_, err := conn.Write([]byte("hello"))
+	require.NoError(t, err)
+	buf := make([]byte, 5)
+	_, err = io.ReadFull(conn, buf)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(buf))
+}
+
+func TestPollerLoops(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 1, newPoller(t, 1).Loops())
+	require.Equal(t, 5, newPoller(t, 5).Loops())
+	require.Equal(t, runtime.GOMAXPROCS(0), newPoller(t, 0).Loops())
+	require.Equal(t, runtime.GOMAXPROCS(0), newPoller(t, -1).Loops())
+}
+
+func TestServersShareAPoller(t *testing.T) {
+	t.Parallel()
+	for _, loops := range []int{1, 3} {
+		poller := newPoller(t, loops)
+		var servers [3]*tcpserver.TcpServer
+		var clients [3]net.Conn
+		for i := range servers {
+			servers[i] = listen(t, &tcpserver.TcpServer{Poller: poller, NewConnectionHandler: echo})
+			clients[i] = dial(t, servers[i])
+		}
+		for _, client := range clients {
+			echoes(t, client)
+		}
+		// The end of one is not the end of the others.
+		require.NoError(t, servers[0].Close())
+		for _, client := range clients {
+			echoes(t, client)
+		}
+		echoes(t, dial(t, servers[1]))
+	}
+}
+
+// Not parallel: it counts goroutines and descriptors.
+func TestPollerEndsWithItsLastUser(t *testing.T) {
+	goroutines, files := runtime.NumGoroutine(), openFiles()
+	poller := newPoller(t, 3)
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "a poller without users runs")
+	for range 5 {
+		server := &tcpserver.TcpServer{Poller: poller}
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		dial(t, server).Close()
+		queued := dial(t, server)
+		socket := take(t, server)
+		untilPending(t, server, 1)
+		require.NoError(t, server.Close())
+		require.NoError(t, queued.Close())
+		// The last user is a socket.
+		_, err := socket.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+		require.NoError(t, socket.Close())
+		require.False(t, leaked(goroutines, files))
+	}
+}
+
+func TestPollerClose(t *testing.T) {
+	t.Parallel()
+	poller := newPoller(t, 2)
+	var servers [2]*tcpserver.TcpServer
+	var taken, queued []*net.TCPConn
+	var sockets []*tcpserver.TcpSocket
+	for i := range servers {
+		servers[i] = listen(t, &tcpserver.TcpServer{Poller: poller})
+		for range 3 {
+			socket, client := connect(t, servers[i])
+			sockets = append(sockets, socket)
+			taken = append(taken, client)
+		}
+		queued = append(queued, dialMany(t, servers[i], 2)...)
+		untilPending(t, servers[i], 2)
+	}
+	waiting := make(chan error, 1)
+	empty := listen(t, &tcpserver.TcpServer{Poller: poller})
+	go func() { waiting <- empty.WaitForNewConnection(within(t)) }()
+
+	for range 2 {
+		require.NoError(t, poller.Close())
+	}
+	require.Equal(t, tcpserver.ErrServerClosed, receive(t, waiting))
+	for _, client := range taken {
+		require.ErrorIs(t, endOf(t, client), syscall.ECONNRESET)
+	}
+	for _, client := range queued {
+		if err := endOf(t, client); err != nil {
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		}
+	}
+	for _, socket := range sockets {
+		require.Equal(t, tcpserver.StateUnconnected, socket.State())
+		_, err := socket.Read(make([]byte, 1))
+		require.ErrorIs(t, err, net.ErrClosed)
+	}
+	for _, server := range servers {
+		require.False(t, server.IsListening())
+		require.Zero(t, server.ConnectionCount())
+		require.ErrorIs(t, server.Listen("tcp", "127.0.0.1:0"), net.ErrClosed)
+		require.ErrorIs(t, server.Err(), net.ErrClosed)
+	}
+	// With another poller they can go on.
+	servers[0].Poller = nil
+	listen(t, servers[0])
+	takes(t, servers[0], dial(t, servers[0]))
+}
+
+// Also what is accepted at that moment.
+func TestPollerCloseSparesNone(t *testing.T) {
+	t.Parallel()
+	for range 30 {
+		poller := newPoller(t, 2)
+		var taken sync.Map
+		server := listen(t, &tcpserver.TcpServer{
+			Poller: poller,
+			NewConnectionHandler: func(server *tcpserver.TcpServer) {
+				if socket := server.NextPendingConnection(); socket != nil {
+					taken.Store(socket, nil)
+				}
+			},
+		})
+		addr := server.Addr().String()
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 10 {
+					if conn, err := net.Dial("tcp", addr); err == nil {
+						defer conn.Close()
+					}
+				}
+			})
+		}
+		until(t, func() bool { return server.Stats().Accepted > 5 })
+		require.NoError(t, poller.Close())
+		all.Wait()
+		require.False(t, server.IsListening())
+		until(t, func() bool { return server.ConnectionCount() == 0 })
+		taken.Range(func(socket, _ any) bool {
+			require.Equal(t, tcpserver.StateUnconnected, socket.(*tcpserver.TcpSocket).State())
+			return true
+		})
+	}
+}
+
+func TestRoundTripsBesideThousandIdle(t *testing.T) {
+	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: echo})
+	idle := dialMany(t, server, 1000)
+	until(t, func() bool { return server.Stats().Accepted == 1000 })
+	client := dial(t, server)
+	for range 200 {
+		echoes(t, client)
+	}
+	// The idle ones are not forgotten.
+	for i := range 20 {
+		echoes(t, idle[i*50])
+	}
+}
+
+// A churn connection carries its number over and over again, in both directions.
+const (
+	churnBytes   = 256
+	churnWorkers = 8
+	churnEach    = 250
+)
+
+func churnPayload(number uint64) []byte {
+	return bytes.Repeat(binary.BigEndian.AppendUint64(nil, number), churnBytes/8)
+}
+
+// A churnTenant is what the server knows of a connection.
+type churnTenant struct{ got []byte }
+
+// churnServer sends back what comes and checks that no other connection's bytes are among it. What has an odd number
+// is closed by this end.
+func churnServer(t *testing.T, mixed *atomic.Int64) *tcpserver.TcpServer {
+	handlers := &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+		tenant := socket.UserData().(*churnTenant)
+		p := socket.ReadAll()
+		tenant.got = append(tenant.got, p...)
+		if n := len(tenant.got); n >= 8 {
+			number := binary.BigEndian.Uint64(tenant.got)
+			if n > churnBytes || !bytes.Equal(tenant.got, churnPayload(number)[:n]) {
+				mixed.Add(1)
+			}
+			socket.Send(p)
+			if n == churnBytes && number%2 == 1 {
+				socket.Close()
+			}
+		} else {
+			socket.Send(p)
+		}
+	}}
+	return listen(t, &tcpserver.TcpServer{
+		Poller: newPoller(t, 2),
+		NewConnectionHandler: func(server *tcpserver.TcpServer) {
+			if socket := server.NextPendingConnection(); socket != nil {
+				socket.SetUserData(new(churnTenant))
+				socket.SetHandlers(handlers)
+			}
+		},
+	})
+}
+
+// churn is one connection, which ends in one of several ways.
+func churn(addr string, number uint64) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	sent := churnPayload(number)
+	if _, err := conn.Write(sent); err != nil {
+		return err
+	}
+	got := make([]byte, churnBytes)
+	if number%8 >= 6 {
+		// Reset with a part of it on its way.
+		got = got[:number%64]
+		conn.(*net.TCPConn).SetLinger(0)
+	}
+	if n, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent[:n]) {
+		return fmt.Errorf("connection %d: %w, got %x", number, err, got[:n])
+	}
+	if number%8 < 4 {
+		conn.(*net.TCPConn).CloseWrite()
+		if n, err := conn.Read(got); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("connection %d: %d bytes and %v behind the end", number, n, err)
+		}
+	}
+	return nil
+}
+
+func TestNewTenantNeverGetsBytesOfTheOld(t *testing.T) {
+	t.Parallel()
+	var mixed atomic.Int64
+	server := churnServer(t, &mixed)
+	addr := server.Addr().String()
+	failed := make(chan error, churnWorkers)
+	for worker := range uint64(churnWorkers) {
+		go func() {
+			var err error
+			for i := uint64(0); i < churnEach && err == nil; i++ {
+				err = churn(addr, worker<<32|i)
+			}
+			failed <- err
+		}()
+	}
+	for range churnWorkers {
+		require.NoError(t, receive(t, failed))
+	}
+	until(t, func() bool { return server.ConnectionCount() == 0 })
+	require.EqualValues(t, churnWorkers*churnEach, server.Stats().Accepted)
+	require.Zero(t, mixed.Load(), "bytes of another connection")
+}

@@ -1,0 +1,582 @@
+package tcpserver_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// pattern returns n bytes, the same for the same seed, that look like nothing in particular.
+func pattern(seed byte, n int) []byte {
+	p := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(p)
+	return p
+}
+
+// put has the peer send p and waits until all of it has come.
+func put(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
+	t.Helper()
+	want := socket.BytesAvailable() + len(p)
+	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
+	_, err := io.WriteString(conn, p)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return socket.BytesAvailable() == want }, patience, time.Millisecond)
+}
+
+// blocked starts f, makes sure that it waits, and returns where its error will come.
+func blocked(t testing.TB, f func() error) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		require.FailNow(t, "does not wait", "error: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	return done
+}
+
+// readOne is a Read for blocked.
+func readOne(socket *tcpserver.TcpSocket) func() error {
+	return func() error {
+		_, err := socket.Read(make([]byte, 1))
+		return err
+	}
+}
+
+func TestBytesAvailableCountsWhatTheSystemHolds(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Zero(t, socket.BytesAvailable())
+	socket.SetReadBufferSize(4)
+	put(t, socket, conn, "0123456789")
+	require.Equal(t, "0123", string(socket.Peek(10)))
+	require.Equal(t, 10, socket.BytesAvailable(), "4 in the buffer, 6 in the system")
+	_, err := io.ReadFull(socket, make([]byte, 7))
+	require.NoError(t, err)
+	require.Equal(t, 3, socket.BytesAvailable())
+
+	// An end of stream is not a byte.
+	require.NoError(t, conn.CloseWrite())
+	require.Equal(t, "789", string(socket.ReadAll()))
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	require.Zero(t, socket.BytesAvailable())
+}
+
+func TestPeekTakesNothing(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Empty(t, socket.Peek(10))
+	put(t, socket, conn, "hello")
+	require.Equal(t, "he", string(socket.Peek(2)))
+	require.Equal(t, 2, cap(socket.Peek(2)), "appending to what Peek returned must not write into the buffer")
+	require.Equal(t, "hello", string(socket.Peek(100)))
+	require.Empty(t, socket.Peek(0))
+	require.Empty(t, socket.Peek(-1))
+	require.Equal(t, 5, socket.BytesAvailable())
+	put(t, socket, conn, " world")
+	require.Equal(t, "hello world", string(socket.Peek(11)))
+	require.Equal(t, "hello world", string(socket.ReadAll()))
+}
+
+func TestPeekIsLimitedByTheReadBuffer(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	socket.SetReadBufferSize(6)
+	put(t, socket, conn, "0123456789")
+	require.Equal(t, "012345", string(socket.Peek(10)))
+	require.Equal(t, 2, socket.Discard(2))
+	require.Equal(t, "234567", string(socket.Peek(10)), "the room that was made is used")
+	socket.SetReadBufferSize(0)
+	require.Equal(t, "23456789", string(socket.Peek(10)), "0 is the default again")
+}
+
+func TestDiscard(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Zero(t, socket.Discard(1))
+	socket.SetReadBufferSize(4)
+	put(t, socket, conn, "0123456789abcdef")
+	require.Zero(t, socket.Discard(0))
+	require.Zero(t, socket.Discard(-1))
+	require.Equal(t, 3, socket.Discard(3))
+	require.Equal(t, "345", string(socket.Peek(3)))
+	require.Equal(t, 9, socket.Discard(9), "also beyond the buffer")
+	require.Equal(t, 4, socket.Discard(1<<40))
+}
+
+func TestTryReadNeverWaits(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	p := make([]byte, 10)
+	n, err := socket.TryRead(p)
+	require.Zero(t, n)
+	require.Equal(t, tcpserver.ErrWouldBlock, err, "bare")
+	n, err = socket.TryRead(nil)
+	require.Zero(t, n)
+	require.NoError(t, err)
+
+	put(t, socket, conn, "hello")
+	n, err = socket.TryRead(p[:3])
+	require.NoError(t, err)
+	require.Equal(t, "hel", string(p[:n]))
+	n, err = socket.TryRead(p)
+	require.NoError(t, err)
+	require.Equal(t, "lo", string(p[:n]))
+	_, err = socket.TryRead(p)
+	require.Equal(t, tcpserver.ErrWouldBlock, err)
+
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	for range 2 {
+		n, err = socket.TryRead(p)
+		require.Zero(t, n)
+		require.Equal(t, io.EOF, err, "bare, and again")
+	}
+}
+
+func TestReadAllTakesEverything(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Nil(t, socket.ReadAll())
+	require.NoError(t, socket.SetReadBuffer(2<<20))
+	want := pattern(1, 300_000)
+	put(t, socket, conn, string(want))
+	require.NotEmpty(t, socket.Peek(1)) // so that a part is in the buffer and the rest is not
+	got := socket.ReadAll()
+	require.True(t, bytes.Equal(want, got), "got %d bytes", len(got))
+	require.Nil(t, socket.ReadAll())
+
+	// The slice is the caller's.
+	put(t, socket, conn, strings.Repeat("x", len(want)))
+	socket.ReadAll()
+	require.True(t, bytes.Equal(want, got))
+
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	require.Nil(t, socket.ReadAll())
+	require.Equal(t, io.EOF, readOne(socket)(), "the end of the stream is left to Read")
+}
+
+func TestReadLineReturnsWholeLines(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	noLine := func() {
+		t.Helper()
+		require.False(t, socket.CanReadLine())
+		line, ok := socket.ReadLine()
+		require.False(t, ok)
+		require.Nil(t, line)
+	}
+	noLine()
+	put(t, socket, conn, "one")
+	noLine()
+	put(t, socket, conn, "\ntwo\r\n\nlast")
+	var first []byte
+	for _, want := range []string{"one\n", "two\r\n", "\n"} {
+		require.True(t, socket.CanReadLine())
+		line, ok := socket.ReadLine()
+		require.True(t, ok)
+		require.Equal(t, want, string(line))
+		if first == nil {
+			first = line
+		}
+	}
+	require.Equal(t, "one\n", string(first), "a fresh slice")
+
+	// A last line without an end is left to Read, also after the end of the stream.
+	noLine()
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	noLine()
+	rest, err := io.ReadAll(socket)
+	require.NoError(t, err)
+	require.Equal(t, "last", string(rest))
+	noLine()
+}
+
+func TestLineLongerThanTheReadBuffer(t *testing.T) {
+	t.Parallel()
+	const long = "a line of more than eight bytes\n"
+	socket, conn := pair(t)
+	socket.SetReadBufferSize(8)
+	put(t, socket, conn, long+"short\n")
+	require.False(t, socket.CanReadLine())
+	_, ok := socket.ReadLine()
+	require.False(t, ok)
+	p := make([]byte, len(long))
+	_, err := io.ReadFull(socket, p)
+	require.NoError(t, err)
+	require.Equal(t, long, string(p))
+	line, ok := socket.ReadLine()
+	require.True(t, ok, "those after it are lines again")
+	require.Equal(t, "short\n", string(line))
+
+	put(t, socket, conn, long)
+	require.False(t, socket.CanReadLine())
+	require.Equal(t, long, string(socket.ReadAll()))
+	put(t, socket, conn, long)
+	require.False(t, socket.CanReadLine())
+	socket.SetReadBufferSize(len(long))
+	require.True(t, socket.CanReadLine(), "a larger buffer counts at once")
+}
+
+func TestMixedReadsKeepTheOrder(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		socket, conn := pair(t)
+		want := pattern(byte(seed), 256<<10)
+		go func() {
+			r := rand.New(rand.NewPCG(seed, 0))
+			for rest := want; len(rest) > 0; {
+				n := min(len(rest), 1+r.IntN(1<<r.IntN(16)))
+				if _, err := conn.Write(rest[:n]); err != nil {
+					return
+				}
+				rest = rest[n:]
+			}
+			conn.CloseWrite()
+		}()
+		at := 0
+		took := func(op string, p []byte) {
+			t.Helper()
+			require.LessOrEqual(t, at+len(p), len(want), op)
+			require.True(t, bytes.Equal(want[at:at+len(p)], p), "seed %d, %s at %d", seed, op, at)
+			at += len(p)
+		}
+		r := rand.New(rand.NewPCG(seed, 1))
+		p := make([]byte, 10_000)
+		for end := false; !end; {
+			n := 1 + r.IntN(1<<r.IntN(13))
+			switch r.IntN(9) {
+			case 0:
+				m, err := socket.Read(p[:n])
+				took("Read", p[:m])
+				end = err == io.EOF
+			case 1:
+				m, err := socket.TryRead(p[:n])
+				took("TryRead", p[:m])
+				end = err == io.EOF
+			case 2:
+				seen := socket.Peek(n)
+				require.LessOrEqual(t, len(seen), n)
+				took("Peek", seen)
+				at -= len(seen)
+			case 3:
+				at += socket.Discard(n % 100)
+			case 4:
+				can := socket.CanReadLine()
+				line, ok := socket.ReadLine()
+				require.True(t, ok || !can)
+				if ok {
+					require.Equal(t, len(line)-1, bytes.IndexByte(line, '\n'))
+				}
+				took("ReadLine", line)
+			case 5:
+				if r.IntN(8) == 0 {
+					took("ReadAll", socket.ReadAll())
+				}
+			case 6:
+				require.LessOrEqual(t, at+socket.BytesAvailable(), len(want))
+			case 7:
+				require.NoError(t, socket.WaitForReadyRead(within(t)))
+			case 8:
+				socket.SetReadBufferSize(n)
+			}
+		}
+		require.Equal(t, len(want), at)
+		require.EqualValues(t, len(want), socket.BytesRead())
+	}
+}
+
+func TestMemoryIsBoundedWhenNobodyReads(t *testing.T) {
+	// Not parallel: it looks at the heap.
+	socket, conn := pair(t)
+	p := make([]byte, 1<<20)
+	before := heap()
+	sent := 0
+	for {
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+		n, err := conn.Write(p)
+		sent += n
+		require.NoError(t, socket.WaitForReadyRead(within(t)))
+		socket.Peek(len(p))
+		socket.CanReadLine()
+		if err != nil {
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			break
+		}
+		require.Less(t, sent, 1<<30, "the peer is never held back")
+	}
+	require.Less(t, heap(), before+1<<20)
+	require.LessOrEqual(t, socket.BytesRead(), uint64(64<<10), "the default of the read buffer")
+	runtime.KeepAlive(p)
+}
+
+// heap returns how many bytes of the heap are in use.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what a sync.Pool holds lives for two
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func TestConcurrentReadersLoseNothing(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	data := pattern(1, 4<<20)
+	go func() {
+		conn.Write(data)
+		conn.CloseWrite()
+	}()
+	count := func(p []byte, into *[256]int) {
+		for _, b := range p {
+			into[b]++
+		}
+	}
+	var want, got [256]int
+	count(data, &want)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			p := make([]byte, 1+5000*i)
+			for {
+				n, err := 0, error(nil)
+				read := p
+				switch i % 3 {
+				case 0:
+					n, err = socket.Read(p)
+				case 1:
+					n, err = socket.TryRead(p)
+				case 2:
+					if socket.WaitForReadyRead(within(t)) == nil {
+						read = socket.ReadAll()
+						n = len(read)
+					}
+					if n == 0 {
+						n, err = socket.TryRead(p)
+						read = p
+					}
+				}
+				mu.Lock()
+				count(read[:n], &got)
+				mu.Unlock()
+				if err == tcpserver.ErrWouldBlock {
+					runtime.Gosched()
+				} else if err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, want, got)
+	require.EqualValues(t, len(data), socket.BytesRead())
+}
+
+func TestConcurrentLineReadersGetWholeLines(t *testing.T) {
+	t.Parallel()
+	const lines = 20_000
+	socket, conn := pair(t)
+	go func() {
+		var all []byte
+		for i := range lines {
+			all = fmt.Appendf(all, "%d %d\n", i, i) // twice, so that a mixture of two lines shows
+		}
+		conn.Write(all)
+		conn.CloseWrite()
+	}()
+	var seen [lines]atomic.Int32
+	var left atomic.Int32
+	left.Store(lines)
+	ctx := within(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for left.Load() > 0 && ctx.Err() == nil {
+				line, ok := socket.ReadLine()
+				if !ok {
+					socket.WaitForReadyRead(ctx)
+					runtime.Gosched() // for a part of a line it returns at once
+					continue
+				}
+				a, b, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
+				if i, err := strconv.Atoi(a); err == nil && a == b {
+					seen[i].Add(1)
+				}
+				left.Add(-1)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range seen {
+		require.EqualValues(t, 1, seen[i].Load(), "line %d", i)
+	}
+}
+
+func TestWaitForReadyReadReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	put(t, socket, conn, "hello")
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "in the system")
+	require.Equal(t, "h", string(socket.Peek(1)))
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "in the buffer")
+	socket.ReadAll()
+
+	waiting := blocked(t, func() error { return socket.WaitForReadyRead(within(t)) })
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, receive(t, waiting), "the end of the stream")
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "and again")
+	require.Equal(t, io.EOF, readOne(socket)())
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "and when it has been read")
+}
+
+func TestWaitForReadyReadWakes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		wake func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn, cancel func())
+		want error
+		bare bool
+	}{
+		{name: "data", wake: func(t *testing.T, _ *tcpserver.TcpSocket, conn *net.TCPConn, _ func()) {
+			conn.Write([]byte("x"))
+		}},
+		{name: "context", want: context.Canceled, bare: true,
+			wake: func(_ *testing.T, _ *tcpserver.TcpSocket, _ *net.TCPConn, cancel func()) { cancel() }},
+		{name: "deadline", want: os.ErrDeadlineExceeded,
+			wake: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn, _ func()) {
+				socket.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			}},
+		{name: "Close", want: tcpserver.ErrSocketClosed,
+			wake: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn, _ func()) { socket.Close() }},
+		{name: "Abort", want: tcpserver.ErrSocketClosed,
+			wake: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn, _ func()) { socket.Abort() }},
+		{name: "reset", want: tcpserver.ErrReset,
+			wake: func(t *testing.T, _ *tcpserver.TcpSocket, conn *net.TCPConn, _ func()) { reset(t, conn) }},
+		{name: "CloseRead",
+			wake: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn, _ func()) { socket.CloseRead() }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			ctx, cancel := context.WithCancel(within(t))
+			defer cancel()
+			waiting := blocked(t, func() error { return socket.WaitForReadyRead(ctx) })
+			test.wake(t, socket, conn, cancel)
+			err := receive(t, waiting)
+			require.ErrorIs(t, err, test.want)
+			if test.want == nil {
+				return
+			}
+			if test.bare {
+				require.Equal(t, test.want, err)
+			}
+			// A call that comes later finds the same.
+			require.ErrorIs(t, socket.WaitForReadyRead(ctx), test.want)
+		})
+	}
+	t.Run("context's deadline", func(t *testing.T) {
+		t.Parallel()
+		socket, _ := pair(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		require.Equal(t, context.DeadlineExceeded, socket.WaitForReadyRead(ctx))
+	})
+}
+
+func TestCloseReadEndsReadingAlone(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	put(t, socket, conn, "unread")
+	socket.Peek(1)
+	require.NoError(t, socket.CloseRead())
+	require.Zero(t, socket.BytesAvailable())
+	require.Equal(t, io.EOF, readOne(socket)())
+	require.Nil(t, socket.ReadAll())
+	require.NoError(t, socket.CloseRead(), "again")
+
+	require.Equal(t, tcpserver.StateConnected, socket.State())
+	require.NoError(t, socket.Send([]byte("still here")))
+	require.NoError(t, socket.CloseWrite())
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "still here", string(got))
+	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions have ended")
+	require.NoError(t, socket.Err())
+}
+
+func TestCloseReadWakesRead(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	reading := blocked(t, readOne(socket))
+	require.NoError(t, socket.CloseRead())
+	require.Equal(t, io.EOF, receive(t, reading))
+}
+
+func TestBytesReadTotals(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Zero(t, socket.BytesRead())
+	put(t, socket, conn, "0123456789")
+	require.Zero(t, socket.BytesRead(), "the system has them")
+	socket.Peek(1)
+	require.EqualValues(t, 10, socket.BytesRead(), "taken, if not read")
+	require.NoError(t, readOne(socket)())
+	socket.Discard(1)
+	socket.ReadAll()
+	require.EqualValues(t, 10, socket.BytesRead())
+	put(t, socket, conn, "x")
+	require.NoError(t, readOne(socket)())
+	require.EqualValues(t, 11, socket.BytesRead())
+	socket.Close()
+	require.EqualValues(t, 11, socket.BytesRead())
+}
+
+func TestReadDeadline(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, socket.SetReadDeadline(time.Now().Add(70*time.Millisecond)))
+	require.ErrorIs(t, receive(t, blocked(t, readOne(socket))), os.ErrDeadlineExceeded)
+
+	// It stays expired, whatever comes, until it is moved.
+	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
+	put(t, socket, conn, "ab")
+	require.ErrorIs(t, readOne(socket)(), os.ErrDeadlineExceeded)
+	_, err := socket.TryRead(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(t, readOne(socket)())
+	require.NoError(t, socket.SetReadDeadline(time.Time{}))
+	require.NoError(t, readOne(socket)())
+
+	// Whoever waits already follows it.
+	require.NoError(t, socket.SetReadDeadline(time.Now().Add(150*time.Millisecond)))
+	reading := blocked(t, readOne(socket))
+	require.NoError(t, socket.SetReadDeadline(time.Time{}))
+	select {
+	case err := <-reading:
+		require.FailNow(t, "a deadline that was cleared has come", "error: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(t, socket.SetDeadline(time.Now().Add(-time.Second)))
+	require.ErrorIs(t, receive(t, reading), os.ErrDeadlineExceeded, "brought forward")
+}

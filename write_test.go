@@ -1,0 +1,345 @@
+package tcpserver_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+const (
+	mib = 1 << 20
+	// large is more than the system's buffers on both sides take when the peer does not read.
+	large = 20 * mib
+)
+
+// jam sends until the queue is full, to a peer that does not read, and returns what was sent.
+func jam(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []byte) {
+	t.Helper()
+	// Buffers of a fixed size, well below that of the queue, so that the system soon has enough and takes no more.
+	require.NoError(t, conn.SetReadBuffer(128<<10))
+	require.NoError(t, socket.SetWriteBuffer(128<<10))
+	for i := byte(0); ; i++ {
+		p := pattern(i, 64<<10)
+		if err := socket.Send(p); err != nil {
+			require.Equal(t, tcpserver.ErrWriteBufferFull, err)
+			require.NotZero(t, socket.BytesToWrite())
+			return sent
+		}
+		sent = append(sent, p...)
+	}
+}
+
+// sendPaced sends p in pieces, waiting for room in the queue.
+func sendPaced(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
+	t.Helper()
+	for len(p) > 0 {
+		n := min(len(p), 256<<10)
+		switch err := socket.Send(p[:n]); err {
+		case nil:
+			p = p[n:]
+		case tcpserver.ErrWriteBufferFull:
+			require.NoError(t, socket.WaitForBytesWritten(within(t)))
+		default:
+			require.NoError(t, err)
+		}
+	}
+}
+
+// readToEnd reads what the peer gets until the end of the stream, and says how it ended.
+func readToEnd(t testing.TB, conn net.Conn) ([]byte, error) {
+	t.Helper()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	return io.ReadAll(conn)
+}
+
+// mustGet reads the peer's side to an orderly end and compares.
+func mustGet(t testing.TB, conn net.Conn, want []byte) {
+	t.Helper()
+	got, err := readToEnd(t, conn)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(want, got), "got %d bytes, want %d", len(got), len(want))
+}
+
+func TestSendIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	queued := socket.BytesToWrite()
+	require.LessOrEqual(t, queued, mib, "the default limit")
+	err := socket.Send(make([]byte, mib-queued+64<<10)) // 64 KiB: the system may have taken a little since
+	require.Equal(t, tcpserver.ErrWriteBufferFull, err, "bare")
+	require.LessOrEqual(t, socket.BytesToWrite(), queued)
+	require.NoError(t, socket.CloseWrite())
+	mustGet(t, conn, sent)
+	require.Zero(t, socket.BytesToWrite())
+	require.EqualValues(t, len(sent), socket.BytesSent())
+}
+
+func TestSendNeverTakesMoreThanTheLimit(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "although the queue is empty")
+	socket.SetWriteBufferSize(4)
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send([]byte("12345")))
+	require.NoError(t, socket.Send([]byte("1234")))
+	socket.SetWriteBufferSize(2 * mib)
+	require.NoError(t, socket.Send(make([]byte, 2*mib)))
+	socket.SetWriteBufferSize(0)
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "0 is the default again")
+	require.NoError(t, socket.Send(nil))
+	require.NoError(t, socket.CloseWrite())
+	mustGet(t, conn, append([]byte("1234"), make([]byte, 2*mib)...))
+}
+
+func TestServersWriteBufferSizeIsTheDefault(t *testing.T) {
+	t.Parallel()
+	socket, _ := connect(t, listen(t, &tcpserver.TcpServer{WriteBufferSize: 10}))
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, 11)))
+	require.NoError(t, socket.Send(make([]byte, 10)))
+}
+
+func TestSendCopies(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	socket.SetWriteBufferSize(2 * mib)
+	p := pattern(77, 100_000)
+	sent = append(sent, p...)
+	require.NoError(t, socket.Send(p))
+	clear(p)
+	require.NoError(t, socket.CloseWrite())
+	mustGet(t, conn, sent)
+}
+
+func TestSendDoesNotGrowWhenThePeerIsSlow(t *testing.T) {
+	// Not parallel: it looks at the heap.
+	socket, conn := pair(t)
+	require.NoError(t, conn.SetReadBuffer(128<<10))
+	require.NoError(t, socket.SetWriteBuffer(128<<10))
+	p := make([]byte, 100)
+	before := heap()
+	refused := 0
+	for range 100_000 {
+		if socket.Send(p) != nil {
+			refused++
+		}
+	}
+	require.NotZero(t, refused)
+	require.LessOrEqual(t, socket.BytesToWrite(), mib)
+	require.Less(t, heap(), before+mib+mib/2, "the queue's 1 MiB and a little")
+}
+
+// Every call is a record: who, which of his, how long, and the bytes.
+func TestCallsOfWriteAndSendAreContiguous(t *testing.T) {
+	t.Parallel()
+	const writers, records, header = 6, 120, 9
+	socket, conn := pair(t)
+	require.NoError(t, conn.SetReadBuffer(128<<10)) // a slow reader: most calls wait or queue
+	require.NoError(t, socket.SetWriteBuffer(128<<10))
+	var wg sync.WaitGroup
+	for id := range byte(writers) {
+		wg.Go(func() {
+			for seq := range uint32(records) {
+				size := 1 + int(seq*seq*97)%50_000
+				if seq%10 == 0 {
+					size = 400_000
+				}
+				p := bytes.Repeat([]byte{id}, header+size)
+				binary.BigEndian.PutUint32(p[1:], seq)
+				binary.BigEndian.PutUint32(p[5:], uint32(size))
+				if (seq+uint32(id))%2 == 0 {
+					n, err := socket.Write(p)
+					if err != nil || n != len(p) {
+						return // the reader misses it
+					}
+					continue
+				}
+				for socket.Send(p) == tcpserver.ErrWriteBufferFull {
+					if socket.WaitForBytesWritten(within(t)) != nil {
+						return
+					}
+				}
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		socket.CloseWrite()
+	}()
+	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+	r := bufio.NewReaderSize(conn, 4<<10)
+	var next [writers]uint32
+	for range writers * records {
+		var h [header]byte
+		_, err := io.ReadFull(r, h[:])
+		require.NoError(t, err)
+		id, seq := h[0], binary.BigEndian.Uint32(h[1:])
+		require.Less(t, id, byte(writers))
+		require.Equal(t, next[id], seq, "records of %d", id)
+		next[id]++
+		p := make([]byte, binary.BigEndian.Uint32(h[5:]))
+		_, err = io.ReadFull(r, p)
+		require.NoError(t, err)
+		require.Equal(t, len(p), bytes.Count(p, []byte{id}), "record %d of %d", seq, id)
+	}
+	_, err := r.ReadByte()
+	require.Equal(t, io.EOF, err)
+}
+
+// A Write in the middle of the queue that gives up leaves what is before and behind it in order.
+func TestWriteThatGivesUpKeepsTheOrder(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	writing := blocked(t, func() error {
+		n, err := socket.Write(pattern(100, 10_000))
+		require.Zero(t, n)
+		return err
+	})
+	socket.SetWriteBufferSize(2 * mib)
+	behind := pattern(101, 300_000)
+	require.NoError(t, socket.Send(behind))
+	require.NoError(t, socket.SetWriteDeadline(time.Now()))
+	require.ErrorIs(t, receive(t, writing), os.ErrDeadlineExceeded)
+	require.NoError(t, socket.CloseWrite())
+	mustGet(t, conn, append(sent, behind...))
+}
+
+func TestBlockedWriteEnds(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		end  func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) error
+		want error
+		lost bool // the peer does not get all that was written
+	}{
+		{name: "deadline", want: os.ErrDeadlineExceeded,
+			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error {
+				return socket.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+			}},
+		{name: "deadline that was cleared and set", want: os.ErrDeadlineExceeded,
+			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error {
+				socket.SetWriteDeadline(time.Now().Add(patience))
+				socket.SetWriteDeadline(time.Time{})
+				return socket.SetDeadline(time.Now().Add(-time.Second))
+			}},
+		{name: "Close", want: tcpserver.ErrSocketClosed,
+			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error { return socket.Close() }},
+		{name: "CloseWrite", want: tcpserver.ErrSocketClosed,
+			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error { return socket.CloseWrite() }},
+		{name: "Abort", want: tcpserver.ErrSocketClosed, lost: true,
+			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error { return socket.Abort() }},
+		{name: "reset", want: tcpserver.ErrReset, lost: true,
+			end: func(t *testing.T, _ *tcpserver.TcpSocket, conn *net.TCPConn) error { reset(t, conn); return nil }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			p := pattern(1, large)
+			var n int
+			writing := blocked(t, func() (err error) {
+				n, err = socket.Write(p)
+				return err
+			})
+			require.NoError(t, test.end(t, socket, conn))
+			require.ErrorIs(t, receive(t, writing), test.want)
+			require.Positive(t, n)
+			require.Less(t, n, len(p))
+			require.EqualValues(t, n, socket.BytesSent())
+			if !test.lost {
+				socket.CloseWrite()
+				mustGet(t, conn, p[:n])
+			}
+		})
+	}
+}
+
+func TestWriteDeadlineStaysExpired(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, socket.SetWriteDeadline(time.Now().Add(-time.Second)))
+	n, err := socket.Write([]byte("no"))
+	require.Zero(t, n)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.NoError(t, socket.Send([]byte("Send has none ")))
+	require.NoError(t, socket.WaitForBytesWritten(within(t)), "nothing is queued")
+	require.NoError(t, socket.SetWriteDeadline(time.Time{}))
+	_, err = socket.Write([]byte("yes"))
+	require.NoError(t, err)
+	require.NoError(t, socket.Close())
+	mustGet(t, conn, []byte("Send has none yes"))
+}
+
+func TestWaitForBytesWrittenReturnsWhenSent(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.NoError(t, socket.WaitForBytesWritten(within(t)), "nothing is queued")
+	sent := jam(t, socket, conn)
+	waiting := blocked(t, func() error { return socket.WaitForBytesWritten(within(t)) })
+	got := make([]byte, len(sent))
+	_, err := io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.NoError(t, receive(t, waiting))
+	require.Zero(t, socket.BytesToWrite())
+	require.True(t, bytes.Equal(sent, got))
+}
+
+func TestWaitForBytesWrittenEnds(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		end  func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn, cancel func())
+		want error
+	}{
+		{"context", func(_ *testing.T, _ *tcpserver.TcpSocket, _ *net.TCPConn, cancel func()) { cancel() },
+			context.Canceled},
+		{"deadline", func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn, _ func()) {
+			socket.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+		}, os.ErrDeadlineExceeded},
+		{"Abort", func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn, _ func()) { socket.Abort() },
+			tcpserver.ErrSocketClosed},
+		{"reset", func(t *testing.T, _ *tcpserver.TcpSocket, conn *net.TCPConn, _ func()) { reset(t, conn) },
+			tcpserver.ErrReset},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			jam(t, socket, conn)
+			ctx, cancel := context.WithCancel(within(t))
+			defer cancel()
+			waiting := blocked(t, func() error { return socket.WaitForBytesWritten(ctx) })
+			test.end(t, socket, conn, cancel)
+			err := receive(t, waiting)
+			require.ErrorIs(t, err, test.want)
+			if test.want == context.Canceled {
+				require.Equal(t, test.want, err, "the context's own error")
+			}
+		})
+	}
+}
+
+func TestBytesSentTotals(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	require.Zero(t, socket.BytesSent())
+	require.NoError(t, socket.Send(make([]byte, 10)))
+	n, err := socket.Write(make([]byte, 5))
+	require.NoError(t, err)
+	require.Equal(t, 5, n)
+	require.EqualValues(t, 15, socket.BytesSent())
+	require.Zero(t, socket.BytesToWrite())
+	require.NoError(t, socket.Close())
+	require.EqualValues(t, 15, socket.BytesSent())
+	mustGet(t, conn, make([]byte, 15))
+}
