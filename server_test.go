@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand"
 	"net"
 	"net/http"
@@ -210,7 +211,7 @@ func TestLoweredLimitKeepsWhatIsQueued(t *testing.T) {
 
 func TestLimitOfNoneRecovers(t *testing.T) {
 	t.Parallel()
-	for _, limit := range []int{0, -1, -1 << 62} {
+	for _, limit := range []int{0, -1, math.MinInt} {
 		server := new(tcpserver.TcpServer)
 		server.SetMaxPendingConnections(limit)
 		require.Zero(t, server.MaxPendingConnections())
