@@ -120,31 +120,37 @@ func (ln *listener) accept() (fd handle, peer sockAddr, e errno, ok bool) {
 	return fd, peer, e, true
 }
 
-// admit makes a socket of the connection, queues it and tells the program. The error is a shortage of memory; a
-// poller that is being closed is about to evict the listener.
+// admit makes a socket of the connection, queues it and tells the program. The error is a shortage of memory.
 func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
 	socket := newSocket(ln, fd, peer)
-	l := ln.loop.pick(ln.dealt.Add(1))
-	socket.loop = l
+	socket.loop = ln.loop.pick(ln.dealt.Add(1))
 	socket.bits.Store(inQueue)
-	l.poller.retain()
-	if err := l.add(socket, fd, &socket.key); err != nil {
-		sysClose(fd)
-		l.poller.release()
-		ln.server.socketEnded(socket)
+	socket.loop.poller.retain()
+	if err := ln.register(socket); err != nil {
+		socket.Close()
 		if err == net.ErrClosed {
-			return nil
+			return nil // the poller is being closed, or listening has ended
 		}
 		return err
-	}
-	if !ln.server.enqueue(ln, socket) {
-		socket.Close()
-		return nil
 	}
 	if ln.idleTimeout > 0 {
 		socket.watchIdle()
 	}
 	ln.server.announce(d)
+	return nil
+}
+
+// register puts socket on its loop and in the queue. From then on the poller may be closed and evict it: the
+// descriptor is held open meanwhile.
+func (ln *listener) register(socket *TcpSocket) error {
+	socket.use()
+	defer socket.unuse()
+	if err := socket.loop.add(socket, socket.fd, &socket.key); err != nil {
+		return err
+	}
+	if !ln.server.enqueue(ln, socket) {
+		return net.ErrClosed
+	}
 	return nil
 }
 

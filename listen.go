@@ -74,6 +74,7 @@ func (s *TcpServer) start(ctx context.Context, ln *listener, addr sockAddr, dual
 		return err
 	}
 	if err = ln.loop.add(ln, ln.fd, &ln.key); err != nil {
+		ln.loop.remove(ln.key)
 		sysClose(ln.fd)
 		return err
 	}

@@ -187,21 +187,18 @@ func (l *loop) collect() bool {
 	return true
 }
 
-// add gives t a slot, whose key it sets, and has fd's readiness reported to it.
+// add gives t a slot, whose key it sets, and has fd's readiness reported to it. remove takes the slot back, also
+// after an error.
 func (l *loop) add(t tenant, fd handle, key *slotKey) error {
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return net.ErrClosed
-	}
 	*key = l.slots.take(t)
+	closed := l.closed
 	l.mu.Unlock()
 	l.load.Add(1)
-	err := l.kern.add(fd, *key)
-	if err != nil {
-		l.remove(*key)
+	if closed {
+		return net.ErrClosed
 	}
-	return err
+	return l.kern.add(fd, *key)
 }
 
 // remove takes the slot back. What the kernel still reports for it is ignored from now on.

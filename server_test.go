@@ -868,10 +868,11 @@ func TestNewConnectionHandlerThatPanics(t *testing.T) {
 					}
 				},
 			}
-			// All are there before the first is accepted: no later one helps the server on.
+			// All are there, and the loop knows it, before the first is accepted: no later one helps the server on.
 			server.PauseAccepting()
 			listen(t, server)
 			clients := dialMany(t, server, 4)
+			acceptsNone(t, server)
 			server.ResumeAccepting()
 			for i := range clients {
 				require.Equal(t, i+1, receive(t, calls))
