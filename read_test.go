@@ -580,3 +580,21 @@ func TestReadDeadline(t *testing.T) {
 	require.NoError(t, socket.SetDeadline(time.Now().Add(-time.Second)))
 	require.ErrorIs(t, receive(t, reading), os.ErrDeadlineExceeded, "brought forward")
 }
+
+// What a loop is asked for by others reaches it however often that was: nothing fills up.
+func TestLoopIsWokenAnyNumberOfTimes(t *testing.T) {
+	t.Parallel()
+	poller, err := tcpserver.NewPoller(1)
+	require.NoError(t, err)
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Poller: poller}))
+	put(t, socket, conn, "x")
+	announced := make(chan struct{})
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { announced <- struct{}{} }})
+	receive(t, announced)
+	for range 600 {
+		time.Sleep(200 * time.Microsecond) // a loop that is still awake needs no waking
+		socket.PauseReading()
+		socket.ResumeReading()
+		receive(t, announced)
+	}
+}
