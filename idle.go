@@ -2,8 +2,8 @@ package tcpserver
 
 import "time"
 
-// SetIdleTimeout has the connection ended with ErrIdleTimeout when nothing was received and nothing sent for d; it is
-// up to two tenths of a second late, never early. d <= 0: never. The default is TcpServer.IdleTimeout. Time counts
+// SetIdleTimeout has the connection ended with ErrIdleTimeout when nothing was taken from the system and nothing given
+// to it for d; it is up to two tenths of a second late, never early. d <= 0: never. The default is TcpServer.IdleTimeout. Time counts
 // from now.
 func (s *TcpSocket) SetIdleTimeout(d time.Duration) {
 	s.more().idle.Store(int64(max(d, 0)))

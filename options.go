@@ -128,12 +128,10 @@ func (c rawConn) Control(f func(fd uintptr)) error {
 func (c rawConn) Read(f func(fd uintptr) bool) error {
 	s := c.s
 	x := s.more()
+	defer s.bits.Or(readable) // f need not have taken everything
 	for {
 		s.bits.And(^readable)
 		if done, err := c.try(f); done || err != nil {
-			if done {
-				s.bits.Or(readable) // f need not have taken everything
-			}
 			return err
 		}
 		s.rmu.Lock()

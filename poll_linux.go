@@ -1,6 +1,7 @@
 package tcpserver
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"syscall"
@@ -18,7 +19,7 @@ func Supported() bool { return true }
 // is itself watched by the runtime's poller, which is asked to wait only when there is nothing to be had at once.
 type kernel struct {
 	ep     int
-	wakeFD int // an eventfd, edge-triggered and never read: every write to it is an event
+	wakeFD int // an eventfd, edge-triggered and never read: every write adds 1 to it and is an event
 	file   *os.File
 	raw    syscall.RawConn
 	look   func(uintptr) bool // poll, as the runtime's poller wants it; made once
@@ -125,6 +126,7 @@ func (k *kernel) event(i int) (slotKey, events) {
 }
 
 func (k *kernel) wake() {
-	one := [8]byte{7: 1}
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
 	unix.Write(k.wakeFD, one[:])
 }

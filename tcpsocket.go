@@ -238,7 +238,9 @@ func (s *TcpSocket) startCloseTimer() {
 	if d := s.ln.closeTimeout; d > 0 {
 		s.more().closeTimer = time.AfterFunc(d, func() {
 			s.wmu.Lock()
-			s.wflags |= wAbort // the peer shall not take what it got for the whole
+			if s.state == StateClosing {
+				s.wflags |= wAbort // the peer shall not take what it got for the whole
+			}
 			s.wmu.Unlock()
 			s.end(os.ErrDeadlineExceeded)
 		})
