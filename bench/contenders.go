@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A server is a program under test.
+type server struct {
+	name    string
+	program string   // the directory of its source, below servers
+	args    []string // of the program
+	buffer  bool     // it takes -buffer, for large messages
+}
+
+func (s server) title() string { return s.name }
+
+var allServers = []server{
+	{name: "C", program: "c"},
+	{name: "tcpserver handlers", program: "tcpserver", args: []string{"-style", "handlers"}},
+	{name: "tcpserver blocking", program: "tcpserver", args: []string{"-style", "blocking"}, buffer: true},
+	{name: "net", program: "std", buffer: true},
+	{name: "gnet", program: "gnet"},
+	{name: "nbio", program: "nbio"},
+	{name: "netpoll", program: "netpoll"},
+	{name: "evio", program: "evio"},
+	{name: "Qt", program: "qt"},
+}
+
+// A mode is a kind of load.
+type mode struct {
+	name  string
+	load  []string // arguments of the load
+	large bool     // messages larger than the buffer of a goroutine by default
+	idle  int      // connections whose memory is measured; 0: speed is
+}
+
+func (m mode) title() string { return m.name }
+
+var allModes = []mode{
+	{name: "ping-pong 1", load: []string{"-conns", "1"}},
+	{name: "ping-pong 100", load: []string{"-conns", "100"}},
+	{name: "ping-pong 1000", load: []string{"-conns", "1000"}},
+	{name: "ping-pong 5000", load: []string{"-conns", "5000"}},
+	{name: "ping-pong 15000", load: []string{"-conns", "15000"}},
+	{name: "pipelined", load: []string{"-conns", "50", "-depth", "16"}},
+	{name: "streaming", load: []string{"-conns", "4", "-size", "65536"}, large: true},
+	{name: "connect-echo-close", load: []string{"-conns", "8", "-churn"}},
+	{name: "beside 15000 idle", load: []string{"-conns", "1", "-idle", "15000"}},
+	{name: "idle 15000", load: []string{"-conns", "0", "-idle", "15000"}, idle: 15000},
+}
+
+// build makes the programs and returns those servers that could be built.
+func build(dir string, servers []server) ([]server, error) {
+	if err := command("go", "build", "-o", filepath.Join(dir, "load"), "./load"); err != nil {
+		return nil, err
+	}
+	var built []server
+	done := map[string]bool{}
+	for _, s := range servers {
+		target := filepath.Join(dir, s.program)
+		if !done[s.program] {
+			var err error
+			switch s.program {
+			case "c":
+				err = command("gcc", "-O2", "-o", target, "servers/c/echo.c")
+			case "qt":
+				if err = buildQt(target); err != nil {
+					fmt.Fprintln(os.Stderr, "Qt is left out:", err)
+					continue
+				}
+			default:
+				err = command("go", "build", "-o", target, "./servers/"+s.program)
+			}
+			if err != nil {
+				return nil, err
+			}
+			done[s.program] = true
+		}
+		built = append(built, s)
+	}
+	return built, nil
+}
+
+// buildQt needs the headers of Qt 6 or 5: Debian's qt6-base-dev or qtbase5-dev.
+func buildQt(target string) error {
+	for _, module := range []string{"Qt6Network", "Qt5Network"} {
+		flags, err := exec.Command("pkg-config", "--cflags", "--libs", module).Output()
+		if err != nil {
+			continue
+		}
+		args := append([]string{"-O2", "-fPIC", "-o", target, "servers/qt/echo.cpp"}, strings.Fields(string(flags))...)
+		return command("g++", args...)
+	}
+	return fmt.Errorf("neither Qt6Network nor Qt5Network is installed")
+}
+
+func command(name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
+}

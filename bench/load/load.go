@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A conn is one connection, found by its descriptor.
+type conn struct {
+	open     bool
+	pending  bool  // connecting
+	inFlight int   // messages whose echo is not complete
+	got      int   // bytes of the next one that have come
+	unsent   int   // bytes that the system has not taken yet
+	since    int64 // when the oldest message in flight was sent, nanoseconds
+}
+
+// load is the loop. All connections send messages of the same size, and send a message anew when its echo has come.
+type load struct {
+	server      unix.SockaddrInet4
+	size, depth int
+	churn       int // connections at a time, each for one message; 0: they stay
+	ep          int
+	conns       []conn // by descriptor
+	busy        []int  // descriptors
+	opened      int    // connections so far
+	flying      int    // messages in flight on all of them
+	running     bool   // send again
+	out, in     []byte
+	took        *histogram
+	start       time.Time
+	events      [512]unix.EpollEvent
+}
+
+func newLoad(server *net.TCPAddr, size, depth int) (*load, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{
+		server: unix.SockaddrInet4{Port: server.Port, Addr: [4]byte(server.IP.To4())},
+		size:   size,
+		depth:  depth,
+		ep:     ep,
+		conns:  make([]conn, 32<<10),
+		out:    make([]byte, size*depth),
+		in:     make([]byte, 256<<10),
+		took:   new(histogram),
+		start:  time.Now(),
+	}
+	for i := range l.out {
+		l.out[i] = byte(i%size) * 7
+	}
+	return l, nil
+}
+
+func (l *load) now() int64 { return int64(time.Since(l.start)) }
+
+// open makes n more connections.
+func (l *load) open(n int) error {
+	for range n {
+		fd, err := l.connect(true)
+		if err != nil {
+			return err
+		}
+		l.busy = append(l.busy, fd)
+	}
+	return nil
+}
+
+// idle leaves the connections made so far alone.
+func (l *load) idle() { l.busy = nil }
+
+// connect makes a connection, and waits for it or not. In a churn the source address changes, because the ports of one
+// do not suffice.
+func (l *load) connect(wait bool) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	if l.churn > 0 {
+		l.opened++
+		unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		source := unix.SockaddrInet4{Addr: [4]byte{127, 0, 1, byte(1 + l.opened%200)}}
+		if err := unix.Bind(fd, &source); err != nil {
+			return 0, err
+		}
+	}
+	if err := unix.SetNonblock(fd, !wait); err != nil {
+		return 0, err
+	}
+	if err := unix.Connect(fd, &l.server); err != nil && err != unix.EINPROGRESS {
+		return 0, fmt.Errorf("connection %d: %w", l.opened, err)
+	}
+	unix.SetNonblock(fd, true)
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)}
+	if fd >= len(l.conns) {
+		return 0, fmt.Errorf("descriptor %d is too high", fd)
+	}
+	l.conns[fd] = conn{open: true, pending: !wait}
+	return fd, unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev)
+}
+
+// verify has every busy connection echo one message, and compares it.
+func (l *load) verify() error {
+	for _, fd := range l.busy {
+		unix.SetNonblock(fd, false)
+		for sent := 0; sent < l.size; {
+			n, err := unix.Write(fd, l.out[sent:l.size])
+			if err != nil {
+				return err
+			}
+			sent += n
+		}
+		got := make([]byte, 0, l.size)
+		for len(got) < l.size {
+			n, err := unix.Read(fd, got[len(got):l.size])
+			if n <= 0 {
+				return fmt.Errorf("no echo: %v", err)
+			}
+			got = got[:len(got)+n]
+		}
+		if !bytes.Equal(got, l.out[:l.size]) {
+			return fmt.Errorf("the echo differs")
+		}
+		unix.SetNonblock(fd, true)
+	}
+	return nil
+}
+
+// run keeps the connections busy for that long, and waits for what is in flight then.
+func (l *load) run(d time.Duration) time.Duration {
+	*l.took = histogram{}
+	l.running = true
+	begin := l.now()
+	for _, fd := range l.busy {
+		l.send(fd, l.depth)
+	}
+	for range l.churn {
+		l.renew()
+	}
+	for l.flying > 0 {
+		n, _ := unix.EpollWait(l.ep, l.events[:], 1000)
+		if l.now()-begin > int64(d) {
+			l.running = false
+		}
+		for _, ev := range l.events[:max(n, 0)] {
+			l.serve(int(ev.Fd), ev.Events)
+		}
+	}
+	return time.Duration(l.now() - begin)
+}
+
+// renew begins a connection of a churn. Its time counts from here.
+func (l *load) renew() {
+	fd, err := l.connect(false)
+	check(err)
+	l.conns[fd].since = l.now()
+	l.flying++
+}
+
+func (l *load) serve(fd int, events uint32) {
+	c := &l.conns[fd]
+	if !c.open {
+		return
+	}
+	if c.pending {
+		if events&unix.EPOLLOUT == 0 {
+			return
+		}
+		c.pending = false
+		l.flying-- // send counts it again
+		since := c.since
+		l.send(fd, 1)
+		c.since = since
+		return
+	}
+	if c.unsent > 0 {
+		l.flush(fd)
+	}
+	if events&unix.EPOLLIN != 0 {
+		l.receive(fd)
+	}
+}
+
+// send puts n messages more in flight.
+func (l *load) send(fd, n int) {
+	c := &l.conns[fd]
+	if c.inFlight == 0 {
+		c.since = l.now()
+	}
+	c.inFlight += n
+	l.flying += n
+	c.unsent += n * l.size
+	l.flush(fd)
+}
+
+func (l *load) flush(fd int) {
+	c := &l.conns[fd]
+	for c.unsent > 0 {
+		n, err := unix.Write(fd, l.out[:min(c.unsent, len(l.out))])
+		if err != nil {
+			return
+		}
+		c.unsent -= n
+	}
+}
+
+func (l *load) receive(fd int) {
+	c := &l.conns[fd]
+	for {
+		n, err := unix.Read(fd, l.in)
+		if n <= 0 {
+			if err == unix.EAGAIN {
+				return
+			}
+			check(fmt.Errorf("the server ended a connection: %v", err))
+		}
+		c.got += n
+		done := c.got / l.size
+		c.got %= l.size
+		if done > 0 {
+			l.complete(fd, done)
+		}
+		if n < len(l.in) || !c.open {
+			return
+		}
+	}
+}
+
+// complete counts messages that have come back.
+func (l *load) complete(fd, done int) {
+	c := &l.conns[fd]
+	now := l.now()
+	for range done {
+		l.took.add(now - c.since)
+	}
+	c.inFlight -= done
+	l.flying -= done
+	c.since = now
+	switch {
+	case l.churn > 0:
+		unix.Close(fd)
+		c.open = false
+		if l.running {
+			l.renew()
+		}
+	case l.running:
+		l.send(fd, done)
+	}
+}

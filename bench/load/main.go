@@ -1,0 +1,55 @@
+// Load keeps connections to an echo server busy, and measures. It is one thread over its own epoll, so that the load
+// is not what is measured. It opens its connections, checks each with one message, prints "ready", and then runs once
+// for each line on its standard input.
+package main
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"runtime"
+	"time"
+)
+
+func main() {
+	var (
+		addr    = flag.String("addr", "", "address of the server")
+		conns   = flag.Int("conns", 1, "connections")
+		idle    = flag.Int("idle", 0, "further connections that do nothing")
+		size    = flag.Int("size", 64, "bytes a message")
+		depth   = flag.Int("depth", 1, "messages in flight a connection")
+		churn   = flag.Bool("churn", false, "a new connection for every message")
+		seconds = flag.Float64("seconds", 1, "how long a run lasts")
+	)
+	flag.Parse()
+	runtime.LockOSThread()
+	tcp, err := net.ResolveTCPAddr("tcp4", *addr)
+	check(err)
+	l, err := newLoad(tcp, *size, *depth)
+	check(err)
+	check(l.open(*idle))
+	check(l.verify())
+	l.idle()
+	if *churn {
+		l.churn = *conns
+	} else {
+		check(l.open(*conns))
+		check(l.verify())
+	}
+	fmt.Println("= ready")
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		elapsed := l.run(time.Duration(*seconds * float64(time.Second)))
+		fmt.Printf("= rate=%g p50=%g p99=%g max=%g\n", float64(l.took.count)/elapsed.Seconds(),
+			l.took.quantile(0.5), l.took.quantile(0.99), l.took.quantile(1))
+	}
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}

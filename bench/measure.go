@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A sample is what one round shows of one server. Durations are microseconds, memory is bytes a connection.
+type sample struct {
+	rate, p50, p99 float64
+	cpu            float64 // processor time of the server a message
+	heap, resident float64
+}
+
+// measure starts the server and its load, and runs a warm-up and a round.
+func measure(dir string, s server, m mode, seconds float64) (got sample, err error) {
+	args := s.args
+	if s.buffer && m.large {
+		args = append(args[:len(args):len(args)], "-buffer", "65536")
+	}
+	srv, err := start("0", filepath.Join(dir, s.program), args...)
+	if err != nil {
+		return got, err
+	}
+	defer srv.stop()
+	addr, err := srv.line()
+	if err != nil {
+		return got, err
+	}
+	heap, resident, err := srv.memory()
+	if err != nil {
+		return got, err
+	}
+	load, err := start("1", filepath.Join(dir, "load"),
+		append([]string{"-addr", addr, "-seconds", fmt.Sprint(seconds)}, m.load...)...)
+	if err != nil {
+		return got, err
+	}
+	defer load.stop()
+	if _, err := load.line(); err != nil {
+		return got, err
+	}
+	if m.idle > 0 {
+		heapNow, residentNow, err := srv.memory()
+		n := float64(m.idle)
+		return sample{heap: (heapNow - heap) / n, resident: (residentNow - resident) / n}, err
+	}
+	if _, err := load.ask("warm up"); err != nil {
+		return got, err
+	}
+	before := srv.cpu()
+	answer, err := load.ask("run")
+	if err != nil {
+		return got, err
+	}
+	used := srv.cpu() - before
+	var longest float64
+	_, err = fmt.Sscanf(answer, "rate=%g p50=%g p99=%g max=%g", &got.rate, &got.p50, &got.p99, &longest)
+	got.cpu = used / 1e3 / (got.rate * seconds)
+	return got, err
+}
+
+// A process is a program that answers lines with lines, and ends with its input.
+type process struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+// start runs a program on one core.
+func start(core, program string, args ...string) (*process, error) {
+	cmd := exec.Command("taskset", append([]string{"-c", core, program}, args...)...)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &process{cmd, in, bufio.NewReader(out)}, cmd.Start()
+}
+
+// stop is not interested in how the program ends: some servers log that their clients have gone.
+func (p *process) stop() {
+	p.in.Close()
+	p.cmd.Wait()
+}
+
+// line returns the next line that is meant for the harness: one that begins with "= ".
+func (p *process) line() (string, error) {
+	for {
+		line, err := p.out.ReadString('\n')
+		if err != nil {
+			return "", err
+		}
+		if answer, ok := strings.CutPrefix(line, "= "); ok {
+			return strings.TrimSpace(answer), nil
+		}
+	}
+}
+
+func (p *process) ask(question string) (string, error) {
+	if _, err := fmt.Fprintln(p.in, question); err != nil {
+		return "", err
+	}
+	return p.line()
+}
+
+// memory returns the heap in use, 0 if the program does not count it, and the resident memory, in bytes.
+func (p *process) memory() (heap, resident float64, err error) {
+	answer, err := p.ask("memory")
+	if err != nil {
+		return 0, 0, err
+	}
+	heap, err = strconv.ParseFloat(answer, 64)
+	if err != nil {
+		return 0, 0, err
+	}
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	pages, err := strconv.ParseFloat(strings.Fields(string(statm))[1], 64)
+	return heap, pages * float64(os.Getpagesize()), err
+}
+
+// cpu returns the processor time that all threads have used so far, in nanoseconds.
+func (p *process) cpu() (total float64) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.cmd.Process.Pid))
+	for _, name := range threads {
+		if stat, err := os.ReadFile(name); err == nil {
+			ns, _ := strconv.ParseFloat(strings.Fields(string(stat))[0], 64)
+			total += ns
+		}
+	}
+	return total
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A table is the result of a mode.
+type table struct {
+	mode mode
+	rows []row
+}
+
+type row struct {
+	server  server
+	samples []sample
+}
+
+func newTable(m mode, servers []server) table {
+	t := table{mode: m}
+	for _, s := range servers {
+		t.rows = append(t.rows, row{server: s})
+	}
+	return t
+}
+
+// median returns the median of one figure over the rounds.
+func (r row) median(figure func(sample) float64) float64 {
+	var all []float64
+	for _, s := range r.samples {
+		all = append(all, figure(s))
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+func rate(s sample) float64     { return s.rate }
+func p50(s sample) float64      { return s.p50 }
+func p99(s sample) float64      { return s.p99 }
+func cpu(s sample) float64      { return s.cpu }
+func heap(s sample) float64     { return s.heap }
+func resident(s sample) float64 { return s.resident }
+
+// report writes the tables as Markdown.
+func report(tables []table) string {
+	var b strings.Builder
+	b.WriteString("# Results\n\n")
+	fmt.Fprintf(&b, "%s, %s, %d cores, %s, %s. Command: `%s`.\n", output("uname", "-sr"), processor(), runtime.NumCPU(),
+		runtime.Version(), time.Now().Format(time.DateOnly), strings.Join(append([]string{"go run ."}, os.Args[1:]...), " "))
+	if peers := peerVersions(); peers != "" {
+		fmt.Fprintf(&b, "Peers: %s.\n", peers)
+	}
+	b.WriteString("\nMedians of the rounds; every server has one core, the load another. The times are microseconds: ")
+	b.WriteString("of a round trip, and of the server's processor for a message.\n")
+	for _, t := range tables {
+		fmt.Fprintf(&b, "\n## %s\n\n", t.mode.name)
+		if t.mode.idle > 0 {
+			t.writeMemory(&b)
+		} else {
+			t.writeSpeed(&b)
+		}
+	}
+	return b.String()
+}
+
+func (t table) writeSpeed(b *strings.Builder) {
+	b.WriteString("| Server | Messages a second | To C | p50 | p99 | CPU |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, r := range t.rows {
+		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.0f | %.0f | %.2f |\n", r.server.name, r.median(rate), t.toC(r),
+			r.median(p50), r.median(p99), r.median(cpu))
+	}
+}
+
+func (t table) writeMemory(b *strings.Builder) {
+	b.WriteString("| Server | Heap, bytes a connection | Resident, bytes a connection |\n|---|---:|---:|\n")
+	for _, r := range t.rows {
+		counted := "not counted"
+		if h := r.median(heap); h > 0 {
+			counted = fmt.Sprintf("%.0f", h)
+		}
+		fmt.Fprintf(b, "| %s | %s | %.0f |\n", r.server.name, counted, r.median(resident))
+	}
+}
+
+// toC is a row's messages a second as a part of C's; 0 without C.
+func (t table) toC(r row) float64 {
+	for _, c := range t.rows {
+		if c.server.program == "c" {
+			return r.median(rate) / c.median(rate)
+		}
+	}
+	return 0
+}
+
+func peerVersions() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	var peers []string
+	for _, dep := range info.Deps {
+		peers = append(peers, dep.Path+" "+dep.Version)
+	}
+	return strings.Join(peers, ", ")
+}
+
+func output(name string, args ...string) string {
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func processor() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/xml"
+	"io"
+	"strings"
+	"testing"
+)
+
+// tables of two modes: one server is half as fast as C.
+func someTables() []table {
+	speed := newTable(mode{name: "ping-pong 1"}, []server{{name: "C", program: "c"}, {name: "half", program: "half"}})
+	for i, rates := range [][]float64{{100, 90, 500}, {50, 10, 60}} {
+		for _, r := range rates {
+			speed.rows[i].samples = append(speed.rows[i].samples, sample{rate: r, p50: 7})
+		}
+	}
+	memory := newTable(mode{name: "idle", idle: 10}, []server{{name: "C", program: "c"}})
+	memory.rows[0].samples = []sample{{resident: 48}}
+	return []table{speed, memory}
+}
+
+func TestReportHasMediansAndRatios(t *testing.T) {
+	got := report(someTables())
+	for _, want := range []string{
+		"| C | 100 | 1.00 | 7 | 0 | 0.00 |",
+		"| half | 50 | 0.50 | 7 | 0 | 0.00 |",
+		"| C | not counted | 48 |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in the report:\n%s", want, got)
+		}
+	}
+}
+
+func TestChartIsXML(t *testing.T) {
+	d := xml.NewDecoder(strings.NewReader(chart(someTables())))
+	bars := 0
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "rect" {
+			bars++
+		}
+	}
+	if bars != 2 {
+		t.Errorf("%d bars, not 2", bars)
+	}
+}

@@ -1,0 +1,24 @@
+// An echo server with the standard library: a goroutine a connection.
+package main
+
+import (
+	"flag"
+	"net"
+
+	"github.com/pullaccept/tcpserver/bench/internal/serve"
+)
+
+func main() {
+	buffer := flag.Int("buffer", 4<<10, "bytes a goroutine reads at a time")
+	flag.Parse()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	serve.Check(err)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			serve.Check(err)
+			go serve.Echo(conn, *buffer)
+		}
+	}()
+	serve.Until(l.Addr().String())
+}
