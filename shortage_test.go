@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -48,35 +49,51 @@ func alone(t *testing.T) bool {
 	return false
 }
 
-// exhaust leaves the process without a free descriptor. The function that it returns, which may be called again, frees
-// the n that belong to nothing else; the limit is lifted by lift.
+// exhaust leaves the process without a free descriptor. free, which may be called again, gives back n or more that
+// belong to nothing else; lift lifts the limit.
 func exhaust(t *testing.T, n int) (free, lift func()) {
 	t.Helper()
 	var old syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old))
-	var files []*os.File
-	for range n {
-		f, err := os.Open(os.DevNull)
+	lift = func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old)) }
+	// The limit is beyond all that are open, so that each of them counts once it is closed.
+	list, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	limit := old
+	limit.Cur = 0
+	for _, entry := range list {
+		fd, err := strconv.ParseUint(entry.Name(), 10, 32)
 		require.NoError(t, err)
-		files = append(files, f)
+		limit.Cur = max(limit.Cur, fd+1)
 	}
+	limit.Cur += uint64(n)
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	var files []*os.File
 	free = func() {
 		for _, f := range files {
 			f.Close()
 		}
 	}
-	lift = func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old)) }
 	t.Cleanup(func() {
 		free()
 		lift()
 	})
-	// Each descriptor is the lowest that was free: all below the last one are in use.
-	limit := old
-	limit.Cur = uint64(files[n-1].Fd()) + 1
-	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-	_, err := os.Open(os.DevNull)
-	require.ErrorIs(t, err, syscall.EMFILE)
-	return free, lift
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			require.ErrorIs(t, err, syscall.EMFILE)
+			return free, lift
+		}
+		files = append(files, f)
+	}
+}
+
+// settle waits until the server has finished its round of accepting: a callback has its turn on the same loop.
+func settle(t *testing.T, server *tcpserver.TcpServer) {
+	t.Helper()
+	done := make(chan bool, 1)
+	server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) { done <- true })
+	receive(t, done)
 }
 
 func TestShortageOfDescriptorsPasses(t *testing.T) {
@@ -124,6 +141,7 @@ func TestShortageOfDescriptorsPasses(t *testing.T) {
 		require.Empty(t, failed, "told more than once")
 		lift()
 		takes(t, server, clients...)
+		settle(t, server)
 	}
 }
 
@@ -162,7 +180,8 @@ func TestShortageOfDescriptorsEndsWithOwnSocket(t *testing.T) {
 	// No connection is waiting any more. After the end of the shortage the next one is told of.
 	lift()
 	takes(t, server, dial(t, server))
-	until(t, server.IsAccepting)
+	settle(t, server)
+	require.True(t, server.IsAccepting())
 	server.PauseAccepting()
 	dial(t, server)
 	exhaust(t, 1)
