@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	serve.Check(netpoll.SetNumLoops(1))
+	serve.Check(netpoll.Configure(netpoll.Config{PollerNum: 1}))
 	l, err := netpoll.CreateListener("tcp", "127.0.0.1:0")
 	serve.Check(err)
 	loop, err := netpoll.NewEventLoop(func(_ context.Context, c netpoll.Connection) error {
