@@ -188,7 +188,7 @@ func (ln *listener) logError(msg string, args ...any) {
 func (s *TcpServer) Close() error {
 	s.mu.Lock()
 	ln := s.cur
-	s.lane.connections, s.lane.failure = 0, nil
+	s.lane.failure = nil
 	if s.life != nil {
 		s.endLife()
 		s.life = nil
@@ -210,6 +210,7 @@ func (s *TcpServer) stopListening(ln *listener) bool {
 	s.cur = nil
 	s.closed = true
 	s.retry.stop()
+	s.lane.connections = 0
 	var left []*TcpSocket
 	for s.pending.Len() > 0 {
 		left = append(left, s.popPending())
