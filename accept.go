@@ -103,7 +103,7 @@ func (ln *listener) accept() (fd handle, peer sockAddr, e errno, ok bool) {
 	s := ln.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur != ln || !ln.ready || !s.mayAccept() {
+	if s.cur != ln || !ln.ready || ln.admitting || !s.mayAccept() {
 		return 0, peer, 0, false
 	}
 	ln.ready = false
@@ -116,6 +116,7 @@ func (ln *listener) accept() (fd handle, peer sockAddr, e errno, ok bool) {
 		s.acceptErrors++
 	} else {
 		s.open++
+		ln.admitting = true
 	}
 	return fd, peer, e, true
 }
@@ -145,20 +146,19 @@ func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
 func (ln *listener) register(socket *TcpSocket) error {
 	socket.use()
 	defer socket.unuse()
-	if err := socket.loop.add(socket, socket.fd, &socket.key); err != nil {
-		return err
+	err := socket.loop.add(socket, socket.fd, &socket.key)
+	if queued := ln.server.enqueue(ln, socket, err); err == nil && !queued {
+		err = net.ErrClosed
 	}
-	if !ln.server.enqueue(ln, socket) {
-		return net.ErrClosed
-	}
-	return nil
+	return err
 }
 
-// enqueue puts socket in the queue, unless listening or the connection has ended already.
-func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket) bool {
+// enqueue puts socket in the queue, unless err is not nil or listening or the connection has ended already.
+func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur != ln || socket.bits.Load()&broken != 0 || socket.refs.Load()&refsClosing != 0 {
+	ln.admitting = false
+	if err != nil || s.cur != ln || socket.bits.Load()&broken != 0 || socket.refs.Load()&refsClosing != 0 {
 		return false
 	}
 	s.accepted++
@@ -166,9 +166,9 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket) bool {
 	s.wakeWaiting()
 	if ln.newConnection != nil {
 		s.lane.connections++
-		// The handler may be about to run in this turn, and hold it up.
-		s.callAccept()
 	}
+	// This turn may be held up in the handler, and another was not to accept meanwhile.
+	s.callAccept()
 	return true
 }
 

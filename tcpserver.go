@@ -136,9 +136,12 @@ type listener struct {
 	writeLimit    int
 	logger        *slog.Logger
 
-	ready  bool          // there may be connections to accept; guarded by server.mu
-	called bool          // a turn has been asked of the loop; guarded by server.mu
-	dealt  atomic.Uint64 // connections accepted, for choosing a loop
+	ready  bool // there may be connections to accept; guarded by server.mu
+	called bool // a turn has been asked of the loop; guarded by server.mu
+	// admitting: a connection is on its way into the queue. The next is accepted when it is there, also by a
+	// goroutine that has taken over the loop, so that they keep their order. Guarded by server.mu.
+	admitting bool
+	dealt     atomic.Uint64 // connections accepted, for choosing a loop
 }
 
 func orDefault[T int | time.Duration](v, def T) T {
