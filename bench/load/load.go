@@ -203,7 +203,7 @@ func (l *load) send(fd, n int) {
 func (l *load) flush(fd int) {
 	c := &l.conns[fd]
 	for c.unsent > 0 {
-		n, err := unix.Write(fd, l.out[:min(c.unsent, len(l.out))])
+		n, err := send(fd, l.out[:min(c.unsent, len(l.out))])
 		if err != nil {
 			return
 		}
@@ -214,7 +214,7 @@ func (l *load) flush(fd int) {
 func (l *load) receive(fd int) {
 	c := &l.conns[fd]
 	for {
-		n, err := unix.Read(fd, l.in)
+		n, err := receive(fd, l.in)
 		if n <= 0 {
 			if err == unix.EAGAIN {
 				return
