@@ -32,6 +32,7 @@ func sysLocalAddr(handle) (sockAddr, error)             { return sockAddr{}, Err
 func sysRecv(handle, []byte) (int, errno)               { return 0, errAgain }
 func sysSend(handle, []byte) (int, errno)               { return 0, errAgain }
 func sysClose(handle)                                   {}
+func sysCloseBlocking(handle)                           {}
 func sysCloseWrite(handle) error                        { return ErrUnsupported }
 func sysCloseRead(handle) error                         { return ErrUnsupported }
 func sysUnread(handle) int                              { return 0 }

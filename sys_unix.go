@@ -139,10 +139,18 @@ func networkOrder(port *uint16) uint16 {
 	return uint16(b[0])<<8 | uint16(b[1])
 }
 
-func sysClose(fd handle) { unix.Close(int(fd)) }
+// sysClose is for descriptors whose closing cannot block. As a raw system call it does not set off the scheduler's
+// monitor, which looks every 20 µs while there are others: 9 % of the processor's time at a connection a message.
+func sysClose(fd handle) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// sysCloseBlocking is for sockets that linger.
+func sysCloseBlocking(fd handle) { unix.Close(int(fd)) }
 
 func sysCloseWrite(fd handle) error {
-	return os.NewSyscallError("shutdown", unix.Shutdown(int(fd), unix.SHUT_WR))
+	if _, _, e := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); e != 0 {
+		return os.NewSyscallError("shutdown", e)
+	}
+	return nil
 }
 
 func sysCloseRead(fd handle) error {

@@ -303,7 +303,7 @@ func (s *TcpSocket) destroy() {
 		s.hangUpGently() // the end of the peer's stream has not been read
 	}
 	if flags&wLinger != 0 {
-		go sysClose(s.fd)
+		go sysCloseBlocking(s.fd)
 	} else {
 		sysClose(s.fd)
 	}
