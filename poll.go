@@ -73,8 +73,9 @@ type loop struct {
 	ended  bool // nobody runs this loop any more
 
 	// Of the goroutine that runs the loop.
-	batch []assignment
-	next  int
+	batch   []assignment
+	next    int
+	spinner spinner
 
 	wheel wheel
 }
@@ -153,7 +154,6 @@ func (l *loop) collect() bool {
 	if n == 0 {
 		// Whoever was woken in the last batch often makes work for the next one at once.
 		runtime.Gosched()
-		n = l.kern.poll()
 	}
 	l.mu.Lock()
 	if n == 0 && len(l.posted) == 0 {
@@ -167,7 +167,9 @@ func (l *loop) collect() bool {
 		l.asleep = true
 		l.mu.Unlock()
 		l.awake.Store(false)
-		n = l.kern.wait()
+		if n = l.spin(); n == 0 {
+			n = l.kern.wait()
+		}
 		l.awake.Store(true)
 		l.poller.dog.arm()
 		l.mu.Lock()
