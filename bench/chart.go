@@ -26,7 +26,7 @@ func chart(tables []table) string {
 		fmt.Fprintf(&body, `<text x="0" y="%d" class="mode">%s</text>`+"\n", y, t.mode.name)
 		y += 6
 		for _, r := range t.rows {
-			ratio := t.toC(r)
+			ratio := t.ratio(r, rate)
 			class := "peer"
 			if r.server.program == "tcpserver" {
 				class = "ours"

@@ -14,6 +14,7 @@ type server struct {
 	program string   // the directory of its source, below servers
 	args    []string // of the program
 	buffer  bool     // it takes -buffer, for large messages
+	http    bool     // it speaks HTTP, which is a mode of its own
 }
 
 func (s server) title() string { return s.name }
@@ -28,6 +29,8 @@ var allServers = []server{
 	{name: "netpoll", program: "netpoll"},
 	{name: "evio", program: "evio"},
 	{name: "Qt", program: "qt"},
+	{name: "http.Serve on net", program: "std", args: []string{"-style", "http"}, http: true},
+	{name: "http.Serve on tcpserver", program: "tcpserver", args: []string{"-style", "http"}, http: true},
 }
 
 // A mode is a kind of load.
@@ -36,6 +39,7 @@ type mode struct {
 	load  []string // arguments of the load
 	large bool     // messages larger than the buffer of a goroutine by default
 	idle  int      // connections whose memory is measured; 0: speed is
+	http  bool     // the load is wrk
 }
 
 func (m mode) title() string { return m.name }
@@ -49,8 +53,32 @@ var allModes = []mode{
 	{name: "pipelined", load: []string{"-conns", "50", "-depth", "16"}},
 	{name: "streaming", load: []string{"-conns", "4", "-size", "65536"}, large: true},
 	{name: "connect-echo-close", load: []string{"-conns", "8", "-churn"}},
+	{name: "http", http: true},
 	{name: "beside 15000 idle", load: []string{"-conns", "1", "-idle", "15000"}},
 	{name: "idle 15000", load: []string{"-conns", "0", "-idle", "15000"}, idle: 15000},
+}
+
+// available leaves out what this machine has no load for.
+func available(modes []mode) (some []mode) {
+	_, err := exec.LookPath("wrk")
+	for _, m := range modes {
+		if m.http && err != nil {
+			fmt.Fprintln(os.Stderr, "http is left out:", err)
+			continue
+		}
+		some = append(some, m)
+	}
+	return some
+}
+
+// servers returns those of all that the mode is for.
+func (m mode) servers(all []server) (some []server) {
+	for _, s := range all {
+		if s.http == m.http {
+			some = append(some, s)
+		}
+	}
+	return some
 }
 
 // build makes the programs and returns those servers that could be built.

@@ -62,10 +62,10 @@ func run(rounds int, seconds float64, modes []mode, servers []server, out string
 		return err
 	}
 	var tables []table
-	for _, m := range modes {
-		t := newTable(m, servers)
+	for _, m := range available(modes) {
+		t := newTable(m, m.servers(servers))
 		for round := range rounds {
-			for i, s := range servers {
+			for i, s := range m.servers(servers) {
 				fmt.Fprintf(os.Stderr, "%s, round %d, %s\n", m.name, round+1, s.name)
 				sample, err := measure(dir, s, m, seconds)
 				if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A sample is what one round shows of one server. Durations are microseconds, memory is bytes a connection.
@@ -32,6 +33,9 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 	addr, err := srv.line()
 	if err != nil {
 		return got, err
+	}
+	if m.http {
+		return measureHTTP(srv, addr)
 	}
 	heap, resident, err := srv.memory()
 	if err != nil {
@@ -64,6 +68,49 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 	_, err = fmt.Sscanf(answer, "rate=%g p50=%g p99=%g max=%g", &got.rate, &got.p50, &got.p99, &longest)
 	got.cpu = used / 1e3 / (got.rate * seconds)
 	return got, err
+}
+
+// measureHTTP has wrk ask for a short page over 50 connections, for its shortest time: a second.
+func measureHTTP(srv *process, addr string) (got sample, err error) {
+	before := srv.cpu()
+	out, err := exec.Command("taskset", "-c", "1", "wrk", "-t1", "-c50", "-d1s", "--latency", "http://"+addr+"/").Output()
+	if err != nil {
+		return got, err
+	}
+	used := srv.cpu() - before
+	var requests float64
+	for line := range strings.Lines(string(out)) {
+		field := strings.Fields(line)
+		switch {
+		case len(field) == 2 && field[0] == "50%":
+			got.p50 = microseconds(field[1])
+		case len(field) == 2 && field[0] == "99%":
+			got.p99 = microseconds(field[1])
+		case len(field) > 2 && field[1] == "requests":
+			requests, err = strconv.ParseFloat(field[0], 64)
+		case len(field) == 2 && field[0] == "Requests/sec:":
+			got.rate, err = strconv.ParseFloat(field[1], 64)
+		case strings.Contains(line, "Non-2xx") || strings.Contains(line, "Socket errors"):
+			err = fmt.Errorf("wrk: %s", strings.TrimSpace(line))
+		}
+		if err != nil {
+			return got, err
+		}
+	}
+	if requests == 0 {
+		return got, fmt.Errorf("wrk got no answer")
+	}
+	got.cpu = used / 1e3 / requests
+	return got, nil
+}
+
+// microseconds reads a duration as wrk writes it: 1.20ms.
+func microseconds(s string) float64 {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0
+	}
+	return float64(d.Nanoseconds()) / 1e3
 }
 
 // A process is a program that answers lines with lines, and ends with its input.

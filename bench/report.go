@@ -36,6 +36,20 @@ func (r row) median(figure func(sample) float64) float64 {
 	for _, s := range r.samples {
 		all = append(all, figure(s))
 	}
+	return median(all)
+}
+
+// ratio returns the median over the rounds of a figure as a part of what the first server of the table had in the same
+// round.
+func (t table) ratio(r row, figure func(sample) float64) float64 {
+	var all []float64
+	for i, s := range r.samples {
+		all = append(all, figure(s)/figure(t.rows[0].samples[i]))
+	}
+	return median(all)
+}
+
+func median(all []float64) float64 {
 	if len(all) == 0 {
 		return 0
 	}
@@ -60,8 +74,11 @@ func report(tables []table) string {
 		fmt.Fprintf(&b, "Peers: %s.\n", peers)
 	}
 	b.WriteString("\nMedians of the rounds; every server has one core, the load another. The times are microseconds: ")
-	b.WriteString("of a round trip, and of the server's processor for a message.\n")
+	b.WriteString("of a round trip, and of the server's processor for a message. The ratios are medians of those of each round.\n")
 	for _, t := range tables {
+		if len(t.rows) == 0 {
+			continue
+		}
 		fmt.Fprintf(&b, "\n## %s\n\n", t.mode.name)
 		if t.mode.idle > 0 {
 			t.writeMemory(&b)
@@ -73,10 +90,12 @@ func report(tables []table) string {
 }
 
 func (t table) writeSpeed(b *strings.Builder) {
-	b.WriteString("| Server | Messages a second | To C | p50 | p99 | CPU |\n|---|---:|---:|---:|---:|---:|\n")
+	first := t.rows[0].server.name
+	fmt.Fprintf(b, "| Server | Messages a second | To %s | p50 | p99 | CPU | To %[1]s |\n", first)
+	b.WriteString("|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, r := range t.rows {
-		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.0f | %.0f | %.2f |\n", r.server.name, r.median(rate), t.toC(r),
-			r.median(p50), r.median(p99), r.median(cpu))
+		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.0f | %.0f | %.2f | %.2f |\n", r.server.name, r.median(rate), t.ratio(r, rate),
+			r.median(p50), r.median(p99), r.median(cpu), t.ratio(r, cpu))
 	}
 }
 
@@ -89,16 +108,6 @@ func (t table) writeMemory(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %s | %s | %.0f |\n", r.server.name, counted, r.median(resident))
 	}
-}
-
-// toC is a row's messages a second as a part of C's; 0 without C.
-func (t table) toC(r row) float64 {
-	for _, c := range t.rows {
-		if c.server.program == "c" {
-			return r.median(rate) / c.median(rate)
-		}
-	}
-	return 0
 }
 
 func peerVersions() string {

@@ -10,9 +10,9 @@ import (
 // tables of two modes: one server is half as fast as C.
 func someTables() []table {
 	speed := newTable(mode{name: "ping-pong 1"}, []server{{name: "C", program: "c"}, {name: "half", program: "half"}})
-	for i, rates := range [][]float64{{100, 90, 500}, {50, 10, 60}} {
+	for i, rates := range [][]float64{{100, 90, 500}, {50, 10, 400}} {
 		for _, r := range rates {
-			speed.rows[i].samples = append(speed.rows[i].samples, sample{rate: r, p50: 7})
+			speed.rows[i].samples = append(speed.rows[i].samples, sample{rate: r, p50: 7, cpu: float64(2 + i)})
 		}
 	}
 	memory := newTable(mode{name: "idle", idle: 10}, []server{{name: "C", program: "c"}})
@@ -23,8 +23,8 @@ func someTables() []table {
 func TestReportHasMediansAndRatios(t *testing.T) {
 	got := report(someTables())
 	for _, want := range []string{
-		"| C | 100 | 1.00 | 7 | 0 | 0.00 |",
-		"| half | 50 | 0.50 | 7 | 0 | 0.00 |",
+		"| C | 100 | 1.00 | 7 | 0 | 2.00 | 1.00 |",
+		"| half | 50 | 0.50 | 7 | 0 | 3.00 | 1.50 |",
 		"| C | not counted | 48 |",
 	} {
 		if !strings.Contains(got, want) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 )
@@ -55,4 +56,10 @@ func Echo(conn net.Conn, bufferSize int) {
 			return
 		}
 	}
+}
+
+// HTTP answers every request with a short page.
+func HTTP(l net.Listener) {
+	page := []byte("hello\n")
+	Check(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(page) })))
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	style := flag.String("style", "handlers", "handlers or blocking")
+	style := flag.String("style", "handlers", "handlers, blocking or http")
 	buffer := flag.Int("buffer", 4<<10, "bytes a goroutine reads at a time, in the blocking style")
 	flag.Parse()
 
@@ -23,12 +23,15 @@ func main() {
 		}
 	}
 	serve.Check(server.Listen("tcp", "127.0.0.1:0"))
-	if *style == "blocking" {
+	switch *style {
+	case "blocking":
 		go func() {
 			for socket := range server.Connections(context.Background()) {
 				go serve.Echo(socket, *buffer)
 			}
 		}()
+	case "http":
+		go serve.HTTP(&server)
 	}
 	serve.Until(server.Addr().String())
 }
