@@ -211,7 +211,9 @@ func (s *TcpSocket) readTurn(d *desk, announce bool) {
 		if h == nil {
 			return
 		}
+		s.rmu.Lock()
 		due, err := s.takeIn(d, announce)
+		s.rmu.Unlock()
 		if err != nil {
 			s.end(err)
 			return
@@ -222,7 +224,10 @@ func (s *TcpSocket) readTurn(d *desk, announce bool) {
 		}
 		s.call(h, callReadyRead, 0, nil)
 		var more bool
-		if announce, more = s.leave(d); !more {
+		s.rmu.Lock()
+		announce, more = s.leave(d)
+		s.rmu.Unlock()
+		if !more {
 			return
 		}
 	}
@@ -234,10 +239,8 @@ func (s *TcpSocket) readTurn(d *desk, announce bool) {
 }
 
 // takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
-// whether ReadyRead is due; then leave follows. The error is why the connection has ended.
+// whether ReadyRead is due; then leave follows. The error is why the connection has ended. rmu is held.
 func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
 	if s.rflags&(rClosed|rPaused) != 0 {
 		return false, s.lost()
 	}
@@ -281,10 +284,8 @@ func (s *TcpSocket) lost() error {
 }
 
 // leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether the
-// handler took something and left something, and whether there is anything at all to go on with.
+// handler took something and left something, and whether there is anything at all to go on with. rmu is held.
 func (s *TcpSocket) leave(d *desk) (again, more bool) {
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
 	s.rflags &^= rInTurn
 	if s.in == &d.view {
 		s.in = s.in.room(0)

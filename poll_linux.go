@@ -77,7 +77,7 @@ func (k *kernel) add(fd handle, key slotKey) error {
 		Fd:     int32(key.slot),
 		Pad:    int32(key.gen),
 	}
-	_, _, e := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(k.ep), unix.EPOLL_CTL_ADD, uintptr(fd),
+	_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(k.ep), unix.EPOLL_CTL_ADD, uintptr(fd),
 		uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if e != 0 {
 		return os.NewSyscallError("epoll_ctl", e)
@@ -91,7 +91,7 @@ func (k *kernel) remove(fd handle) {
 
 // poll is a raw system call: it cannot block, so the scheduler need not be told.
 func (k *kernel) poll() int {
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.ep), uintptr(unsafe.Pointer(&k.buf)),
+	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.ep), uintptr(unsafe.Pointer(&k.buf)),
 		uintptr(len(k.buf)), 0, 0, 0)
 	if e != 0 {
 		n = 0

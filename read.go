@@ -3,6 +3,7 @@ package tcpserver
 import (
 	"bytes"
 	"io"
+	"math"
 	"os"
 )
 
@@ -171,14 +172,26 @@ func (s *TcpSocket) fill() error {
 	return nil
 }
 
-// pull runs f on the buffer, with rmu held, after filling it unless enough says that it need not be.
-func (s *TcpSocket) pull(enough func(have []byte) bool, f func()) {
+// lockInput locks rmu and has at least n bytes in the buffer, if there are so many and they fit. unlockInput follows.
+func (s *TcpSocket) lockInput(n int) error {
 	s.rmu.Lock()
-	var err error
-	if !enough(s.in.bytes()) {
-		err = s.fill()
+	if s.in.len() >= n {
+		return nil
 	}
-	f()
+	return s.fill()
+}
+
+// lockLine is lockInput for a line.
+func (s *TcpSocket) lockLine() error {
+	s.rmu.Lock()
+	if hasLine(s.in.bytes()) {
+		return nil
+	}
+	return s.fill()
+}
+
+// unlockInput takes what lockInput has returned.
+func (s *TcpSocket) unlockInput(err error) {
 	resume := s.mustResume()
 	s.rmu.Unlock()
 	s.afterRead(resume, err)
@@ -201,24 +214,21 @@ func (s *TcpSocket) BytesAvailable() int {
 // Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is valid
 // until the next call that reads, or until the end of the handler that called Peek. It is meaningful only if one
 // goroutine reads.
-func (s *TcpSocket) Peek(n int) (p []byte) {
-	n = max(n, 0)
-	s.pull(
-		func(have []byte) bool { return len(have) >= n },
-		func() { p = s.in.bytes() })
-	return p[:min(n, len(p)):min(n, len(p))]
+func (s *TcpSocket) Peek(n int) []byte {
+	err := s.lockInput(max(n, 0))
+	p := s.in.bytes()
+	s.unlockInput(err)
+	n = min(max(n, 0), len(p))
+	return p[:n:n]
 }
 
 // Discard takes up to n bytes without looking at them and returns how many there were.
 func (s *TcpSocket) Discard(n int) (done int) {
 	for done < n {
-		taken := 0
-		s.pull(
-			func(have []byte) bool { return len(have) > 0 },
-			func() {
-				taken = min(n-done, s.in.len())
-				s.take(taken)
-			})
+		err := s.lockInput(1)
+		taken := min(n-done, s.in.len())
+		s.take(taken)
+		s.unlockInput(err)
 		if taken == 0 {
 			break
 		}
@@ -229,47 +239,45 @@ func (s *TcpSocket) Discard(n int) (done int) {
 
 // ReadAll takes all that can be read now and returns it in a fresh slice; nil when there is nothing. What comes
 // while it runs may be left for the next call.
-func (s *TcpSocket) ReadAll() (all []byte) {
-	var err error
-	s.pull(
-		func([]byte) bool { return false },
-		func() {
-			if s.in == nil {
-				return
-			}
-			// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
-			rest := 0
-			if s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
-				rest = sysUnread(s.fd)
-			}
-			all = make([]byte, s.in.len()+rest)
-			n := copy(all, s.in.bytes())
-			s.take(n)
-			if rest > 0 {
-				rest, err = s.recv(all[n:])
-			}
-			all = all[:n+rest]
-		})
-	s.afterRead(false, err)
+func (s *TcpSocket) ReadAll() []byte {
+	err := s.lockInput(math.MaxInt)
+	var all []byte
+	if s.in != nil {
+		// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
+		rest := 0
+		if s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
+			rest = sysUnread(s.fd)
+		}
+		all = make([]byte, s.in.len()+rest)
+		n := copy(all, s.in.bytes())
+		s.take(n)
+		if rest > 0 {
+			rest, err = s.recv(all[n:])
+		}
+		all = all[:n+rest]
+	}
+	s.unlockInput(err)
 	return all
 }
 
 // CanReadLine reports whether ReadLine would return a line. A line longer than the read buffer size does not count.
-func (s *TcpSocket) CanReadLine() (can bool) {
-	s.pull(hasLine, func() { can = hasLine(s.in.bytes()) })
+func (s *TcpSocket) CanReadLine() bool {
+	err := s.lockLine()
+	can := hasLine(s.in.bytes())
+	s.unlockInput(err)
 	return can
 }
 
 // ReadLine takes a line, up to and with its '\n', and returns it in a fresh slice. It returns false when no whole
 // line is there; a last line without '\n' is left to Read, and so is one that is longer than the read buffer size.
 func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
-	s.pull(hasLine, func() {
-		have := s.in.bytes()
-		if i := bytes.IndexByte(have, '\n'); i >= 0 {
-			line, ok = bytes.Clone(have[:i+1]), true
-			s.take(i + 1)
-		}
-	})
+	err := s.lockLine()
+	have := s.in.bytes()
+	if i := bytes.IndexByte(have, '\n'); i >= 0 {
+		line, ok = bytes.Clone(have[:i+1]), true
+		s.take(i + 1)
+	}
+	s.unlockInput(err)
 	return line, ok
 }
 
