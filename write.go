@@ -77,7 +77,8 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 // Send sends p, or what the system does not take at once, queues a copy of. It is all or nothing, it never waits,
 // and p may be used again at once. What would bring the queue over its limit is refused with ErrWriteBufferFull,
 // bare: a p longer than the limit always is. Otherwise it returns a *net.OpError with ErrReset, with an error of the
-// system, or with ErrSocketClosed after Close or CloseWrite.
+// system, or with ErrSocketClosed after Close or CloseWrite. Nothing is collected: a call costs as much as a few
+// kilobytes do, so many small pieces are better sent together.
 //
 // Unlike Qt, the queue has a limit: TcpServer.WriteBufferSize or SetWriteBufferSize.
 func (s *TcpSocket) Send(p []byte) error {

@@ -29,8 +29,8 @@ var allServers = []server{
 	{name: "netpoll", program: "netpoll"},
 	{name: "evio", program: "evio"},
 	{name: "Qt", program: "qt"},
-	{name: "http.Serve on net", program: "std", args: []string{"-style", "http"}, http: true},
-	{name: "http.Serve on tcpserver", program: "tcpserver", args: []string{"-style", "http"}, http: true},
+	{name: "net http", program: "std", args: []string{"-style", "http"}, http: true},
+	{name: "tcpserver http", program: "tcpserver", args: []string{"-style", "http"}, http: true},
 }
 
 // A mode is a kind of load.
