@@ -12,7 +12,7 @@ import (
 //	full         the queue has reached its limit ... a connection leaves it, or the limit is raised
 //	backing off  descriptors or memory have run out ... the pause is over, or one of our sockets has ended
 //
-// While there is one, accept is not called: the system holds the rest.
+// While there is one, accept is not called: the system holds the rest. With OverflowDrop a full queue is no reason.
 
 // acceptRound is how many connections are accepted in one turn of the loop.
 const acceptRound = 64
@@ -41,12 +41,12 @@ func (s *TcpServer) ResumeAccepting() {
 func (s *TcpServer) IsAccepting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mayAccept()
+	return s.mayAccept() && !s.isFull()
 }
 
-// mayAccept is the rule. mu is held.
+// mayAccept is the rule. With OverflowDrop a full queue is no reason: what is accepted is turned away. mu is held.
 func (s *TcpServer) mayAccept() bool {
-	return s.cur != nil && !s.paused && s.pending.Len() < s.max.limit() && !s.retry.waiting
+	return s.cur != nil && !s.paused && !s.retry.waiting && (!s.isFull() || s.cur.overflow == OverflowDrop)
 }
 
 // callAccept asks the loop to accept if there may be something and no reason is left not to. mu is held.
@@ -68,19 +68,19 @@ func (ln *listener) onReady(d *desk, ev events) {
 	s.mu.Unlock()
 	short := false
 	for range acceptRound {
-		fd, peer, e, ok := ln.accept()
+		c, ok := ln.accept()
 		if !ok {
 			break
 		}
-		if e == 0 {
-			if err := ln.admit(d, fd, peer); err != nil {
+		if c.errno == 0 {
+			if err := ln.admit(d, c); err != nil {
 				short = true
 				ln.acceptFailed(d, err, short)
 				break
 			}
-		} else if !isPassing(e) {
-			short = isShortage(e)
-			ln.acceptFailed(d, os.NewSyscallError("accept", e), short)
+		} else if !isPassing(c.errno) {
+			short = isShortage(c.errno)
+			ln.acceptFailed(d, os.NewSyscallError("accept", c.errno), short)
 			break
 		}
 	}
@@ -92,38 +92,59 @@ func (ln *listener) onReady(d *desk, ev events) {
 	s.callAccept()
 }
 
-// onTick and evict make the listener a tenant.
+// onTick makes the listener a tenant; see evict too.
 func (ln *listener) onTick(uint32) uint32 { return 0 }
 
-func (ln *listener) evict() { ln.server.stopListening(ln) }
+// A candidate is what an accept has brought.
+type candidate struct {
+	fd      handle
+	peer    sockAddr
+	errno   errno // 0, or why there is no connection
+	tooMany bool  // for reason
+	reason  DropReason
+}
 
 // accept takes one connection from the system. ok is false when there is none, or a reason not to accept. The lock
 // stands for a reference on the descriptor: accept does not block.
-func (ln *listener) accept() (fd handle, peer sockAddr, e errno, ok bool) {
+func (ln *listener) accept() (c candidate, ok bool) {
 	s := ln.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cur != ln || !ln.ready || ln.admitting || !s.mayAccept() {
-		return 0, peer, 0, false
+		return c, false
 	}
 	ln.ready = false
-	fd, peer, e = sysAccept(ln.fd)
-	if e == errAgain {
-		return 0, peer, 0, false
+	c.fd, c.peer, c.errno = sysAccept(ln.fd)
+	if c.errno == errAgain {
+		return c, false
 	}
 	ln.ready = true
-	if e != 0 {
+	if c.errno != 0 {
 		s.acceptErrors++
-	} else {
-		s.open++
-		ln.admitting = true
+		return c, true
 	}
-	return fd, peer, e, true
+	ln.admitting = true
+	if c.reason, c.tooMany = s.limit(); !c.tooMany {
+		s.open++
+		ln.members++
+	}
+	return c, true
 }
 
-// admit makes a socket of the connection, queues it and tells the program. The error is a shortage of memory.
-func (ln *listener) admit(d *desk, fd handle, peer sockAddr) error {
-	socket := newSocket(ln, fd, peer)
+// admit makes a socket of the connection, queues it and tells the program, or turns it away. The error is a shortage
+// of memory.
+func (ln *listener) admit(d *desk, c candidate) error {
+	if c.tooMany {
+		ln.drop(c)
+		ln.server.announce(d)
+		return nil
+	}
+	if !ln.welcomes(c) {
+		ln.refuse(c)
+		ln.server.announce(d)
+		return nil
+	}
+	socket := newSocket(ln, c.fd, c.peer)
 	socket.loop = ln.loop.pick(ln.dealt.Add(1))
 	socket.bits.Store(inQueue)
 	socket.loop.poller.retain()
@@ -176,10 +197,8 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 // listening.
 func (ln *listener) acceptFailed(d *desk, err error, shortage bool) {
 	s := ln.server
-	err = opError(opAccept, ln.network, nil, ln.addr.netAddr(), err)
-	if !shortage {
-		s.stopListening(ln)
-	}
+	err = opError(opAccept, ln.network, nil, ln.netAddr(), err)
+	stopped := !shortage && s.stopListening(ln)
 	s.mu.Lock()
 	s.err = err
 	tell := ln.acceptError != nil && !s.retry.short
@@ -191,6 +210,9 @@ func (ln *listener) acceptFailed(d *desk, err error, shortage bool) {
 	}
 	s.mu.Unlock()
 	s.announce(d)
+	if stopped {
+		s.endCycle(ln, err)
+	}
 }
 
 // retryAccept is what the timer of the back-off calls.

@@ -21,6 +21,7 @@ const (
 	addrNone addrFamily = iota
 	addrIP4
 	addrIP6
+	addrUnix // the name is not here: it is the listener's, or asked of the system
 )
 
 func ip4Addr(ip [4]byte, port uint16) sockAddr {
@@ -57,14 +58,25 @@ func (a sockAddr) addr() netip.Addr {
 	return ip
 }
 
-func (a sockAddr) isWildcard() bool { return a.addr().IsUnspecified() }
+func (a sockAddr) isWildcard() bool { return a.family != addrUnix && a.addr().IsUnspecified() }
 
-// netAddr returns nil for the zero sockAddr.
-func (a sockAddr) netAddr() net.Addr {
-	if a.family == addrNone {
-		return nil
+// addrPort returns the zero AddrPort for a unix socket.
+func (a sockAddr) addrPort() netip.AddrPort {
+	if a.family == addrUnix {
+		return netip.AddrPort{}
 	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(a.addr(), a.port))
+	return netip.AddrPortFrom(a.addr(), a.port)
+}
+
+// netAddr returns nil for the zero sockAddr. path is the name of a unix socket.
+func (a sockAddr) netAddr(path string) net.Addr {
+	switch a.family {
+	case addrNone:
+		return nil
+	case addrUnix:
+		return &net.UnixAddr{Name: path, Net: "unix"}
+	}
+	return net.TCPAddrFromAddrPort(a.addrPort())
 }
 
 func zoneName(index uint32) string {

@@ -189,7 +189,10 @@ type serverLane struct {
 	connections int                 // queued, and NewConnectionHandler has not been called for them
 	failure     func()              // calls AcceptErrorHandler
 	calls       deque.Deque[func()] // callbacks
+	drops       deque.Deque[Drop]   // DropHandler has not been called for them; at most maxDrops
+	closed      []func()            // ClosedHandler and the callbacks of CloseAsync; last
 	logger      *slog.Logger
+	loop        *loop // of the last listener; nil until there is one
 
 	executed *dispatcher // made for the first Executor
 	current  *dispatcher // executed, or nil: on the loops
@@ -227,6 +230,11 @@ func (s *TcpServer) later(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lane.calls.PushBack(f)
+	s.wakeLane()
+}
+
+// wakeLane asks for a turn of the server unless one is on its way. mu is held.
+func (s *TcpServer) wakeLane() {
 	if !s.lane.running {
 		s.lane.running = true
 		s.scheduleLane()
@@ -238,8 +246,8 @@ func (s *TcpServer) scheduleLane() {
 	switch {
 	case s.lane.current != nil:
 		s.lane.current.post(s)
-	case s.cur != nil:
-		s.cur.loop.post(serverTurn{s})
+	case s.lane.loop != nil:
+		s.lane.loop.post(serverTurn{s})
 	default:
 		go giveTurn(serverTurn{s})
 	}
@@ -256,7 +264,7 @@ func (t serverTurn) evict()                    {}
 func (s *TcpServer) announce(d *desk) {
 	s.mu.Lock()
 	lane := &s.lane
-	if lane.running || lane.connections == 0 && lane.failure == nil {
+	if lane.running || lane.connections == 0 && lane.drops.Len() == 0 && lane.failure == nil {
 		s.mu.Unlock()
 		return
 	}
@@ -287,7 +295,8 @@ func (s *TcpServer) turn(*desk) {
 	s.scheduleLane()
 }
 
-// nextCall takes what is due off the lane; nil: nothing. mu is held.
+// nextCall takes what is due off the lane; nil: nothing. Drops and connections are those of the present listener: they
+// are forgotten when listening ends. mu is held.
 func (s *TcpServer) nextCall() func(*TcpServer) {
 	lane := &s.lane
 	switch {
@@ -298,11 +307,17 @@ func (s *TcpServer) nextCall() func(*TcpServer) {
 	case lane.calls.Len() > 0:
 		f := lane.calls.PopFront()
 		return func(*TcpServer) { f() }
-	case lane.connections > 0 && s.cur != nil:
+	case lane.drops.Len() > 0:
+		f, drop := s.cur.dropHandler, lane.drops.PopFront()
+		return func(s *TcpServer) { f(s, drop) }
+	case lane.connections > 0:
 		lane.connections--
 		return s.cur.newConnection
+	case len(lane.closed) > 0:
+		f := lane.closed[0]
+		lane.closed = lane.closed[1:]
+		return func(*TcpServer) { f() }
 	}
-	lane.connections = 0
 	return nil
 }
 
@@ -338,8 +353,8 @@ func (s *TcpServer) call(f func(*TcpServer)) {
 // ends a look-up that is under way; the error is ErrServerClosed then.
 //
 // The callbacks of this and the other Async methods run where the handlers do: on the Executor or, without one, on a
-// goroutine of the poller, and on one of their own while the server does not listen. Each is called exactly once,
-// unless the executor no longer runs anything.
+// goroutine of the poller, or on one of their own while the poller does not run. Each is called exactly once, unless
+// the executor no longer runs anything.
 func (s *TcpServer) ListenAsync(network, address string, callback func(server *TcpServer, err error)) {
 	s.adoptFields()
 	ln := s.newListener(network)

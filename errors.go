@@ -17,8 +17,14 @@ var (
 	// ErrNotListening is returned by methods that need a listening server. It matches net.ErrClosed.
 	ErrNotListening error = &sentinel{text: "not listening", like: []error{net.ErrClosed}}
 
-	// ErrAlreadyListening is returned by Listen on a server that listens. The running server is not touched.
+	// ErrAlreadyListening is returned by Listen and Bind on a server that listens. The running server is not touched.
 	ErrAlreadyListening error = &sentinel{text: "already listening"}
+
+	// ErrAlreadyBound is returned by Bind and Listen on a server that is bound. It stays so.
+	ErrAlreadyBound error = &sentinel{text: "already bound"}
+
+	// ErrNotBound is returned by ListenBound without a Bind, and by ListenFile for a socket without an address.
+	ErrNotBound error = &sentinel{text: "not bound"}
 
 	// ErrSocketClosed is returned by methods of a socket that the program itself has closed, in the direction
 	// concerned or altogether. It matches net.ErrClosed.
@@ -94,6 +100,7 @@ func (e *PanicError) Unwrap() error {
 // The operations that a *net.OpError names.
 const (
 	opListen = "listen"
+	opFile   = "file"
 	opAccept = "accept"
 	opRead   = "read"
 	opWrite  = "write"

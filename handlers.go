@@ -325,6 +325,7 @@ func (s *TcpSocket) tellWritten() {
 }
 
 func (s *TcpSocket) tellEnd() {
+	defer s.gone() // also when the handler ends its goroutine
 	h := s.handlers.Load()
 	if h == nil || h.Disconnected == nil {
 		return

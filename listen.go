@@ -3,34 +3,40 @@ package tcpserver
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 )
 
-// Listen starts to listen. The network is "tcp", "tcp4" or "tcp6"; the address is "host:port", as for net.Listen:
-// without a host, "tcp" takes IPv4 and IPv6 connections alike, with port 0 the system picks one, and of a host name
-// the first address is taken. Looking a name up may take a while: ListenAsync does not keep the caller.
+// Listen starts to listen. The network is "tcp", "tcp4" or "tcp6", or "unix".
 //
-// The error is a *net.OpError with ErrAlreadyListening, which changes nothing, with ErrInvalidAddress, ErrInvalidPort
-// or ErrBacklog, with ErrUnsupported where there is no poller, with net.ErrClosed if the Poller is closed, or with the
-// system's: syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.EACCES. After an error the server can Listen again.
+// The address of the first three is "host:port", as for net.Listen: without a host, "tcp" takes IPv4 and IPv6
+// connections alike, with port 0 the system picks one, and of a host name the first address is taken. Looking a name up
+// may take a while: ListenAsync does not keep the caller. The address of "unix" is a path, which must not exist and
+// which Close removes, or on Linux an abstract name that begins with '@'.
+//
+// The error is a *net.OpError with ErrAlreadyListening or ErrAlreadyBound, which change nothing, with
+// ErrInvalidAddress, ErrInvalidPort or ErrBacklog, with ErrUnsupported where there is no poller, with net.ErrClosed if
+// the Poller is closed, or with the system's: syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.EACCES. After an error
+// the server can Listen again.
 func (s *TcpServer) Listen(network, address string) error {
 	return s.listen(context.Background(), s.newListener(network), address)
 }
 
-// listenAddr is an address as the program gave it.
-type listenAddr struct{ network, address string }
-
-func (a listenAddr) Network() string { return a.network }
-func (a listenAddr) String() string  { return a.address }
-
 // listen makes ln the server's listener, unless ctx ends before.
 func (s *TcpServer) listen(ctx context.Context, ln *listener, address string) error {
-	err := s.tryListen(ctx, ln, address)
+	return s.report(ln.network, listenAddr{ln.network, address}, s.tryListen(ctx, ln, address))
+}
+
+// report keeps and returns what a method that listens or binds has failed with.
+func (s *TcpServer) report(network string, addr net.Addr, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = opError(opListen, ln.network, nil, listenAddr{ln.network, address}, err)
+	err = opError(opListen, network, nil, addr, err)
 	s.mu.Lock()
 	s.err = err
 	s.mu.Unlock()
@@ -38,77 +44,219 @@ func (s *TcpServer) listen(ctx context.Context, ln *listener, address string) er
 }
 
 func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string) error {
-	if ln.backlog < 0 {
-		return ErrBacklog
-	}
-	if s.IsListening() {
-		return ErrAlreadyListening
-	}
-	addr, dualStack, err := resolve(ctx, ln.network, address)
-	if ctx.Err() != nil {
-		return ErrServerClosed
-	}
+	to, err := s.prepare(ctx, ln, address)
 	if err != nil {
 		return err
 	}
+	opened := false
+	err = s.begin(ctx, ln, func() error {
+		if err := s.mayBind(); err != nil {
+			return err
+		}
+		if err := ln.bind(to); err != nil {
+			return err
+		}
+		opened = true
+		return sysListen(ln.fd, ln.backlog)
+	})
+	if err != nil && opened {
+		ln.closeDescriptor()
+	}
+	return err
+}
+
+// prepare checks what can be checked before anything is opened.
+func (s *TcpServer) prepare(ctx context.Context, ln *listener, address string) (to target, err error) {
+	if ln.backlog < 0 {
+		return to, ErrBacklog
+	}
+	s.mu.Lock()
+	err = s.mayBind()
+	s.mu.Unlock()
+	if err != nil {
+		return to, err
+	}
+	to, err = resolve(ctx, ln.network, address)
+	switch {
+	case ctx.Err() != nil:
+		err = ErrServerClosed
+	case err == nil && to.isAbstract() && ln.socketMode != 0:
+		err = fmt.Errorf("%w: an abstract name has no permissions", ErrInvalidAddress)
+	}
+	return to, err
+}
+
+// mayBind returns why the server cannot be given another address. mu is held.
+func (s *TcpServer) mayBind() error {
+	switch {
+	case s.cur != nil:
+		return ErrAlreadyListening
+	case s.bound != nil:
+		return ErrAlreadyBound
+	}
+	return nil
+}
+
+// begin makes ln the server's listener and puts it on a loop. open is called with mu held and has the descriptor
+// listen. The descriptor is left open after an error.
+func (s *TcpServer) begin(ctx context.Context, ln *listener, open func() error) (err error) {
 	if ln.loop, err = ln.poller.acquire(); err != nil {
 		return err
 	}
-	if err = s.start(ctx, ln, addr, dualStack); err != nil {
+	s.mu.Lock()
+	if err = ctx.Err(); err != nil {
+		err = ErrServerClosed
+	} else {
+		err = s.start(ln, open)
+	}
+	s.mu.Unlock()
+	if err != nil {
 		ln.poller.release()
 	}
 	return err
 }
 
-// start opens the descriptor and puts it on the loop.
-func (s *TcpServer) start(ctx context.Context, ln *listener, addr sockAddr, dualStack bool) (err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case ctx.Err() != nil:
-		return ErrServerClosed
-	case s.cur != nil:
-		return ErrAlreadyListening
-	}
-	if ln.fd, ln.addr, err = sysListen(addr, dualStack, ln.backlog); err != nil {
+// start is the part of begin under the lock.
+func (s *TcpServer) start(ln *listener, open func() error) error {
+	if err := open(); err != nil {
 		return err
 	}
-	if err = ln.loop.add(ln, ln.fd, &ln.key); err != nil {
+	if err := ln.loop.add(ln, ln.fd, &ln.key); err != nil {
 		ln.loop.remove(ln.key)
-		sysClose(ln.fd)
 		return err
 	}
 	ln.dispatch = s.dispatchTo(ln.exec, ln.logger)
-	s.cur, s.closed, s.err = ln, false, nil
+	s.lane.loop = ln.loop
+	s.cycles = append(s.cycles, ln)
+	s.cur, s.bound, s.closed, s.err = ln, nil, false, nil
+	s.recount()
 	return nil
 }
 
-// resolve turns an address into one to bind to. The wildcard of "tcp" is that of a dual-stack socket.
-func resolve(ctx context.Context, network, address string) (addr sockAddr, dualStack bool, err error) {
+// A listenAddr is an address as the program gave it.
+type listenAddr struct{ network, address string }
+
+func (a listenAddr) Network() string { return a.network }
+func (a listenAddr) String() string  { return a.address }
+
+// A target is an address to bind to.
+type target struct {
+	addr      sockAddr
+	dualStack bool
+	path      string // of a unix socket
+}
+
+// isAbstract reports whether it is the name of a unix socket that is no file.
+func (t target) isAbstract() bool { return strings.HasPrefix(t.path, "@") }
+
+// bind opens the descriptor and binds it. server.mu is held.
+func (ln *listener) bind(to target) (err error) {
+	if to.addr.family == addrUnix {
+		ln.addr, ln.path = to.addr, to.path
+		if ln.fd, err = sysBindUnix(ln.path, ln.socketMode); err == nil && !to.isAbstract() {
+			ln.file = fileAt(ln.path)
+		}
+		return err
+	}
+	if ln.fd, ln.addr, err = sysBind(to.addr, to.dualStack, ln.reusePort); err != nil {
+		return err
+	}
+	if err = ln.setKeepAlive(); err != nil {
+		sysClose(ln.fd)
+	}
+	return err
+}
+
+// setKeepAlive sets what accepted connections inherit.
+func (ln *listener) setKeepAlive() error {
+	if !ln.keepAlive.Enable {
+		return nil
+	}
+	return sysSetKeepAlive(ln.fd, ln.keepAlive)
+}
+
+// closeDescriptor gives back what bind has opened.
+func (ln *listener) closeDescriptor() {
+	sysClose(ln.fd)
+	ln.file.remove()
+}
+
+// A socketFile is the file of a unix socket that this package has made; nil: there is none.
+type socketFile struct {
+	path string // absolute: the program may change its directory
+	info fs.FileInfo
+}
+
+func fileAt(path string) *socketFile {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return &socketFile{path, info}
+}
+
+// remove leaves alone what others have put in the place of the file.
+func (f *socketFile) remove() {
+	if f == nil {
+		return
+	}
+	if now, err := os.Lstat(f.path); err == nil && os.SameFile(now, f.info) {
+		os.Remove(f.path)
+	}
+}
+
+func (ln *listener) netAddr() net.Addr { return ln.addr.netAddr(ln.path) }
+
+// resolve turns an address into one to bind to.
+func resolve(ctx context.Context, network, address string) (target, error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
-	default:
-		return addr, false, net.UnknownNetworkError(network)
+		return resolveTCP(ctx, network, address)
+	case "unix":
+		return resolveUnix(address)
 	}
+	return target{}, net.UnknownNetworkError(network)
+}
+
+func resolveUnix(path string) (target, error) {
+	switch {
+	case path == "":
+		return target{}, fmt.Errorf("%w: no path", ErrInvalidAddress)
+	case len(path) > maxUnixPath:
+		return target{}, fmt.Errorf("%w: a path of %d bytes, the most is %d", ErrInvalidAddress, len(path), maxUnixPath)
+	case path[0] == 0:
+		path = "@" + path[1:]
+	}
+	if strings.IndexByte(path, 0) >= 0 {
+		return target{}, fmt.Errorf("%w: a path with a zero byte", ErrInvalidAddress)
+	}
+	return target{addr: sockAddr{family: addrUnix}, path: path}, nil
+}
+
+// The wildcard of "tcp" is that of a dual-stack socket.
+func resolveTCP(ctx context.Context, network, address string) (to target, err error) {
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
-		return addr, false, fmt.Errorf("%w: %w", ErrInvalidAddress, err)
+		return to, fmt.Errorf("%w: %w", ErrInvalidAddress, err)
 	}
 	port, err := lookupPort(ctx, network, service)
 	if err != nil {
-		return addr, false, err
+		return to, err
 	}
 	ip, zone, err := lookupHost(ctx, network, host)
 	if err != nil {
-		return addr, false, err
+		return to, err
 	}
 	if network == "tcp" && (len(ip) == 0 || ip.IsUnspecified()) {
-		return sockAddr{port: uint16(port), family: addrIP6}, true, nil
+		return target{addr: sockAddr{port: uint16(port), family: addrIP6}, dualStack: true}, nil
 	}
 	if len(ip) == 0 && network == "tcp4" {
 		ip = net.IPv4zero
 	}
-	return addrOf(ip, port, zone), false, nil
+	return target{addr: addrOf(ip, port, zone)}, nil
 }
 
 func lookupPort(ctx context.Context, network, service string) (int, error) {

@@ -254,3 +254,47 @@ func TestControlHoldsTheDescriptor(t *testing.T) {
 	require.NoError(t, receive(t, done))
 	mustGet(t, conn, []byte("still open"))
 }
+
+func TestAdoptedListenerPassesOnItsOptions(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	server := tcpserver.TcpServer{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: 77 * time.Second}}
+	require.NoError(t, server.ListenOn(l))
+	t.Cleanup(func() { server.Close() })
+	socket, _ := connect(t, &server)
+	require.Equal(t, 1, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+	require.Equal(t, 77, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE))
+}
+
+func TestKeepAliveOfTheServerIsThatOfItsSockets(t *testing.T) {
+	t.Parallel()
+	server := listen(t, &tcpserver.TcpServer{KeepAlive: net.KeepAliveConfig{
+		Enable: true, Idle: 80 * time.Second, Interval: 8 * time.Second, Count: 4}})
+	socket, _ := connect(t, server)
+	require.Equal(t, 1, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.Equal(t, 80, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE))
+	require.Equal(t, 8, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL))
+	require.Equal(t, 4, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPCNT))
+
+	plain, _ := connect(t, listen(t, new(tcpserver.TcpServer)))
+	require.Zero(t, sockopt(t, plain, unix.SOL_SOCKET, unix.SO_KEEPALIVE), "off by default")
+}
+
+func TestAbstractUnixName(t *testing.T) {
+	t.Parallel()
+	name := fmt.Sprintf("@tcpserver-test-%d", os.Getpid())
+	for _, address := range []string{name, "\x00" + name[1:]} {
+		var server tcpserver.TcpServer
+		require.NoError(t, server.Listen("unix", address))
+		require.Equal(t, name, server.Addr().String())
+		conn, err := net.Dial("unix", name)
+		require.NoError(t, err)
+		require.Equal(t, name, take(t, &server).LocalAddr().String())
+		conn.Close()
+		require.NoError(t, server.Close())
+	}
+	server := tcpserver.TcpServer{SocketMode: 0o600}
+	require.ErrorIs(t, server.Listen("unix", name), tcpserver.ErrInvalidAddress, "it has no permissions")
+}

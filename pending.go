@@ -99,10 +99,13 @@ func (s *TcpServer) AcceptSocket(ctx context.Context) (*TcpSocket, error) {
 // Accept waits for a connection and takes it, for programs that want a net.Listener. The error is a *net.OpError
 // that matches net.ErrClosed.
 func (s *TcpServer) Accept() (net.Conn, error) {
-	addr := s.Addr()
+	addr, network := s.Addr(), "tcp"
+	if addr != nil {
+		network = addr.Network()
+	}
 	socket, err := s.AcceptSocket(context.Background())
 	if err != nil {
-		return nil, opError(opAccept, "tcp", nil, addr, err)
+		return nil, opError(opAccept, network, nil, addr, err)
 	}
 	return socket, nil
 }
@@ -128,11 +131,8 @@ func (s *TcpServer) awaitPending(ctx context.Context) error {
 	if s.pending.Len() > 0 {
 		return nil
 	}
-	if s.cond == nil {
-		s.cond = sync.NewCond(&s.mu)
-	}
 	var err error
-	ctxErr := waitOn(ctx, s.cond, func() bool {
+	ctxErr := waitOn(ctx, s.waiting(), func() bool {
 		switch {
 		case s.pending.Len() > 0:
 		case s.cur != nil:
@@ -148,6 +148,14 @@ func (s *TcpServer) awaitPending(ctx context.Context) error {
 		return ctxErr
 	}
 	return err
+}
+
+// waiting returns what to wait on. mu is held.
+func (s *TcpServer) waiting() *sync.Cond {
+	if s.cond == nil {
+		s.cond = sync.NewCond(&s.mu)
+	}
+	return s.cond
 }
 
 // wakeWaiting has those who wait look again. mu is held.

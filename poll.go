@@ -245,6 +245,13 @@ func giveTurn(t tenant) {
 	desks.Put(d)
 }
 
+// tenants returns those that have a slot now.
+func (l *loop) tenants() []tenant {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.slots.tenants()
+}
+
 // evictAll tells every tenant that the poller is closed.
 func (l *loop) evictAll() {
 	l.mu.Lock()

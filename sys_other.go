@@ -2,7 +2,10 @@
 
 package tcpserver
 
-import "net"
+import (
+	"io/fs"
+	"net"
+)
 
 // What the portable files need to compile. Nothing of it is reached: Listen fails before.
 
@@ -23,10 +26,16 @@ func isReset(errno) bool    { return false }
 func isShortage(errno) bool { return false }
 func isPassing(errno) bool  { return false }
 
-func sysListen(addr sockAddr, _ bool, _ int) (handle, sockAddr, error) {
-	return 0, addr, ErrUnsupported
-}
+const maxUnixPath = 0
 
+func sysBind(addr sockAddr, _, _ bool) (handle, sockAddr, error) { return 0, addr, ErrUnsupported }
+
+func sysBindUnix(string, fs.FileMode) (handle, error)   { return 0, ErrUnsupported }
+func sysListen(handle, int) error                       { return ErrUnsupported }
+func sysDup(handle) (handle, error)                     { return 0, ErrUnsupported }
+func sysAdopt(handle) (bool, error)                     { return false, ErrUnsupported }
+func sysLocalPath(handle) string                        { return "" }
+func sysPeerPath(handle) string                         { return "" }
 func sysAccept(handle) (handle, sockAddr, errno)        { return 0, sockAddr{}, errAgain }
 func sysLocalAddr(handle) (sockAddr, error)             { return sockAddr{}, ErrUnsupported }
 func sysRecv(handle, []byte) (int, errno)               { return 0, errAgain }

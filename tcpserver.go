@@ -25,8 +25,10 @@ package tcpserver
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +53,15 @@ type TcpServer struct {
 	// is false then. err is a *net.OpError.
 	AcceptErrorHandler func(server *TcpServer, err error)
 
+	// DropHandler is called for a connection that was turned away: see SetMaxConnections, Overflow and Filter. Where
+	// connections are turned away faster than it is called, some are only counted.
+	DropHandler func(server *TcpServer, drop Drop)
+
+	// ClosedHandler is called once for each period of listening, after it has ended and the last connection of the
+	// period too, whose Disconnected comes before. It is never called inside Close. err is nil after Close, and
+	// otherwise what has ended the listening.
+	ClosedHandler func(server *TcpServer, err error)
+
 	// Executor runs the handlers of the server and of its sockets, and the callbacks of the Async methods. nil: a
 	// goroutine of the poller.
 	Executor Executor
@@ -61,6 +72,19 @@ type TcpServer struct {
 	// Backlog is how many connections the system queues that were not accepted yet. 0: the system's maximum.
 	// Negative: Listen returns ErrBacklog.
 	Backlog int
+
+	// Overflow says what happens to connections when the queue is full. The zero value, OverflowWait, leaves them to
+	// the system.
+	Overflow OverflowPolicy
+
+	// Filter is asked for each connection, on a goroutine of the poller and before it is queued; false turns it away.
+	// nil: all are welcome. The IPv4 address of a dual-stack server's peer is an IPv4 address here. Connections of
+	// unix sockets have none and are not filtered. A panic turns the connection away and is logged.
+	Filter func(remote netip.AddrPort) bool
+
+	// ReusePort has several sockets listen on one port, in this process or others of the same user; the system
+	// shares the connections out among them. All of them need it.
+	ReusePort bool
 
 	// AllowHalfOpen keeps a socket with handlers open for sending after the peer has finished: ReadClosed does not
 	// lead to the end of the connection. false: it does, as soon as what Send has queued is sent.
@@ -82,22 +106,35 @@ type TcpServer struct {
 	// (1048576).
 	WriteBufferSize int
 
-	// Logger is told of handlers that panic. nil: silent.
+	// KeepAlive is set on the connections: whether and how the system finds out that a peer is gone while nothing is
+	// sent. Zero value: off, as in Qt; where it is enabled, zero fields have the defaults of net.KeepAliveConfig.
+	KeepAlive net.KeepAliveConfig
+
+	// SocketMode is the permission bits of the file of a unix socket. 0: those that the umask leaves.
+	SocketMode fs.FileMode
+
+	// Logger is told of handlers that panic, Filter among them. nil: silent.
 	Logger *slog.Logger
 
 	mu   sync.Mutex // guards what follows, and the listening descriptor
 	cond *sync.Cond // on mu: something was queued, or listening has ended; nil until somebody waits
 
-	cur     *listener // nil while not listening
-	closed  bool      // Close was called, or listening failed, since the last Listen
+	cur     *listener   // nil while not listening
+	bound   *listener   // by Bind, until ListenBound or Close
+	cycles  []*listener // those whose end has not been told; cur is the last of them
+	closed  bool        // Close was called, or listening failed, since the last Listen
 	pending deque.Deque[*TcpSocket]
 	max     maxPending
 	paused  bool
 	retry   backoff
 	err     error
 
-	accepted, acceptErrors uint64
-	open                   int // sockets that have not ended, the pending ones among them
+	accepted, dropped, acceptErrors uint64
+
+	open           int // sockets that have not ended, the pending ones among them
+	maxConnections int // of open; 0: no limit
+	unreferenced   bool
+	counted        bool // among those that Wait waits for
 
 	life    context.Context // of ListenAsync; nil until it is called, and after Close
 	endLife context.CancelFunc
@@ -122,11 +159,20 @@ type listener struct {
 	loop    *loop
 	network string
 	addr    sockAddr
+	path    string      // of a unix socket
+	file    *socketFile // that bind has made
 
 	poller        *Poller
 	backlog       int
 	newConnection func(*TcpServer)
 	acceptError   func(*TcpServer, error)
+	dropHandler   func(*TcpServer, Drop)
+	closedHandler func(*TcpServer, error)
+	overflow      OverflowPolicy
+	filter        func(netip.AddrPort) bool
+	reusePort     bool
+	keepAlive     net.KeepAliveConfig
+	socketMode    fs.FileMode
 	exec          Executor
 	dispatch      *dispatcher // of exec; nil: handlers run on the loops
 	allowHalfOpen bool
@@ -142,6 +188,12 @@ type listener struct {
 	// goroutine that has taken over the loop, so that they keep their order. Guarded by server.mu.
 	admitting bool
 	dealt     atomic.Uint64 // connections accepted, for choosing a loop
+
+	// The end of the period; guarded by server.mu.
+	ended   bool
+	cause   error    // why; nil: by Close
+	members int      // sockets whose Disconnected is still to come, or the end if they have none
+	onEnd   []func() // callbacks of CloseAsync
 }
 
 func orDefault[T int | time.Duration](v, def T) T {
@@ -160,6 +212,13 @@ func (s *TcpServer) newListener(network string) *listener {
 		backlog:       s.Backlog,
 		newConnection: s.NewConnectionHandler,
 		acceptError:   s.AcceptErrorHandler,
+		dropHandler:   s.DropHandler,
+		closedHandler: s.ClosedHandler,
+		overflow:      s.Overflow,
+		filter:        s.Filter,
+		reusePort:     s.ReusePort,
+		keepAlive:     s.KeepAlive,
+		socketMode:    s.SocketMode,
 		exec:          s.Executor,
 		allowHalfOpen: s.AllowHalfOpen,
 		idleTimeout:   s.IdleTimeout,
@@ -183,54 +242,6 @@ func (ln *listener) logError(msg string, args ...any) {
 	}
 }
 
-// Close stops listening and ends the pending connections, whose peers get an end of stream; those that the system
-// still holds are reset by it. Sockets that were taken live on. Calls that wait for a connection return
-// ErrServerClosed. No handler of the server is called any more; called elsewhere than on the handlers' own goroutine,
-// Close may find one running. The same address can be listened on again at once, by this server too. On a server
-// that does not listen Close does nothing. It returns nil.
-func (s *TcpServer) Close() error {
-	s.mu.Lock()
-	ln := s.cur
-	s.lane.failure = nil
-	if s.life != nil {
-		s.endLife()
-		s.life = nil
-	}
-	s.mu.Unlock()
-	if ln != nil {
-		s.stopListening(ln)
-	}
-	return nil
-}
-
-// stopListening ends the period of ln, unless it has ended.
-func (s *TcpServer) stopListening(ln *listener) bool {
-	s.mu.Lock()
-	if s.cur != ln {
-		s.mu.Unlock()
-		return false
-	}
-	s.cur = nil
-	s.closed = true
-	s.retry.stop()
-	s.lane.connections = 0
-	var left []*TcpSocket
-	for s.pending.Len() > 0 {
-		left = append(left, s.popPending())
-	}
-	ln.loop.kern.remove(ln.fd)
-	sysClose(ln.fd)
-	s.wakeWaiting()
-	s.mu.Unlock()
-
-	for _, socket := range left {
-		socket.Close()
-	}
-	ln.loop.remove(ln.key)
-	ln.loop.poller.release()
-	return true
-}
-
 // IsListening reports whether the server listens, be it paused or not.
 func (s *TcpServer) IsListening() bool {
 	s.mu.Lock()
@@ -238,25 +249,25 @@ func (s *TcpServer) IsListening() bool {
 	return s.cur != nil
 }
 
-// Addr returns the address that the server listens on, a *net.TCPAddr with the port that was picked for port 0; nil
-// while it does not listen.
+// Addr returns the address that the server listens on or is bound to, a *net.TCPAddr with the port that was picked for
+// port 0, or a *net.UnixAddr; nil when it is neither bound nor listening.
 func (s *TcpServer) Addr() net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur == nil {
-		return nil
+	if ln := s.address(); ln != nil {
+		return ln.netAddr()
 	}
-	return s.cur.addr.netAddr()
+	return nil
 }
 
-// Port returns the port that the server listens on; 0 while it does not listen.
+// Port returns the port that the server listens on or is bound to; 0 when it has none.
 func (s *TcpServer) Port() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur == nil {
-		return 0
+	if ln := s.address(); ln != nil {
+		return int(ln.addr.port)
 	}
-	return int(s.cur.addr.port)
+	return 0
 }
 
 // Err returns what the last Listen or accept that failed has reported; nil when there is none. A successful Listen
@@ -293,16 +304,9 @@ func (s *TcpServer) Stats() ServerStats {
 	defer s.mu.Unlock()
 	return ServerStats{
 		Accepted:     s.accepted,
+		Dropped:      s.dropped,
 		AcceptErrors: s.acceptErrors,
 		Pending:      s.pending.Len(),
 		Open:         s.open,
 	}
-}
-
-// socketEnded is told by each socket when its connection ends.
-func (s *TcpServer) socketEnded(socket *TcpSocket) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open--
-	s.dropPending(socket)
 }

@@ -126,6 +126,7 @@ const (
 	wLinger                     // closing the descriptor may block (SetLinger)
 	wHard                       // closing the descriptor resets the connection, by SetLinger
 	wTold                       // Disconnected has been called
+	wGone                       // the server has been told that the socket's last handler has been called
 )
 
 func newSocket(ln *listener, fd handle, peer sockAddr) *TcpSocket {
@@ -286,8 +287,21 @@ func (s *TcpSocket) end(cause error) {
 	s.wakeReaders()
 	if s.handlers.Load() != nil {
 		s.notify(laneEnd)
+	} else {
+		s.gone()
 	}
 	p.release()
+}
+
+// gone tells the server, once, that no handler of the socket is to be called any more.
+func (s *TcpSocket) gone() {
+	s.wmu.Lock()
+	told := s.wflags&wGone != 0
+	s.wflags |= wGone
+	s.wmu.Unlock()
+	if !told {
+		s.ln.server.socketGone(s.ln)
+	}
 }
 
 // destroy gives back the descriptor and the slot.
@@ -401,15 +415,15 @@ func (s *TcpSocket) BytesSent() uint64 {
 	return s.bytesSent
 }
 
-// LocalAddr returns the address of this end, a *net.TCPAddr. It stays valid after Close.
+// LocalAddr returns the address of this end, a *net.TCPAddr or *net.UnixAddr. It stays valid after Close.
 func (s *TcpSocket) LocalAddr() net.Addr {
 	if !s.ln.addr.isWildcard() {
-		return s.ln.addr.netAddr()
+		return s.ln.netAddr()
 	}
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	s.keepLocalAddr()
-	return s.more().local.netAddr()
+	return s.more().local.netAddr("")
 }
 
 // keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know, while
@@ -424,10 +438,18 @@ func (s *TcpSocket) keepLocalAddr() {
 	}
 }
 
-// RemoteAddr returns the address of the peer, a *net.TCPAddr. It stays valid after Close.
+// RemoteAddr returns the address of the peer, a *net.TCPAddr, which stays valid after Close, or a *net.UnixAddr, whose
+// name is empty unless the peer has one and the connection has not ended.
 //
 // Unlike Qt, an IPv4 peer of a dual-stack server has its IPv4 address.
-func (s *TcpSocket) RemoteAddr() net.Addr { return s.peer.netAddr() }
+func (s *TcpSocket) RemoteAddr() net.Addr {
+	path := ""
+	if s.peer.family == addrUnix && s.use() {
+		path = sysPeerPath(s.fd)
+		s.unuse()
+	}
+	return s.peer.netAddr(path)
+}
 
 // opError wraps err for an operation on this socket. What a program meets all the time stays bare.
 func (s *TcpSocket) opError(op string, err error) error {

@@ -1,0 +1,175 @@
+package tcpserver
+
+import (
+	"context"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Bind reserves an address without listening: clients are refused until ListenBound, Addr and Port are known, and
+// nobody else can bind the same address. Network and address are those of Listen. The fields are copied by Bind, and
+// ListenBound does not look at them again.
+//
+// The errors are those of Listen. They change nothing.
+//
+// Unlike Qt, which has no such step.
+func (s *TcpServer) Bind(network, address string) error {
+	ln := s.newListener(network)
+	return s.report(network, listenAddr{network, address}, s.tryBind(ln, address))
+}
+
+func (s *TcpServer) tryBind(ln *listener, address string) error {
+	to, err := s.prepare(context.Background(), ln, address)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayBind(); err != nil {
+		return err
+	}
+	if err := ln.bind(to); err != nil {
+		return err
+	}
+	s.bound, s.err = ln, nil
+	return nil
+}
+
+// ListenBound listens on the address that Bind has reserved. The error is a *net.OpError with ErrNotBound,
+// ErrAlreadyListening, net.ErrClosed if the Poller is closed, or the system's; the address stays reserved then.
+func (s *TcpServer) ListenBound() error {
+	s.mu.Lock()
+	ln, listening := s.bound, s.cur
+	s.mu.Unlock()
+	switch {
+	case listening != nil:
+		return s.report(listening.network, listening.netAddr(), ErrAlreadyListening)
+	case ln == nil:
+		return s.report("tcp", nil, ErrNotBound)
+	}
+	return s.report(ln.network, ln.netAddr(), s.begin(context.Background(), ln, func() error {
+		if s.bound != ln {
+			return ErrNotBound // somebody else has been quicker
+		}
+		return sysListen(ln.fd, ln.backlog)
+	}))
+}
+
+// ListenFile listens on a descriptor that was made elsewhere: one that systemd passes on, say, or a parent process as
+// its ExtraFiles. It is a stream socket that listens, or is bound, in which case it is made to listen; a Backlog other
+// than 0 is applied to either. The server uses a duplicate: the program still closes f. The duplicates share the
+// non-blocking mode, which is set. Of a unix socket Close does not remove the file.
+//
+// The error is a *net.OpError with ErrAlreadyListening, ErrAlreadyBound or ErrBacklog, with ErrNotBound,
+// syscall.ENOTSOCK for what is no socket, syscall.EPROTOTYPE for one that is no stream, syscall.EISCONN for a
+// connection, or one of Listen's.
+func (s *TcpServer) ListenFile(f *os.File) error { return s.adopt(f) }
+
+// ListenOn listens on what l does, a *net.TCPListener or *net.UnixListener. The server uses a duplicate: the program
+// still closes l, and does not accept from it meanwhile. The errors are those of ListenFile, and ErrInvalidAddress
+// for a listener of another type.
+func (s *TcpServer) ListenOn(l net.Listener) error {
+	switch l := l.(type) {
+	case *net.TCPListener:
+		return s.adopt(l)
+	case *net.UnixListener:
+		return s.adopt(l)
+	}
+	return s.report("tcp", nil, ErrInvalidAddress)
+}
+
+// adopt listens on a duplicate of c's descriptor.
+func (s *TcpServer) adopt(c syscall.Conn) error {
+	ln := s.newListener("tcp")
+	err := s.tryAdopt(ln, c)
+	return s.report(ln.network, ln.netAddr(), err)
+}
+
+func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
+	if ln.backlog < 0 {
+		return ErrBacklog
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var dupErr error
+	if err = raw.Control(func(fd uintptr) { ln.fd, dupErr = sysDup(handle(fd)) }); err == nil {
+		err = dupErr
+	}
+	if err != nil {
+		return err
+	}
+	listening, err := ln.inspect()
+	if err == nil {
+		err = s.begin(context.Background(), ln, func() error {
+			if err := s.mayBind(); err != nil || listening && ln.backlog == 0 {
+				return err
+			}
+			return sysListen(ln.fd, ln.backlog)
+		})
+	}
+	if err != nil {
+		sysClose(ln.fd)
+	}
+	return err
+}
+
+// inspect finds out what descriptor ln was given.
+func (ln *listener) inspect() (listening bool, err error) {
+	if listening, err = sysAdopt(ln.fd); err != nil {
+		return false, err
+	}
+	if ln.addr, err = sysLocalAddr(ln.fd); err != nil {
+		return false, err
+	}
+	switch ln.addr.family {
+	case addrNone:
+		return false, syscall.EAFNOSUPPORT
+	case addrUnix:
+		ln.network, ln.path = "unix", sysLocalPath(ln.fd)
+	default:
+		sysSetNoDelay(ln.fd, true) // accepted connections inherit it
+		if err = ln.setKeepAlive(); err != nil {
+			return false, err
+		}
+	}
+	if !listening && ln.addr.port == 0 && ln.path == "" {
+		return false, ErrNotBound
+	}
+	return listening, nil
+}
+
+// File returns a duplicate of the descriptor that listens, or is bound, for another process, say. The program closes
+// it. Closing the server does not end it: what is passed on goes on to take connections. The error is a *net.OpError
+// with ErrNotListening or the system's.
+func (s *TcpServer) File() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ln := s.address()
+	if ln == nil {
+		return nil, opError(opFile, "tcp", nil, nil, ErrNotListening)
+	}
+	fd, err := sysDup(ln.fd)
+	if err != nil {
+		return nil, opError(opFile, ln.network, nil, ln.netAddr(), err)
+	}
+	return os.NewFile(uintptr(fd), ln.network+":"+ln.netAddr().String()), nil
+}
+
+// address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.
+// mu is held.
+func (s *TcpServer) address() *listener {
+	if s.cur != nil {
+		return s.cur
+	}
+	return s.bound
+}
+
+// IsBound reports whether the server has an address: since Bind, and while it listens.
+func (s *TcpServer) IsBound() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.address() != nil
+}

@@ -1,0 +1,243 @@
+package tcpserver_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// tellClosed makes server report the ends of its periods.
+func tellClosed(server *tcpserver.TcpServer) <-chan error {
+	closed := make(chan error, 10)
+	server.ClosedHandler = func(_ *tcpserver.TcpServer, err error) { closed <- err }
+	return closed
+}
+
+// never makes sure that nothing comes for a moment.
+func never[T any](t testing.TB, from <-chan T) {
+	t.Helper()
+	select {
+	case v := <-from:
+		require.Fail(t, "came too early", "%v", v)
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+func TestClosedHandlerFollowsTheLastConnection(t *testing.T) {
+	server := new(tcpserver.TcpServer)
+	closed := tellClosed(server)
+	listen(t, server)
+	first, _ := connect(t, server)
+	second, conn := connect(t, server)
+	dial(t, server)
+	require.NoError(t, server.WaitForNewConnection(within(t)))
+	require.NoError(t, server.Close())
+	require.NoError(t, first.Close())
+	never(t, closed)
+	assert.Equal(t, 1, server.ConnectionCount(), "the pending one has ended")
+	conn.Close()
+	_, err := second.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.NoError(t, second.Close())
+	require.NoError(t, receive(t, closed))
+	require.NoError(t, server.Close())
+	never(t, closed)
+}
+
+func TestClosedHandlerIsNeverCalledInsideClose(t *testing.T) {
+	var closing atomic.Bool
+	inside := make(chan bool, 1)
+	server := &tcpserver.TcpServer{ClosedHandler: func(*tcpserver.TcpServer, error) { inside <- closing.Load() }}
+	handled := make(chan struct{})
+	server.NewConnectionHandler = func(server *tcpserver.TcpServer) {
+		closing.Store(true)
+		server.Close()
+		time.Sleep(20 * time.Millisecond) // nothing may happen meanwhile
+		closing.Store(false)
+		close(handled)
+	}
+	listen(t, server)
+	dial(t, server)
+	receive(t, handled)
+	assert.False(t, receive(t, inside))
+}
+
+func TestDisconnectedComesBeforeClosed(t *testing.T) {
+	for _, style := range []string{"loops", "executor"} {
+		t.Run(style, func(t *testing.T) {
+			events := make(chan string, 10)
+			server := &tcpserver.TcpServer{
+				ClosedHandler: func(server *tcpserver.TcpServer, err error) {
+					events <- fmt.Sprint("closed ", err, server.ConnectionCount())
+				},
+			}
+			var queue tcpserver.Queue
+			if style == "executor" {
+				server.Executor = queue.Post
+				ctx, cancel := context.WithCancel(context.Background())
+				done := make(chan struct{})
+				go func() { queue.Run(ctx); close(done) }()
+				t.Cleanup(func() { cancel(); <-done })
+			}
+			listen(t, server)
+			const n = 20
+			var sockets []*tcpserver.TcpSocket
+			for range n {
+				socket, _ := connect(t, server)
+				socket.SetHandlers(&tcpserver.SocketHandlers{
+					Disconnected: func(*tcpserver.TcpSocket, error) { events <- "disconnected" },
+				})
+				sockets = append(sockets, socket)
+			}
+			require.NoError(t, server.Close())
+			for _, socket := range sockets {
+				go socket.Close()
+			}
+			for range n {
+				require.Equal(t, "disconnected", receive(t, events))
+			}
+			require.Equal(t, "closed <nil> 0", receive(t, events))
+		})
+	}
+}
+
+func TestEachPeriodHasItsOwnClosed(t *testing.T) {
+	closed := make(chan string, 10)
+	server := new(tcpserver.TcpServer)
+	var connections []*tcpserver.TcpSocket
+	for _, name := range []string{"first", "second"} {
+		server.ClosedHandler = func(*tcpserver.TcpServer, error) { closed <- name }
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		socket, _ := connect(t, server)
+		connections = append(connections, socket)
+		require.NoError(t, server.Close())
+	}
+	never(t, closed)
+	require.NoError(t, connections[1].Close())
+	assert.Equal(t, "second", receive(t, closed))
+	require.NoError(t, connections[0].Close())
+	assert.Equal(t, "first", receive(t, closed))
+}
+
+func TestClosedHandlerOfAPollerThatCloses(t *testing.T) {
+	poller, err := tcpserver.NewPoller(1)
+	require.NoError(t, err)
+	server := &tcpserver.TcpServer{Poller: poller}
+	closed := tellClosed(server)
+	listen(t, server)
+	connect(t, server)
+	require.NoError(t, poller.Close())
+	require.Error(t, receive(t, closed))
+}
+
+func TestCloseAsync(t *testing.T) {
+	events := make(chan string, 10)
+	server := &tcpserver.TcpServer{ClosedHandler: func(*tcpserver.TcpServer, error) { events <- "handler" }}
+	called := func(name string) func(*tcpserver.TcpServer, error) {
+		return func(got *tcpserver.TcpServer, err error) {
+			assert.Same(t, server, got)
+			events <- fmt.Sprint(name, " ", err)
+		}
+	}
+	const notListening = "close tcp: tcpserver: not listening"
+	server.CloseAsync(called("never listened"))
+	assert.Equal(t, "never listened "+notListening, receive(t, events))
+
+	listen(t, server)
+	socket, _ := connect(t, server)
+	server.CloseAsync(called("first"))
+	assert.False(t, server.IsListening())
+	server.CloseAsync(called("second"))
+	never(t, events)
+	require.NoError(t, socket.Close())
+	assert.Equal(t, "handler", receive(t, events))
+	assert.Equal(t, "first <nil>", receive(t, events))
+	assert.Equal(t, "second "+notListening, receive(t, events))
+
+	bind(t, server)
+	server.CloseAsync(called("bound"))
+	assert.Equal(t, "bound <nil>", receive(t, events))
+	assert.False(t, server.IsBound())
+}
+
+func TestShutdown(t *testing.T) {
+	server := new(tcpserver.TcpServer)
+	require.NoError(t, server.Shutdown(within(t)), "of a server that never listened")
+	listen(t, server)
+	socket, _ := connect(t, server)
+
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, server.Shutdown(ended), context.Canceled)
+	assert.False(t, server.IsListening())
+	assert.Equal(t, tcpserver.StateConnected, socket.State())
+
+	var waiting sync.WaitGroup
+	for range 3 {
+		waiting.Go(func() { assert.NoError(t, server.Shutdown(within(t))) })
+	}
+	require.NoError(t, socket.Close())
+	waiting.Wait()
+	require.NoError(t, server.Shutdown(ended), "there is nothing left to wait for")
+}
+
+func TestCloseConnectionsAbortsWhatWasTaken(t *testing.T) {
+	poller, err := tcpserver.NewPoller(3)
+	require.NoError(t, err)
+	server := listen(t, &tcpserver.TcpServer{Poller: poller})
+	stranger, _ := connect(t, listen(t, &tcpserver.TcpServer{Poller: poller}))
+	early, _ := connect(t, server)
+	require.NoError(t, server.Close())
+	listen(t, server)
+	taken, conn := connect(t, server)
+	dial(t, server)
+	require.NoError(t, server.WaitForNewConnection(within(t)))
+
+	server.CloseConnections()
+	for _, socket := range []*tcpserver.TcpSocket{early, taken} {
+		assert.Equal(t, tcpserver.StateUnconnected, socket.State())
+		assert.NoError(t, socket.Err())
+	}
+	_, err = conn.Read(make([]byte, 1))
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	assert.Equal(t, tcpserver.StateConnected, stranger.State())
+	assert.Equal(t, tcpserver.StateConnected, take(t, server).State(), "the pending one stays")
+
+	new(tcpserver.TcpServer).CloseConnections()
+}
+
+func TestWaitEndsWithTheLastReferencedServer(t *testing.T) {
+	require.NoError(t, tcpserver.Wait(within(t)), "there is no server")
+	first, second, other := new(tcpserver.TcpServer), new(tcpserver.TcpServer), new(tcpserver.TcpServer)
+	other.Unref()
+	other.Unref()
+	for _, server := range []*tcpserver.TcpServer{first, second, other} {
+		listen(t, server)
+	}
+	socket, _ := connect(t, first)
+	ended := make(chan error, 1)
+	go func() { ended <- tcpserver.Wait(within(t)) }()
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Close())
+	never(t, ended)
+	require.NoError(t, socket.Close())
+	require.NoError(t, receive(t, ended))
+	assert.True(t, other.IsListening())
+
+	other.Ref()
+	other.Ref()
+	short, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, tcpserver.Wait(short), context.DeadlineExceeded)
+	other.Unref()
+	require.NoError(t, tcpserver.Wait(within(t)))
+}

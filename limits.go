@@ -1,0 +1,145 @@
+package tcpserver
+
+import (
+	"net"
+	"runtime/debug"
+)
+
+// OverflowPolicy says what happens to connections when the queue of pending ones is full.
+type OverflowPolicy int
+
+const (
+	// OverflowWait leaves them to the system, which holds as many as TcpServer.Backlog.
+	OverflowWait OverflowPolicy = iota
+	// OverflowDrop accepts them and closes them at once.
+	OverflowDrop
+)
+
+// A Drop is a connection that was turned away: accepted, and closed at once. Nothing was read from it.
+type Drop struct {
+	Local, Remote net.Addr
+	Reason        DropReason
+}
+
+// DropReason is why a connection was turned away.
+type DropReason int
+
+const (
+	// DropQueueFull: the queue was full, and Overflow is OverflowDrop.
+	DropQueueFull DropReason = iota
+	// DropMaxConnections: there were as many connections as SetMaxConnections allows.
+	DropMaxConnections
+	// DropFiltered: Filter has said no, or panicked.
+	DropFiltered
+)
+
+// String returns the name of the reason without "Drop".
+func (r DropReason) String() string {
+	switch r {
+	case DropQueueFull:
+		return "QueueFull"
+	case DropMaxConnections:
+		return "MaxConnections"
+	case DropFiltered:
+		return "Filtered"
+	}
+	return "invalid"
+}
+
+// MaxConnections returns how many connections the server may have, the pending and the taken ones together. Default: 0,
+// no limit.
+func (s *TcpServer) MaxConnections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.maxConnections
+}
+
+// SetMaxConnections sets how many connections the server may have, the pending and the taken ones together. Those beyond
+// it are accepted and closed at once; DropHandler is told. It takes effect at once and ends no connection that there is.
+// n <= 0: no limit.
+//
+// Unlike Qt, where only the pending ones have a limit.
+func (s *TcpServer) SetMaxConnections(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxConnections = max(n, 0)
+}
+
+// isFull reports whether the queue has reached its limit. mu is held.
+func (s *TcpServer) isFull() bool { return s.pending.Len() >= s.max.limit() }
+
+// limit reports whether, and why, one more connection is too many. mu is held.
+func (s *TcpServer) limit() (DropReason, bool) {
+	switch {
+	case s.maxConnections > 0 && s.open >= s.maxConnections:
+		return DropMaxConnections, true
+	case s.isFull(): // it is accepted even so: by OverflowDrop
+		return DropQueueFull, true
+	}
+	return 0, false
+}
+
+// maxDrops is how many drops wait for the handler; further ones are only counted.
+const maxDrops = 64
+
+// drop turns a connection away.
+func (ln *listener) drop(c candidate) {
+	var d Drop
+	if ln.dropHandler != nil {
+		d = ln.describe(c)
+	}
+	sysClose(c.fd)
+	s := ln.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped++
+	ln.admitting = false
+	if ln.dropHandler != nil && s.cur == ln && s.lane.drops.Len() < maxDrops {
+		s.lane.drops.PushBack(d)
+	}
+	s.callAccept()
+}
+
+// describe asks for the addresses while the descriptor is open.
+func (ln *listener) describe(c candidate) Drop {
+	d := Drop{Local: ln.netAddr(), Remote: c.peer.netAddr(""), Reason: c.reason}
+	if ln.addr.isWildcard() {
+		if local, err := sysLocalAddr(c.fd); err == nil {
+			d.Local = local.netAddr("")
+		}
+	}
+	return d
+}
+
+// welcomes asks the filter. If that ends the goroutine, the connection is turned away here.
+func (ln *listener) welcomes(c candidate) (ok bool) {
+	if ln.filter == nil || c.peer.family == addrUnix {
+		return true
+	}
+	finished := false
+	defer func() {
+		if finished {
+			return
+		}
+		v := recover()
+		ln.logError("filter failed", "remote", c.peer.netAddr(""), "panic", v, "stack", string(debug.Stack()))
+		if v == nil {
+			ln.refuse(c)
+		}
+	}()
+	ok = ln.filter(c.peer.addrPort())
+	finished = true
+	return ok
+}
+
+// refuse turns away a connection that accept has counted.
+func (ln *listener) refuse(c candidate) {
+	c.reason = DropFiltered
+	ln.drop(c)
+	s := ln.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaveCount()
+	ln.members--
+	s.tellClosed(ln)
+}

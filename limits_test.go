@@ -1,0 +1,216 @@
+package tcpserver_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// turnedAway waits until conn has been closed by the server, orderly or not.
+func turnedAway(t testing.TB, conn net.Conn) {
+	t.Helper()
+	_, err := conn.Read(make([]byte, 1))
+	require.Error(t, err)
+	var timeout net.Error
+	require.NotErrorAs(t, err, &timeout)
+}
+
+// countDrops makes server report its drops.
+func countDrops(server *tcpserver.TcpServer) <-chan tcpserver.Drop {
+	drops := make(chan tcpserver.Drop, 1000)
+	server.DropHandler = func(_ *tcpserver.TcpServer, drop tcpserver.Drop) { drops <- drop }
+	return drops
+}
+
+func TestMaxConnectionsCountsPendingAndTaken(t *testing.T) {
+	server := new(tcpserver.TcpServer)
+	drops := countDrops(server)
+	assert.Zero(t, server.MaxConnections(), "no limit by default")
+	server.SetMaxConnections(2)
+	assert.Equal(t, 2, server.MaxConnections())
+	listen(t, server)
+	taken, _ := connect(t, server)
+	dial(t, server)
+	require.NoError(t, server.WaitForNewConnection(within(t)))
+
+	third := dial(t, server)
+	drop := receive(t, drops)
+	assert.Equal(t, tcpserver.DropMaxConnections, drop.Reason)
+	assert.Equal(t, third.LocalAddr().String(), drop.Remote.String())
+	assert.Equal(t, third.RemoteAddr().String(), drop.Local.String())
+	_, err := third.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	assert.Equal(t, 2, server.ConnectionCount())
+	assert.Equal(t, tcpserver.ServerStats{Accepted: 2, Dropped: 1, Pending: 1, Open: 2}, server.Stats())
+
+	require.NoError(t, taken.Close())
+	take(t, server)
+	connect(t, server) // there is room again
+	server.SetMaxConnections(-1)
+	assert.Zero(t, server.MaxConnections())
+	connect(t, server)
+}
+
+func TestMaxConnectionsEndsNothing(t *testing.T) {
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, _ := connect(t, server)
+	connect(t, server)
+	server.SetMaxConnections(1)
+	turnedAway(t, dial(t, server))
+	assert.Equal(t, tcpserver.StateConnected, socket.State())
+	assert.Equal(t, 2, server.ConnectionCount())
+}
+
+func TestOverflowDrop(t *testing.T) {
+	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop}
+	drops := countDrops(server)
+	server.SetMaxPendingConnections(1)
+	listen(t, server)
+	dial(t, server)
+	require.NoError(t, server.WaitForNewConnection(within(t)))
+	assert.False(t, server.IsAccepting(), "the queue is full")
+	second := dial(t, server)
+	drop := receive(t, drops)
+	assert.Equal(t, tcpserver.DropQueueFull, drop.Reason)
+	assert.Equal(t, second.LocalAddr().String(), drop.Remote.String())
+	turnedAway(t, second)
+	take(t, server)
+	assert.True(t, server.IsAccepting())
+	connect(t, server)
+
+	server.SetMaxPendingConnections(0)
+	turnedAway(t, dial(t, server))
+	assert.EqualValues(t, 2, server.Stats().Dropped)
+}
+
+func TestPausedServerDropsNothing(t *testing.T) {
+	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop}
+	server.SetMaxPendingConnections(0)
+	server.PauseAccepting()
+	drops := countDrops(server)
+	listen(t, server)
+	conn := dial(t, server)
+	server.SetMaxPendingConnections(1)
+	server.ResumeAccepting()
+	assert.Equal(t, conn.LocalAddr().String(), take(t, server).RemoteAddr().String())
+	assert.Empty(t, drops)
+}
+
+func TestFilter(t *testing.T) {
+	asked := make(chan netip.AddrPort, 10)
+	var welcome atomic.Bool
+	server := &tcpserver.TcpServer{Filter: func(remote netip.AddrPort) bool {
+		asked <- remote
+		return welcome.Load()
+	}}
+	drops := countDrops(server)
+	// A server of both families has IPv4 peers with mapped addresses.
+	require.NoError(t, server.Listen("tcp", ":0"))
+	t.Cleanup(func() { server.Close() })
+	addr := fmt.Sprintf("127.0.0.1:%d", server.Port())
+	conn, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	remote := receive(t, asked)
+	assert.Equal(t, conn.LocalAddr().String(), remote.String())
+	assert.True(t, remote.Addr().Is4(), "a rule for IPv4 matches")
+	drop := receive(t, drops)
+	assert.Equal(t, tcpserver.DropFiltered, drop.Reason)
+	assert.Equal(t, conn.LocalAddr().String(), drop.Remote.String())
+	assert.Equal(t, addr, drop.Local.String())
+	turnedAway(t, conn)
+	assert.Zero(t, server.ConnectionCount())
+
+	welcome.Store(true)
+	second, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer second.Close()
+	take(t, server)
+	receive(t, asked)
+
+	server.SetMaxConnections(1)
+	third, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer third.Close()
+	assert.Equal(t, tcpserver.DropMaxConnections, receive(t, drops).Reason)
+	assert.Empty(t, asked, "the maximum is checked first")
+}
+
+func TestFilterThatFailsTurnsAway(t *testing.T) {
+	for name, fail := range map[string]func(){"panic": func() { panic("no") }, "exit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			var failed atomic.Bool
+			logged := make(logLines, 10)
+			server := &tcpserver.TcpServer{
+				Filter: func(netip.AddrPort) bool {
+					if !failed.Swap(true) {
+						fail()
+					}
+					return true
+				},
+				Logger: slog.New(slog.NewTextHandler(logged, nil)),
+			}
+			drops := countDrops(server)
+			listen(t, server)
+			turnedAway(t, dial(t, server))
+			assert.Contains(t, receive(t, logged), "filter failed")
+			connect(t, server) // it goes on
+			assert.Equal(t, tcpserver.DropFiltered, receive(t, drops).Reason)
+			assert.Equal(t, 1, server.ConnectionCount())
+		})
+	}
+}
+
+func TestDropsAreBoundedAndCounted(t *testing.T) {
+	const all = 200
+	var called atomic.Int64
+	release := make(chan struct{})
+	server := &tcpserver.TcpServer{
+		Overflow:    tcpserver.OverflowDrop,
+		DropHandler: func(*tcpserver.TcpServer, tcpserver.Drop) { called.Add(1); <-release },
+	}
+	server.SetMaxPendingConnections(0)
+	listen(t, server)
+	for range all {
+		turnedAway(t, dial(t, server))
+	}
+	assert.EqualValues(t, all, server.Stats().Dropped)
+	close(release)
+	done := make(chan struct{})
+	server.NextPendingConnectionAsync(func(*tcpserver.TcpServer, *tcpserver.TcpSocket) { close(done) })
+	receive(t, done)
+	require.NoError(t, server.Close())
+	assert.LessOrEqual(t, called.Load(), int64(100))
+	assert.Positive(t, called.Load())
+}
+
+func TestDropReasonsHaveNames(t *testing.T) {
+	assert.Equal(t, "QueueFull MaxConnections Filtered invalid", fmt.Sprint(tcpserver.DropQueueFull,
+		tcpserver.DropMaxConnections, tcpserver.DropFiltered, tcpserver.DropReason(9)))
+}
+
+func TestDropsUnderAnExecutor(t *testing.T) {
+	var queue tcpserver.Queue
+	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop, Executor: queue.Post}
+	drops := countDrops(server)
+	server.SetMaxPendingConnections(0)
+	listen(t, server)
+	turnedAway(t, dial(t, server))
+	assert.Empty(t, drops)
+	ctx := within(t)
+	for len(drops) == 0 && ctx.Err() == nil {
+		queue.RunPending()
+		runtime.Gosched()
+	}
+	assert.Len(t, drops, 1)
+}
