@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -171,4 +173,24 @@ func ExampleTcpSocket_ReadLine() {
 	// "alpha\n"
 	// "beta\n"
 	// "gamma\n"
+}
+
+// A list of prefixes that are turned away.
+func ExampleTcpServer_filter() {
+	blocked := []netip.Prefix{
+		netip.MustParsePrefix("192.0.2.0/24"),
+		netip.MustParsePrefix("2001:db8::/32"),
+	}
+	server := tcpserver.TcpServer{
+		Filter: func(remote netip.AddrPort) bool {
+			return !slices.ContainsFunc(blocked, func(p netip.Prefix) bool { return p.Contains(remote.Addr()) })
+		},
+	}
+	for _, remote := range []string{"192.0.2.7:1234", "198.51.100.7:1234", "[2001:db8::1]:1234"} {
+		fmt.Println(remote, server.Filter(netip.MustParseAddrPort(remote)))
+	}
+	// Output:
+	// 192.0.2.7:1234 false
+	// 198.51.100.7:1234 true
+	// [2001:db8::1]:1234 false
 }

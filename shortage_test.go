@@ -35,7 +35,10 @@ func cpuOf(t testing.TB, sleep time.Duration) time.Duration {
 
 // alone runs the test once more in a process of its own, because what it does to the process would disturb the other
 // tests. It returns true in that process.
-func alone(t *testing.T) bool {
+func alone(t *testing.T) bool { return again(t, func(*exec.Cmd) {}) }
+
+// again is alone in a process that prepare may change.
+func again(t *testing.T, prepare func(*exec.Cmd)) bool {
 	t.Helper()
 	const variable = "TCPSERVER_TEST_ALONE"
 	if os.Getenv(variable) == t.Name() {
@@ -43,6 +46,7 @@ func alone(t *testing.T) bool {
 	}
 	cmd := exec.CommandContext(within(t), os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), variable+"="+t.Name())
+	prepare(cmd)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "--- PASS: "+t.Name())

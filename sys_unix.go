@@ -3,9 +3,6 @@
 package tcpserver
 
 import (
-	"fmt"
-	"io/fs"
-	"math"
 	"net"
 	"os"
 	"syscall"
@@ -46,143 +43,6 @@ func isPassing(e errno) bool {
 	return false
 }
 
-// maxUnixPath is how many bytes the path of a unix socket may have.
-const maxUnixPath = len(unix.RawSockaddrUnix{}.Path) - 1
-
-// sysBind returns a descriptor bound to addr, and the address that it got. A dual-stack socket takes IPv4 as well as
-// IPv6.
-func sysBind(addr sockAddr, dualStack, reusePort bool) (handle, sockAddr, error) {
-	family := unix.AF_INET6
-	if addr.family == addrIP4 && !dualStack {
-		family = unix.AF_INET
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
-	if err == unix.EAFNOSUPPORT && dualStack {
-		// A system without IPv6.
-		return sysBind(ip4Addr([4]byte{}, addr.port), false, reusePort)
-	}
-	if err != nil {
-		return 0, addr, os.NewSyscallError("socket", err)
-	}
-	err = bindSocket(handle(fd), family, addr, dualStack, reusePort)
-	if err == nil {
-		addr, err = sysLocalAddr(handle(fd))
-	}
-	if err != nil {
-		unix.Close(fd)
-	}
-	return handle(fd), addr, err
-}
-
-func bindSocket(fd handle, family int, addr sockAddr, dualStack, reusePort bool) error {
-	if family == unix.AF_INET6 {
-		if err := setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(!dualStack)); err != nil {
-			return err
-		}
-	}
-	if reusePort {
-		if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return err
-		}
-	}
-	// Accepted connections inherit it.
-	if err := sysSetNoDelay(fd, true); err != nil {
-		return err
-	}
-	var sa unix.Sockaddr = &unix.SockaddrInet6{Port: int(addr.port), ZoneId: addr.zone, Addr: addr.ip}
-	if family == unix.AF_INET {
-		sa = &unix.SockaddrInet4{Port: int(addr.port), Addr: addr.addr().As4()}
-	}
-	return bindExclusive(fd, sa)
-}
-
-// bindExclusive binds so that nobody else can bind the same address, also before listening. Linux lets two sockets
-// bind one port if both carry SO_REUSEADDR, and has the second fail at listen; without it, connections of an earlier
-// server that are in TIME_WAIT keep the port. So it is set only for a bind that has failed otherwise, and taken back.
-func bindExclusive(fd handle, sa unix.Sockaddr) error {
-	err := unix.Bind(int(fd), sa)
-	if err == unix.EADDRINUSE {
-		if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return err
-		}
-		if err = unix.Bind(int(fd), sa); err == nil {
-			return setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
-		}
-	}
-	return os.NewSyscallError("bind", err)
-}
-
-// sysBindUnix returns a descriptor bound to a path, or to an abstract name that begins with '@'. mode 0 leaves the
-// permissions of the file to the umask.
-func sysBindUnix(path string, mode fs.FileMode) (handle, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return 0, os.NewSyscallError("socket", err)
-	}
-	if err := bindUnix(fd, path, uint32(mode.Perm())); err != nil {
-		unix.Close(fd)
-		return 0, err
-	}
-	return handle(fd), nil
-}
-
-// bindUnix narrows the permissions before there is a file, so that it never has wider ones, and widens them after.
-func bindUnix(fd int, path string, mode uint32) error {
-	if mode != 0 {
-		if err := unix.Fchmod(fd, mode); err != nil {
-			return os.NewSyscallError("fchmod", err)
-		}
-	}
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
-		return os.NewSyscallError("bind", err)
-	}
-	if mode != 0 {
-		if err := unix.Chmod(path, mode); err != nil {
-			unix.Unlink(path)
-			return os.NewSyscallError("chmod", err)
-		}
-	}
-	return nil
-}
-
-// sysListen has a bound descriptor listen, or changes the backlog of one that does. backlog 0 is the system's
-// maximum.
-func sysListen(fd handle, backlog int) error {
-	// Accepted connections inherit it: the port can be bound again while they are in TIME_WAIT.
-	if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return err
-	}
-	if backlog == 0 {
-		backlog = math.MaxInt32 // the kernel cuts it down to net.core.somaxconn
-	}
-	return os.NewSyscallError("listen", unix.Listen(int(fd), backlog))
-}
-
-func sysDup(fd handle) (handle, error) {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	return handle(n), os.NewSyscallError("fcntl", err)
-}
-
-// sysAdopt makes a descriptor ready that was bound elsewhere, and reports whether it listens already. It shares
-// O_NONBLOCK with its duplicates.
-func sysAdopt(fd handle) (listening bool, err error) {
-	kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil {
-		return false, os.NewSyscallError("getsockopt", err)
-	}
-	if kind != unix.SOCK_STREAM {
-		return false, fmt.Errorf("%w: not a stream socket", syscall.EPROTOTYPE)
-	}
-	if _, err := unix.Getpeername(int(fd)); err == nil {
-		return false, fmt.Errorf("%w: a connection does not listen", syscall.EISCONN)
-	}
-	accepts, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	if err != nil {
-		return false, os.NewSyscallError("getsockopt", err)
-	}
-	return accepts != 0, os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), true))
-}
-
 // sysAccept does not block.
 func sysAccept(fd handle) (handle, sockAddr, errno) {
 	var rsa unix.RawSockaddrAny
@@ -218,17 +78,6 @@ func sockAddrOf(rsa *unix.RawSockaddrAny) sockAddr {
 		return sockAddr{family: addrUnix}
 	}
 	return sockAddr{}
-}
-
-// sysLocalPath and sysPeerPath return the name of a unix socket, "" if it has none. An abstract one begins with '@'.
-func sysLocalPath(fd handle) string { return unixPath(unix.Getsockname(int(fd))) }
-func sysPeerPath(fd handle) string  { return unixPath(unix.Getpeername(int(fd))) }
-
-func unixPath(sa unix.Sockaddr, err error) string {
-	if sa, ok := sa.(*unix.SockaddrUnix); ok && err == nil && sa.Name != "@" {
-		return sa.Name
-	}
-	return ""
 }
 
 func networkOrder(port *uint16) uint16 {

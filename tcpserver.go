@@ -3,7 +3,8 @@
 // A TcpServer accepts connections into a bounded queue and tells the program, which takes them when it likes. While
 // the queue is full, or accepting is paused, the rest wait in the system. What the program takes is a TcpSocket: a
 // net.Conn that can also be asked what has come, be read and written without waiting, and call handlers. A few event
-// loops serve all sockets, so that an idle one costs neither a goroutine nor a buffer.
+// loops serve all sockets, so that an idle one costs neither a goroutine nor a buffer. It listens on TCP or unix
+// sockets.
 //
 // There are three ways to write a server, which may be mixed:
 //
