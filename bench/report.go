@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -70,9 +69,7 @@ func report(tables []table) string {
 	b.WriteString("# Results\n\n")
 	fmt.Fprintf(&b, "%s, %s, %d cores, %s, %s. Command: `%s`.\n", output("uname", "-sr"), processor(), runtime.NumCPU(),
 		runtime.Version(), time.Now().Format(time.DateOnly), strings.Join(append([]string{"go run ."}, os.Args[1:]...), " "))
-	if peers := peerVersions(); peers != "" {
-		fmt.Fprintf(&b, "Peers: %s.\n", peers)
-	}
+	fmt.Fprintf(&b, "Peers: %s.\n", peerVersions())
 	b.WriteString("\nMedians of the rounds; every server has one core, the load another. The times are microseconds: ")
 	b.WriteString("of a round trip, and of the server's processor for a message. The ratios are medians of those of each round.\n")
 	for _, t := range tables {
@@ -110,16 +107,11 @@ func (t table) writeMemory(b *strings.Builder) {
 	}
 }
 
+// peerVersions names the modules that the servers are built with. None of them is linked into this program.
 func peerVersions() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	var peers []string
-	for _, dep := range info.Deps {
-		peers = append(peers, dep.Path+" "+dep.Version)
-	}
-	return strings.Join(peers, ", ")
+	list := output("go", "list", "-m", "-f", "{{.Path}} {{.Version}}", "github.com/panjf2000/gnet/v2",
+		"github.com/lesismal/nbio", "github.com/cloudwego/netpoll", "github.com/tidwall/evio")
+	return strings.ReplaceAll(list, "\n", ", ")
 }
 
 func output(name string, args ...string) string {
