@@ -26,7 +26,7 @@ func isReset(errno) bool    { return false }
 func isShortage(errno) bool { return false }
 func isPassing(errno) bool  { return false }
 
-const maxUnixPath = 0
+const maxUnixPath = 103
 
 func sysBind(addr sockAddr, _, _ bool) (handle, sockAddr, error) { return 0, addr, ErrUnsupported }
 
