@@ -1,0 +1,207 @@
+package msgserver
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestLines(t *testing.T) {
+	decode := Lines[int](5)
+	for _, c := range []struct {
+		buf, msg string
+		n        int
+		fails    bool
+	}{
+		{"", "", 0, false},
+		{"abc", "", 0, false},
+		{"abc\nrest", "abc", 4, false},
+		{"abc\r\nrest", "abc", 5, false},
+		{"\n", "", 1, false},
+		{"\r\n", "", 2, false},
+		{"12345\n", "12345", 6, false},
+		{"12345\r\n", "12345", 7, false},
+		{"12345\r", "", 0, false},
+		{"1234567", "", 0, true},
+		{"123456\n", "", 0, true},
+	} {
+		msg, n, err := decode(0, []byte(c.buf))
+		assert.Equal(t, c.fails, err != nil, "%q", c.buf)
+		assert.Equal(t, c.msg, msg, "%q", c.buf)
+		assert.Equal(t, c.n, n, "%q", c.buf)
+	}
+}
+
+func TestLengthPrefix(t *testing.T) {
+	for _, order := range []binary.ByteOrder{binary.BigEndian, binary.LittleEndian} {
+		two := order.(binary.AppendByteOrder).AppendUint16(nil, 5)
+		four := order.(binary.AppendByteOrder).AppendUint32(nil, 5)
+		for _, c := range []struct {
+			name   string
+			prefix []byte
+			decode func(int, []byte) ([]byte, int, error)
+		}{
+			{"two", two, LengthPrefix16[int](order, 5)},
+			{"four", four, LengthPrefix32[int](order, 5)},
+		} {
+			whole := append(c.prefix, "Hello and more"...)
+			for i := range len(c.prefix) + 5 {
+				msg, n, err := c.decode(0, whole[:i])
+				require.NoError(t, err)
+				require.Zero(t, n)
+				require.Nil(t, msg)
+			}
+			msg, n, err := c.decode(0, whole)
+			require.NoError(t, err)
+			require.Equal(t, len(c.prefix)+5, n)
+			require.Equal(t, "Hello", string(msg))
+			msg, n, err = c.decode(0, make([]byte, len(c.prefix)))
+			require.NoError(t, err)
+			require.Equal(t, len(c.prefix), n, "an empty message")
+			require.Empty(t, msg)
+		}
+	}
+	_, _, err := LengthPrefix32[int](binary.BigEndian, 5)(0, []byte{0, 0, 0, 6})
+	require.Error(t, err)
+	_, n, err := LengthPrefix32[int](binary.BigEndian, 0)(0, []byte{255, 255, 255, 255, 1})
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestSplit(t *testing.T) {
+	words := Split[int](bufio.ScanWords)
+	msg, n, err := words(0, []byte("  one two"))
+	require.NoError(t, err)
+	assert.Equal(t, "one", string(msg))
+	assert.Equal(t, 6, n)
+	_, n, err = words(0, []byte("two"))
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	failing := Split[int](func([]byte, bool) (int, []byte, error) { return 0, nil, errors.New("no") })
+	_, _, err = failing(0, []byte("x"))
+	require.Error(t, err)
+}
+
+// inChunks decodes a stream that comes in pieces, as a client of a ThreadServer.
+func inChunks(t testing.TB, decode func(int, []byte) (string, int, error), chunks [][]byte) (messages []string, err error) {
+	t.Helper()
+	s := &ThreadServer[int, string]{ReadClientMessage: decode, InitialBufferSize: 3, MaxBufferSize: 64}
+	c := &session[int, string]{server: s}
+	for _, chunk := range chunks {
+		for len(chunk) > 0 {
+			c.waiting = -1 << 30 // the worker comes along
+			n, err := c.decode(chunk)
+			for s.tasks.Len() > 0 {
+				messages = append(messages, s.tasks.PopFront().msg)
+			}
+			if err != nil {
+				return messages, err
+			}
+			require.LessOrEqual(t, n, len(chunk))
+			require.LessOrEqual(t, len(c.partial), 64)
+			require.Positive(t, n, "it goes on")
+			chunk = chunk[n:]
+		}
+	}
+	return messages, nil
+}
+
+// decoders are those to be tested, with messages as strings.
+func decoders() map[string]func(int, []byte) (string, int, error) {
+	text := func(decode func(int, []byte) ([]byte, int, error)) func(int, []byte) (string, int, error) {
+		return func(client int, buf []byte) (string, int, error) {
+			msg, n, err := decode(client, buf)
+			return string(msg), n, err
+		}
+	}
+	return map[string]func(int, []byte) (string, int, error){
+		"lines":         Lines[int](0),
+		"short lines":   Lines[int](10),
+		"two bytes":     text(LengthPrefix16[int](binary.BigEndian, 0)),
+		"two bytes, LE": text(LengthPrefix16[int](binary.LittleEndian, 40)),
+		"four bytes":    text(LengthPrefix32[int](binary.LittleEndian, 20)),
+		"words":         text(Split[int](bufio.ScanWords)),
+		"scan lines":    text(Split[int](bufio.ScanLines)),
+	}
+}
+
+// FuzzChunking: however a stream is cut, it gives the same messages and the same end.
+func FuzzChunking(f *testing.F) {
+	f.Add([]byte("one\ntwo\r\n\nthree and more\n"), []byte{1, 2, 3})
+	f.Add([]byte("\x00\x03abc\x00\x00\x00\x05Hello"), []byte{1})
+	f.Add([]byte("\x03\x00abc\x00\x00\x05\x00Hello"), []byte{7, 1})
+	f.Add([]byte(strings.Repeat("x", 65)), []byte{64, 1})
+	f.Add([]byte(strings.Repeat("word ", 50)), []byte{9})
+	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
+		if len(stream) > 4096 {
+			return
+		}
+		var chunks [][]byte
+		rest := stream
+		for i := 0; len(rest) > 0; i++ {
+			n := len(rest)
+			if len(cuts) > 0 {
+				n = min(n, 1+int(cuts[i%len(cuts)]))
+			}
+			chunks = append(chunks, rest[:n])
+			rest = rest[n:]
+		}
+		var bytewise [][]byte
+		for i := range stream {
+			bytewise = append(bytewise, stream[i:i+1])
+		}
+		for name, decode := range decoders() {
+			got, err := inChunks(t, decode, chunks)
+			want, wantErr := inChunks(t, decode, bytewise)
+			if err != nil || wantErr != nil {
+				// An error may be seen earlier in larger pieces, and a message longer than the buffer is whole
+				// only in one of them.
+				continue
+			}
+			require.Equal(t, want, got, name)
+		}
+	})
+}
+
+// FuzzAnyDecoder: whatever a decoder returns, the server stays inside its buffer, ends, and holds no more than it may.
+func FuzzAnyDecoder(f *testing.F) {
+	f.Add([]byte("Hello, world"), []byte{0, 1, 2, 255}, uint8(3))
+	f.Add([]byte(strings.Repeat("x", 200)), []byte{0}, uint8(1))
+	f.Add([]byte("abcdef"), []byte{0, 0, 1, 0}, uint8(2))
+	f.Fuzz(func(t *testing.T, stream, counts []byte, size uint8) {
+		if len(counts) == 0 || size == 0 || len(stream) > 4096 {
+			return
+		}
+		calls := 0
+		decode := func(_ int, buf []byte) (string, int, error) {
+			calls++
+			require.LessOrEqual(t, calls, 10_000)
+			n := int(int8(counts[calls%len(counts)]))
+			return "", n, nil
+		}
+		var chunks [][]byte
+		for rest := stream; len(rest) > 0; {
+			n := min(len(rest), int(size))
+			chunks = append(chunks, rest[:n])
+			rest = rest[n:]
+		}
+		messages, err := inChunks(t, decode, chunks)
+		require.LessOrEqual(t, len(messages), len(stream))
+		if err != nil {
+			require.True(t, errors.Is(err, ErrBadCount) || errors.Is(err, ErrBufferFull), "%v", err)
+		}
+	})
+}
+
+func ExampleLines() {
+	decode := Lines[any](80)
+	line, n, err := decode(nil, []byte("Hello\r\nworld"))
+	fmt.Printf("%q %d %v\n", line, n, err)
+	// Output: "Hello" 7 <nil>
+}
