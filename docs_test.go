@@ -16,7 +16,7 @@ func TestFeatureTableNamesTestsThatExist(t *testing.T) {
 	table, err := os.ReadFile(filepath.FromSlash("docs/coming-from.md"))
 	require.NoError(t, err)
 	defined := map[string]bool{}
-	function := regexp.MustCompile(`(?m)^func ((?:Test|Example|Benchmark)\w*)\(`)
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Example|Benchmark|Fuzz)\w*)\(`)
 	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
@@ -27,7 +27,7 @@ func TestFeatureTableNamesTestsThatExist(t *testing.T) {
 		}
 		return err
 	}))
-	named := regexp.MustCompile(`\b(?:Test|Example|Benchmark)[A-Z]\w*`).FindAllString(string(table), -1)
+	named := regexp.MustCompile(`\b(?:Test|Example|Benchmark|Fuzz)[A-Z]\w*`).FindAllString(string(table), -1)
 	assert.Greater(t, len(named), 100)
 	for _, name := range named {
 		assert.True(t, defined[name], "%s does not exist", name)

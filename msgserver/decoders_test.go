@@ -199,6 +199,46 @@ func FuzzAnyDecoder(f *testing.F) {
 	})
 }
 
+// FuzzLoop: whatever ProcessClientData returns, the loop stays inside its buffer, ends, holds no more than it may, and
+// keeps the bytes that were not handled.
+func FuzzLoop(f *testing.F) {
+	f.Add([]byte("Hello, world"), []byte{0, 1, 2, 255}, uint8(3))
+	f.Add([]byte(strings.Repeat("x", 200)), []byte{0}, uint8(1))
+	f.Add([]byte("abcdef"), []byte{0, 0, 1, 0}, uint8(2))
+	f.Fuzz(func(t *testing.T, stream, counts []byte, size uint8) {
+		if len(counts) == 0 || size == 0 || len(stream) > 4096 {
+			return
+		}
+		handled, calls := 0, 0
+		l := &ServerLoop[int]{MaxBufferSize: 64}
+		l.ProcessClientData = func(_ int, buf []byte) (int, error) {
+			calls++
+			require.LessOrEqual(t, calls, 10_000)
+			require.True(t, strings.HasPrefix(string(stream[handled:]), string(buf)))
+			n := int(int8(counts[calls%len(counts)]))
+			handled += min(max(n, 0), len(buf))
+			return n, nil
+		}
+		c := &loopClient[int]{loop: l}
+		for rest := stream; len(rest) > 0; {
+			in := append([]byte(nil), rest[:min(len(rest), int(size))]...)
+			rest = rest[len(in):]
+			buf := in
+			if len(c.rest) > 0 {
+				buf = append(c.rest, in...)
+			}
+			left, err := l.consume(c, buf)
+			if err != nil {
+				require.True(t, err == ErrBadCount || err == ErrBufferFull)
+				return
+			}
+			c.keep(buf, left)
+			clear(in) // it is used for others
+			require.LessOrEqual(t, len(c.rest), 64)
+		}
+	})
+}
+
 func ExampleLines() {
 	decode := Lines[any](80)
 	line, n, err := decode(nil, []byte("Hello\r\nworld"))

@@ -327,7 +327,7 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 	case ended:
 		l.remove(c)
 	default:
-		c.keep(buf, left, in)
+		c.keep(buf, left)
 	}
 	l.recycle(in)
 }
@@ -357,8 +357,8 @@ func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// keep holds on to left, the end of buf, which is in or made of rest and in. in is used again.
-func (c *loopClient[D]) keep(buf, left, in []byte) {
+// keep holds on to left, the end of buf, which is made of rest, or is a buffer that others use next.
+func (c *loopClient[D]) keep(buf, left []byte) {
 	switch {
 	case len(left) == 0:
 		c.rest = nil

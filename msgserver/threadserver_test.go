@@ -492,3 +492,36 @@ func TestIdleClientsCostNoGoroutine(t *testing.T) {
 	}
 	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
 }
+
+func TestClientsAreDecodedInParallel(t *testing.T) {
+	var inside sync.WaitGroup
+	inside.Add(2)
+	s, events := journal()
+	lines := s.ReadClientMessage
+	s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
+		inside.Done()
+		inside.Wait() // for the other
+		return lines(name, buf)
+	}
+	server := serve(t, s.Serve)
+	first, second := dial(t, server), dial(t, server)
+	receive(t, events)
+	receive(t, events)
+	first.send("a\n")
+	second.send("b\n")
+	got := []string{receive(t, events)[3:], receive(t, events)[3:]}
+	assert.ElementsMatch(t, []string{"a", "b"}, got)
+}
+
+func TestWakeUpWithoutBytesIsHarmless(t *testing.T) {
+	s, events := journal()
+	conn := dial(t, serve(t, s.Serve))
+	receive(t, events)
+	s.mu.Lock()
+	for socket, c := range s.sessions {
+		c.readyRead(socket)
+	}
+	s.mu.Unlock()
+	conn.send("alive\n")
+	assert.Equal(t, "c1 alive", receive(t, events))
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+)
+
+// maxArgs is how many words a command may have.
+const maxArgs = 1024
+
+var (
+	errProtocol = errors.New("invalid format")
+	errTooMany  = errors.New("too many arguments")
+)
+
+// parse appends to command the words of the first command in buf, which point into it, and returns how many bytes that
+// takes; 0: it is not whole yet. A command is an array of strings, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", or a line of words.
+func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
+	if len(buf) > 0 && buf[0] != '*' {
+		return parseLine(command, buf)
+	}
+	count, pos, err := length(buf, '*')
+	if err != nil || pos == 0 {
+		return nil, 0, err
+	}
+	if count > maxArgs {
+		return nil, 0, errTooMany
+	}
+	for range count {
+		size, n, err := length(buf[pos:], '$')
+		if err != nil || n == 0 {
+			return command[:0], 0, err
+		}
+		begin := pos + n
+		if len(buf)-begin < size+2 {
+			return command[:0], 0, nil
+		}
+		if buf[begin+size] != '\r' || buf[begin+size+1] != '\n' {
+			return nil, 0, errProtocol
+		}
+		command = append(command, buf[begin:begin+size])
+		pos = begin + size + 2
+	}
+	return command, pos, nil
+}
+
+func parseLine(command [][]byte, buf []byte) ([][]byte, int, error) {
+	end := bytes.IndexByte(buf, '\n')
+	if end < 0 {
+		return command, 0, nil
+	}
+	for word := range bytes.FieldsSeq(buf[:end]) {
+		if len(command) == maxArgs {
+			return nil, 0, errTooMany
+		}
+		command = append(command, word)
+	}
+	return command, end + 1, nil
+}
+
+// length reads a number of up to nine digits between its mark and the end of its line, and returns how many bytes that
+// takes; 0: it is not whole yet.
+func length(buf []byte, mark byte) (value, n int, err error) {
+	for i, b := range buf {
+		switch {
+		case i == 0 && b == mark:
+		case i > 0 && i <= 9 && b >= '0' && b <= '9':
+			value = value*10 + int(b-'0')
+		case i > 1 && b == '\r':
+			if i+1 == len(buf) {
+				return 0, 0, nil
+			}
+			if buf[i+1] != '\n' {
+				return 0, 0, errProtocol
+			}
+			return value, i + 2, nil
+		default:
+			return 0, 0, errProtocol
+		}
+	}
+	return 0, 0, nil
+}
