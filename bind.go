@@ -2,6 +2,7 @@ package tcpserver
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -76,7 +77,7 @@ func (s *TcpServer) ListenOn(l net.Listener) error {
 	case *net.UnixListener:
 		return s.adopt(l)
 	}
-	return s.report("tcp", nil, ErrInvalidAddress)
+	return s.report("tcp", nil, fmt.Errorf("%w: a %T", ErrInvalidAddress, l))
 }
 
 // adopt listens on a duplicate of c's descriptor.
