@@ -82,13 +82,13 @@ func (s *TcpServer) limit() (DropReason, bool) {
 // maxDrops is how many drops wait for the handler; further ones are only counted.
 const maxDrops = 64
 
-// drop turns a connection away.
+// drop turns a connection away. It is counted before its peer can notice.
 func (ln *listener) drop(c candidate) {
 	var d Drop
 	if ln.dropHandler != nil {
 		d = ln.describe(c)
 	}
-	sysClose(c.fd)
+	defer sysClose(c.fd)
 	s := ln.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,14 +132,14 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 	return ok
 }
 
-// refuse turns away a connection that accept has counted.
+// refuse turns away a connection that accept has counted as open.
 func (ln *listener) refuse(c candidate) {
-	c.reason = DropFiltered
-	ln.drop(c)
 	s := ln.server
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.leaveCount()
 	ln.members--
 	s.tellClosed(ln)
+	s.mu.Unlock()
+	c.reason = DropFiltered
+	ln.drop(c)
 }
