@@ -144,6 +144,7 @@ func (ln *listener) admit(d *desk, c candidate) error {
 		ln.server.announce(d)
 		return nil
 	}
+	ln.passOptions(c.fd)
 	socket := newSocket(ln, c.fd, c.peer)
 	socket.loop = ln.loop.pick(ln.dealt.Add(1))
 	socket.bits.Store(inQueue)

@@ -147,7 +147,7 @@ type target struct {
 }
 
 // isAbstract reports whether it is the name of a unix socket that is no file.
-func (t target) isAbstract() bool { return strings.HasPrefix(t.path, "@") }
+func (t target) isAbstract() bool { return abstractNames && strings.HasPrefix(t.path, "@") }
 
 // bind opens the descriptor and binds it. server.mu is held.
 func (ln *listener) bind(to target) (err error) {
@@ -173,6 +173,17 @@ func (ln *listener) setKeepAlive() error {
 		return nil
 	}
 	return sysSetKeepAlive(ln.fd, ln.keepAlive)
+}
+
+// passOptions gives a connection what it has not inherited. That a connection is gone already is found out later.
+func (ln *listener) passOptions(fd handle) {
+	if optionsInherited || ln.addr.family == addrUnix {
+		return
+	}
+	sysSetNoDelay(fd, true)
+	if ln.keepAlive.Enable {
+		sysSetKeepAlive(fd, ln.keepAlive)
+	}
 }
 
 // closeDescriptor gives back what bind has opened.
@@ -227,7 +238,7 @@ func resolveUnix(path string) (target, error) {
 		return target{}, fmt.Errorf("%w: no path", ErrInvalidAddress)
 	case len(path) > maxUnixPath:
 		return target{}, fmt.Errorf("%w: a path of %d bytes, the most is %d", ErrInvalidAddress, len(path), maxUnixPath)
-	case path[0] == 0:
+	case path[0] == 0 && abstractNames:
 		path = "@" + path[1:]
 	}
 	if strings.IndexByte(path, 0) >= 0 {

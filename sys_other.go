@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !(linux || darwin || dragonfly || freebsd || netbsd || openbsd)
 
 package tcpserver
 
@@ -26,7 +26,11 @@ func isReset(errno) bool    { return false }
 func isShortage(errno) bool { return false }
 func isPassing(errno) bool  { return false }
 
-const maxUnixPath = 103
+const (
+	maxUnixPath      = 103
+	abstractNames    = false
+	optionsInherited = true
+)
 
 func sysBind(addr sockAddr, _, _ bool) (handle, sockAddr, error) { return 0, addr, ErrUnsupported }
 

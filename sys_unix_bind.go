@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
 
 package tcpserver
 
@@ -22,15 +22,20 @@ func sysBind(addr sockAddr, dualStack, reusePort bool) (handle, sockAddr, error)
 	if addr.family == addrIP4 && !dualStack {
 		family = unix.AF_INET
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
-	if err == unix.EAFNOSUPPORT && dualStack {
-		// A system without IPv6.
+	fd, err := openSocket(family, unix.IPPROTO_TCP)
+	if err == nil && family == unix.AF_INET6 {
+		if err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(!dualStack)); err != nil {
+			unix.Close(fd)
+		}
+	}
+	if err != nil && dualStack {
+		// A system without IPv6, or, as OpenBSD, without sockets for both.
 		return sysBind(ip4Addr([4]byte{}, addr.port), false, reusePort)
 	}
 	if err != nil {
 		return 0, addr, os.NewSyscallError("socket", err)
 	}
-	err = bindSocket(handle(fd), family, addr, dualStack, reusePort)
+	err = bindSocket(handle(fd), family, addr, reusePort)
 	if err == nil {
 		addr, err = sysLocalAddr(handle(fd))
 	}
@@ -40,18 +45,12 @@ func sysBind(addr sockAddr, dualStack, reusePort bool) (handle, sockAddr, error)
 	return handle(fd), addr, err
 }
 
-func bindSocket(fd handle, family int, addr sockAddr, dualStack, reusePort bool) error {
-	if family == unix.AF_INET6 {
-		if err := setInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(!dualStack)); err != nil {
-			return err
-		}
-	}
+func bindSocket(fd handle, family int, addr sockAddr, reusePort bool) error {
 	if reusePort {
 		if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return err
 		}
 	}
-	// Accepted connections inherit it.
 	if err := sysSetNoDelay(fd, true); err != nil {
 		return err
 	}
@@ -81,7 +80,7 @@ func bindExclusive(fd handle, sa unix.Sockaddr) error {
 // sysBindUnix returns a descriptor bound to a path, or to an abstract name that begins with '@'. mode 0 leaves the
 // permissions of the file to the umask.
 func sysBindUnix(path string, mode fs.FileMode) (handle, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := openSocket(unix.AF_UNIX, 0)
 	if err != nil {
 		return 0, os.NewSyscallError("socket", err)
 	}
@@ -94,7 +93,7 @@ func sysBindUnix(path string, mode fs.FileMode) (handle, error) {
 
 // bindUnix narrows the permissions before there is a file, so that it never has wider ones, and widens them after.
 func bindUnix(fd int, path string, mode uint32) error {
-	if mode != 0 {
+	if mode != 0 && modeBeforeBind {
 		if err := unix.Fchmod(fd, mode); err != nil {
 			return os.NewSyscallError("fchmod", err)
 		}
@@ -154,7 +153,7 @@ func sysLocalPath(fd handle) string { return unixPath(unix.Getsockname(int(fd)))
 func sysPeerPath(fd handle) string  { return unixPath(unix.Getpeername(int(fd))) }
 
 func unixPath(sa unix.Sockaddr, err error) string {
-	if sa, ok := sa.(*unix.SockaddrUnix); ok && err == nil && sa.Name != "@" {
+	if sa, ok := sa.(*unix.SockaddrUnix); ok && err == nil && !(abstractNames && sa.Name == "@") {
 		return sa.Name
 	}
 	return ""

@@ -21,7 +21,8 @@
 //
 // # Platforms
 //
-// Linux, with epoll. Elsewhere the package compiles, Supported returns false and Listen returns ErrUnsupported.
+// Linux, with epoll; macOS and the BSDs, with kqueue. Elsewhere the package compiles, Supported returns false and Listen
+// returns ErrUnsupported.
 package tcpserver
 
 import (

@@ -1,11 +1,11 @@
-//go:build linux && race
+//go:build (linux && race) || darwin || dragonfly || freebsd || netbsd || openbsd
 
 package tcpserver
 
 import "syscall"
 
-// Under the race detector the ordinary wrappers tell it which memory the kernel touches, and that what happens
-// before a byte is sent happens before its arrival.
+// The ordinary system calls. They tell the race detector which memory the kernel touches, and that what happens before a
+// byte is sent happens before its arrival.
 
 func sysRecv(fd handle, p []byte) (int, errno) {
 	n, err := syscall.Read(int(fd), p)

@@ -1,0 +1,5 @@
+//go:build linux && kqemu && kqemu_pipe
+
+package kq
+
+const HasUser = false
