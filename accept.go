@@ -66,9 +66,10 @@ func (ln *listener) onReady(d *desk, ev events) {
 		ln.ready = true
 	}
 	s.mu.Unlock()
-	short := false
+	tried, short := false, false
 	for range acceptRound {
 		c, ok := ln.accept()
+		tried = tried || ok || c.errno == errAgain
 		if !ok {
 			break
 		}
@@ -86,7 +87,7 @@ func (ln *listener) onReady(d *desk, ev events) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !short && s.cur == ln {
+	if tried && !short && s.cur == ln {
 		s.retry.end()
 	}
 	s.callAccept()
@@ -250,7 +251,7 @@ func (s *TcpServer) forget(socket *TcpSocket) {
 // A backoff is the pause between attempts to accept while descriptors or memory are short: 5 ms, doubling to a
 // second, as in net/http. It is guarded by TcpServer.mu.
 type backoff struct {
-	short   bool // since an attempt failed, until a round of accepting ends without such a failure
+	short   bool // since an attempt failed, until a round with an attempt ends without such a failure
 	waiting bool // until the next attempt
 	delay   time.Duration
 	timer   *time.Timer

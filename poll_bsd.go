@@ -129,21 +129,19 @@ func (k *kernel) event(i int) (slotKey, events) {
 	k.mu.Lock()
 	t, round := k.keys[e.Ident], k.round
 	k.mu.Unlock()
-	var ev events
-	if e.Filter == kq.Write {
-		ev = evWrite
-	} else {
-		ev = evRead
+	ended := e.Flags&kq.EOF != 0
+	// A descriptor that was registered after the events were asked for may be another of the same number. An end that
+	// it has not met costs it an attempt to read; an error would cost it its life.
+	if ended && e.Fflags != 0 && t.round != round {
+		return t.key, evRead | evWrite | evHangup | evError
 	}
-	if e.Flags&kq.EOF != 0 {
-		ev |= evRead | evHangup
-		// A descriptor that was registered after the events were asked for may be another of the same number. An
-		// end that it has not met costs it an attempt to read; an error would cost it its life.
-		if e.Fflags != 0 && t.round != round {
-			ev |= evWrite | evError
-		}
+	switch {
+	case e.Filter == kq.Write: // its end is that of our own sending
+		return t.key, evWrite
+	case ended:
+		return t.key, evRead | evHangup
 	}
-	return t.key, ev
+	return t.key, evRead
 }
 
 func (k *kernel) wake() {
