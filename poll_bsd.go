@@ -130,9 +130,9 @@ func (k *kernel) event(i int) (slotKey, events) {
 	t, round := k.keys[e.Ident], k.round
 	k.mu.Unlock()
 	ended := e.Flags&kq.EOF != 0
-	// A descriptor that was registered after the events were asked for may be another of the same number. An end that
-	// it has not met costs it an attempt to read; an error would cost it its life.
-	if ended && e.Fflags != 0 && t.round != round {
+	// A descriptor that was registered after the events were asked for may be another of the same number, which has
+	// not met the error.
+	if ended && e.Fflags != 0 && (t.round != round || isBroken(int(e.Ident))) {
 		return t.key, evRead | evWrite | evHangup | evError
 	}
 	switch {
@@ -142,6 +142,13 @@ func (k *kernel) event(i int) (slotKey, events) {
 		return t.key, evRead | evHangup
 	}
 	return t.key, evRead
+}
+
+// isBroken asks the system, without taking the error away.
+func isBroken(fd int) bool {
+	state := []unix.PollFd{{Fd: int32(fd)}}
+	n, _ := unix.Poll(state, 0)
+	return n > 0 && state[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 }
 
 func (k *kernel) wake() {
