@@ -125,6 +125,7 @@ func (ln *listener) accept() (c candidate, ok bool) {
 		return c, true
 	}
 	ln.admitting = true
+	ln.loop.poller.retain() // for the connection: listening may end at any moment
 	if c.reason, c.tooMany = s.limit(); !c.tooMany {
 		s.open++
 		ln.members++
@@ -149,7 +150,6 @@ func (ln *listener) admit(d *desk, c candidate) error {
 	socket := newSocket(ln, c.fd, c.peer)
 	socket.loop = ln.loop.pick(ln.dealt.Add(1))
 	socket.bits.Store(inQueue)
-	socket.loop.poller.retain()
 	if err := ln.register(socket); err != nil {
 		socket.Close()
 		if err == net.ErrClosed {

@@ -3,6 +3,8 @@ package tcpserver
 import (
 	"bytes"
 	"math/rand/v2"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 	"unsafe"
@@ -193,5 +195,36 @@ func TestTicksNeverEndEarly(t *testing.T) {
 	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
 		// Part of the first tick may be over when counting begins.
 		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
+	}
+}
+
+// Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of which
+// it is about to be put on, stay until it has been turned away.
+func TestConnectionBeingAdmittedKeepsTheLoops(t *testing.T) {
+	for _, welcome := range []bool{true, false} {
+		poller, err := NewPoller(2)
+		require.NoError(t, err)
+		inside, leave := make(chan struct{}), make(chan struct{})
+		server := &TcpServer{Poller: poller, Filter: func(netip.AddrPort) bool {
+			close(inside)
+			<-leave
+			return welcome
+		}}
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		conn, err := net.Dial("tcp", server.Addr().String())
+		require.NoError(t, err)
+		<-inside
+		require.NoError(t, server.Close())
+		loops := func() int {
+			poller.mu.Lock()
+			defer poller.mu.Unlock()
+			return len(poller.loops)
+		}
+		assert.Equal(t, 2, loops())
+		close(leave)
+		_, err = conn.Read(make([]byte, 1))
+		assert.Error(t, err)
+		require.NoError(t, conn.Close())
+		require.Eventually(t, func() bool { return loops() == 0 }, time.Minute, time.Millisecond)
 	}
 }

@@ -88,6 +88,7 @@ func (ln *listener) drop(c candidate) {
 	if ln.dropHandler != nil {
 		d = ln.describe(c)
 	}
+	defer ln.loop.poller.release()
 	defer sysClose(c.fd)
 	s := ln.server
 	s.mu.Lock()
