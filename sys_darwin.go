@@ -1,6 +1,7 @@
 package tcpserver
 
 import (
+	"os"
 	"syscall"
 	"time"
 
@@ -14,7 +15,7 @@ const (
 	optionsInherited = false
 )
 
-func openSocket(family, protocol int) (int, error) {
+func openSocket(family, protocol int) (handle, error) {
 	syscall.ForkLock.RLock()
 	fd, err := unix.Socket(family, unix.SOCK_STREAM, protocol)
 	if err == nil {
@@ -22,7 +23,10 @@ func openSocket(family, protocol int) (int, error) {
 	}
 	syscall.ForkLock.RUnlock()
 	if err != nil {
-		return 0, err
+		return 0, os.NewSyscallError("socket", err)
 	}
-	return fd, unix.SetNonblock(fd, true)
+	if err = unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+	}
+	return handle(fd), os.NewSyscallError("fcntl", err)
 }

@@ -1,45 +1,34 @@
-//go:build linux || darwin || dragonfly || freebsd || netbsd
+//go:build linux || darwin || dragonfly || freebsd || netbsd || windows
 
 package tcpserver
 
 import (
 	"net"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// sysSetKeepAlive takes the meaning of zero and negative values, and the defaults, from net.KeepAliveConfig.
+// What zero fields of net.KeepAliveConfig stand for.
+const (
+	defaultKeepIdle     = 15 * time.Second
+	defaultKeepInterval = 15 * time.Second
+	defaultKeepCount    = 9
+)
+
+// sysSetKeepAlive takes the meaning of zero and negative values from net.KeepAliveConfig.
 func sysSetKeepAlive(fd handle, c net.KeepAliveConfig) error {
-	if err := setInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, boolInt(c.Enable)); err != nil || !c.Enable {
+	err := setInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, boolInt(c.Enable))
+	if err != nil || !c.Enable {
 		return err
 	}
-	const (
-		defaultIdle     = 15 * time.Second
-		defaultInterval = 15 * time.Second
-		defaultCount    = 9
-	)
-	if err := setDuration(fd, keepIdle, c.Idle, defaultIdle); err != nil {
-		return err
+	if c.Idle == 0 {
+		c.Idle = defaultKeepIdle
 	}
-	if err := setDuration(fd, unix.TCP_KEEPINTVL, c.Interval, defaultInterval); err != nil {
-		return err
-	}
-	if c.Count < 0 {
-		return nil
+	if c.Interval == 0 {
+		c.Interval = defaultKeepInterval
 	}
 	if c.Count == 0 {
-		c.Count = defaultCount
+		c.Count = defaultKeepCount
 	}
-	return setInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, c.Count)
-}
-
-func setDuration(fd handle, option int, d, byDefault time.Duration) error {
-	if d < 0 {
-		return nil
-	}
-	if d == 0 {
-		d = byDefault
-	}
-	return setInt(fd, unix.IPPROTO_TCP, option, int((d+keepUnit-1)/keepUnit))
+	return tuneKeepAlive(fd, c)
 }

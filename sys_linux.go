@@ -29,8 +29,9 @@ func isPassing(e errno) bool {
 	return false
 }
 
-func openSocket(family, protocol int) (int, error) {
-	return unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+func openSocket(family, protocol int) (handle, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	return handle(fd), os.NewSyscallError("socket", err)
 }
 
 // sysAccept does not block.

@@ -66,10 +66,3 @@ func sysSetWriteBuffer(fd handle, bytes int) error {
 func setInt(fd handle, level, option, value int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), level, option, value))
 }
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}

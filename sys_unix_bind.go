@@ -15,39 +15,9 @@ import (
 // maxUnixPath is how many bytes the path of a unix socket may have.
 const maxUnixPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
-// sysBind returns a descriptor bound to addr, and the address that it got. A dual-stack socket takes IPv4 as well as
-// IPv6.
-func sysBind(addr sockAddr, dualStack, reusePort bool) (handle, sockAddr, error) {
-	family := unix.AF_INET6
-	if addr.family == addrIP4 && !dualStack {
-		family = unix.AF_INET
-	}
-	fd, err := openSocket(family, unix.IPPROTO_TCP)
-	if err == nil && family == unix.AF_INET6 {
-		if err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, boolInt(!dualStack)); err != nil {
-			unix.Close(fd)
-		}
-	}
-	if err != nil && dualStack {
-		// A system without IPv6, or, as OpenBSD, without sockets for both.
-		return sysBind(ip4Addr([4]byte{}, addr.port), false, reusePort)
-	}
-	if err != nil {
-		return 0, addr, os.NewSyscallError("socket", err)
-	}
-	err = bindSocket(handle(fd), family, addr, reusePort)
-	if err == nil {
-		addr, err = sysLocalAddr(handle(fd))
-	}
-	if err != nil {
-		unix.Close(fd)
-	}
-	return handle(fd), addr, err
-}
-
 func bindSocket(fd handle, family int, addr sockAddr, reusePort bool) error {
 	if reusePort {
-		if err := setInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		if err := setInt(fd, unix.SOL_SOCKET, soReusePort, 1); err != nil {
 			return err
 		}
 	}
@@ -81,14 +51,12 @@ func bindExclusive(fd handle, sa unix.Sockaddr) error {
 // permissions of the file to the umask.
 func sysBindUnix(path string, mode fs.FileMode) (handle, error) {
 	fd, err := openSocket(unix.AF_UNIX, 0)
-	if err != nil {
-		return 0, os.NewSyscallError("socket", err)
+	if err == nil {
+		if err = bindUnix(int(fd), path, uint32(mode.Perm())); err != nil {
+			sysClose(fd)
+		}
 	}
-	if err := bindUnix(fd, path, uint32(mode.Perm())); err != nil {
-		unix.Close(fd)
-		return 0, err
-	}
-	return handle(fd), nil
+	return fd, err
 }
 
 // bindUnix narrows the permissions before there is a file, so that it never has wider ones, and widens them after.
