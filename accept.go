@@ -117,6 +117,7 @@ func (ln *listener) accept() (c candidate, ok bool) {
 	ln.ready = false
 	c.fd, c.peer, c.errno = sysAccept(ln.fd)
 	if c.errno == errAgain {
+		ln.loop.kern.expect(ln.key, evRead)
 		return c, false
 	}
 	ln.ready = true

@@ -64,8 +64,13 @@ func (s *TcpSocket) option(set func(fd handle) error) error {
 // SetNoDelay sets whether small pieces are sent at once (true, the default) or held back while others are on their
 // way (Nagle's algorithm, RFC 896).
 //
+// The error is ErrUnsupported on a unix socket.
+//
 // Unlike Qt, whose sockets hold back by default.
 func (s *TcpSocket) SetNoDelay(on bool) error {
+	if s.peer.family == addrUnix {
+		return s.opError(opSet, ErrUnsupported)
+	}
 	return s.option(func(fd handle) error { return sysSetNoDelay(fd, on) })
 }
 
@@ -131,7 +136,7 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 	defer s.bits.Or(readable) // f need not have taken everything
 	for {
 		s.bits.And(^readable)
-		if done, err := c.try(f); done || err != nil {
+		if done, err := c.try(f, evRead); done || err != nil {
 			return err
 		}
 		s.rmu.Lock()
@@ -156,7 +161,7 @@ func (c rawConn) Write(f func(fd uintptr) bool) error {
 		flushes := x.flushes
 		s.bits.Or(wantWrite)
 		s.wmu.Unlock()
-		if done, err := c.try(f); done || err != nil {
+		if done, err := c.try(f, evWrite); done || err != nil {
 			return err
 		}
 		s.wmu.Lock()
@@ -182,10 +187,15 @@ func (c rawConn) refused(closed, expired bool) error {
 	return nil
 }
 
-func (c rawConn) try(f func(fd uintptr) bool) (done bool, err error) {
+// try calls f. If that is not enough, ev is to come before the next time.
+func (c rawConn) try(f func(fd uintptr) bool, ev events) (done bool, err error) {
 	if !c.s.use() {
 		return false, c.s.opError(opRaw, ErrSocketClosed)
 	}
 	defer c.s.unuse()
-	return f(uintptr(c.s.fd)), nil
+	done = f(uintptr(c.s.fd))
+	if !done {
+		c.s.loop.kern.expect(c.s.key, ev)
+	}
+	return done, nil
 }

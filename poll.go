@@ -12,14 +12,18 @@ import (
 //
 //	open() error                             make the kernel's queue
 //	add(fd handle, key slotKey) error        report readiness of fd under key from now on, edge-triggered
-//	remove(fd handle)                        stop reporting; closing the descriptor does it as well
+//	remove(fd handle, key slotKey)           stop reporting; closing the descriptor does it as well
+//	expect(key slotKey, ev events)           one of evRead, evWrite, evError is to be reported when it comes next
 //	poll() int                               how many events there are now, without waiting
 //	wait() int                               the same, waiting until there is one or until wake
 //	event(i int) (slotKey, events)           the i-th of what poll or wait found
 //	wake()                                   make the present or the next wait return; from any goroutine
 //	close()                                  give everything back
 //
-// poll, wait and event belong to the goroutine that runs the loop.
+// poll, wait and event belong to the goroutine that runs the loop, which asks once for each event.
+//
+// Where the kernel has no edges, what it has reported once is reported again only when it is expected. So whoever finds
+// a descriptor drained says so, while it is held open. add expects evRead; evError comes with either of the others too.
 
 // events is what the kernel reports of a descriptor. 0 stands for a tenant's own request for a turn (loop.post).
 type events uint8
@@ -159,8 +163,8 @@ func (l *loop) collect() bool {
 	if n == 0 && len(l.posted) == 0 {
 		if l.ending {
 			l.ended = true
-			l.kern.close()
 			l.mu.Unlock()
+			l.kern.close()
 			l.wheel.stop()
 			return false
 		}
@@ -180,6 +184,9 @@ func (l *loop) collect() bool {
 		key, ev := l.kern.event(i)
 		if t := l.slots.at(key); t != nil {
 			l.batch = append(l.batch, assignment{t, ev})
+			if ev&(evRead|evError) == evRead {
+				l.kern.expect(key, evError) // also while nobody reads
+			}
 		}
 	}
 	l.batch = append(l.batch, l.posted...)
@@ -203,7 +210,8 @@ func (l *loop) add(t tenant, fd handle, key *slotKey) error {
 	return l.kern.add(fd, *key)
 }
 
-// remove takes the slot back. What the kernel still reports for it is ignored from now on.
+// remove takes the slot back, before the descriptor is closed. What the kernel still reports for it is ignored from now
+// on.
 func (l *loop) remove(key slotKey) {
 	l.mu.Lock()
 	l.slots.free(key)
@@ -223,7 +231,7 @@ func (l *loop) post(t tenant) {
 	l.rouse()
 }
 
-// rouse ends the loop's sleep. l.mu is held, so that the kernel's queue cannot be closed meanwhile.
+// rouse ends the loop's sleep. l.mu is held; a loop that has ended is not asleep, so that its kernel is open.
 func (l *loop) rouse() {
 	if l.asleep {
 		l.asleep = false

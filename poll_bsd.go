@@ -14,6 +14,9 @@ import (
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return true }
 
+// endsAreEvents: whether the end of a stream is one is told by the event alone.
+const endsAreEvents = false
+
 // The kernel's queue is a kqueue. Every descriptor has both filters with EV_CLEAR, which makes them edge-triggered, and
 // closing it removes them. Events name descriptors, which a table leads to slots.
 type kernel struct {
@@ -91,7 +94,10 @@ func (k *kernel) add(fd handle, key slotKey) error {
 	return k.both(fd, kq.Add|kq.Clear)
 }
 
-func (k *kernel) remove(fd handle) { k.both(fd, kq.Delete) }
+func (k *kernel) remove(fd handle, _ slotKey) { k.both(fd, kq.Delete) }
+
+// expect: edges come unasked.
+func (k *kernel) expect(slotKey, events) {}
 
 // both changes the two filters of a descriptor.
 func (k *kernel) both(fd handle, flags int) error {

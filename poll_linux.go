@@ -16,6 +16,9 @@ import (
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return true }
 
+// endsAreEvents: whether the end of a stream is one is told by the event alone.
+const endsAreEvents = false
+
 // The kernel's queue is an epoll instance. Every descriptor is registered once, edge-triggered and for both
 // directions, and never modified. An idle loop is a parked goroutine and not a blocked thread: the epoll descriptor
 // is itself watched by the runtime's poller, which is asked to wait only when there is nothing to be had at once.
@@ -87,9 +90,12 @@ func (k *kernel) add(fd handle, key slotKey) error {
 	return nil
 }
 
-func (k *kernel) remove(fd handle) {
+func (k *kernel) remove(fd handle, _ slotKey) {
 	unix.EpollCtl(k.ep, unix.EPOLL_CTL_DEL, int(fd), nil)
 }
+
+// expect: edges come unasked.
+func (k *kernel) expect(slotKey, events) {}
 
 // poll is a raw system call: it cannot block, so the scheduler need not be told.
 func (k *kernel) poll() int {

@@ -91,11 +91,14 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	case n > 0:
 		if n == len(p) || s.bits.Load()&hungUp != 0 {
 			s.bits.Or(readable)
+		} else {
+			s.loop.kern.expect(s.key, evRead)
 		}
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
-	case e == errAgain:
+	case e == errAgain, e == 0 && endsAreEvents && s.bits.Load()&hungUp == 0:
+		s.loop.kern.expect(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
 	s.rflags |= rEOF

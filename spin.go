@@ -18,7 +18,9 @@ type spinner struct {
 const (
 	// spinTime is about what sleeping and being woken costs in a virtual machine (docs/performance.md), so that an
 	// attempt wastes at most as much again.
-	spinTime   = 50 * time.Microsecond
+	spinTime = 50 * time.Microsecond
+	// maxLooks ends an attempt where the clock is too coarse to: twice what fits into the time on Linux.
+	maxLooks   = 256
 	maxTries   = 4 // a peer that was asleep itself needs longer at first
 	maxPenalty = 1023
 	// maxRow lets the runtime look after descriptors of its own: it does so when a goroutine sleeps.
@@ -30,11 +32,13 @@ func (l *loop) spin() int {
 	if !l.spinner.try() {
 		return 0
 	}
-	for begin := time.Now(); time.Since(begin) < spinTime; runtime.Gosched() {
+	begin := time.Now()
+	for looks := 0; looks < maxLooks && time.Since(begin) < spinTime; looks++ {
 		if n := l.kern.poll(); n > 0 {
 			l.spinner.succeeded()
 			return n
 		}
+		runtime.Gosched()
 	}
 	l.spinner.failed()
 	return 0

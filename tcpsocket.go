@@ -316,12 +316,12 @@ func (s *TcpSocket) destroy() {
 	case known != hungUp && known&broken == 0 && flags&wHard == 0:
 		s.hangUpGently() // the end of the peer's stream has not been read
 	}
+	s.loop.remove(s.key)
 	if flags&wLinger != 0 {
 		go sysCloseBlocking(s.fd)
 	} else {
 		sysClose(s.fd)
 	}
-	s.loop.remove(s.key)
 	s.ln.server.descriptorFreed()
 	s.loop.poller.release()
 }

@@ -231,6 +231,7 @@ func (s *TcpSocket) flush() (after aftermath) {
 			s.out.shift().free()
 		}
 		if e == errAgain {
+			s.loop.kern.expect(s.key, evWrite)
 			return after
 		}
 		if e != 0 {
