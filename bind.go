@@ -25,6 +25,10 @@ func (s *TcpServer) tryBind(ln *listener, address string) error {
 	if err != nil {
 		return err
 	}
+	return patiently(func() error { return s.reserve(ln, to) })
+}
+
+func (s *TcpServer) reserve(ln *listener, to target) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.mayBind(); err != nil {

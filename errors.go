@@ -31,7 +31,8 @@ var (
 	ErrSocketClosed error = &sentinel{text: "socket closed", like: []error{net.ErrClosed}}
 
 	// ErrReset says that the peer ended the connection with a reset: what was on its way is lost. It matches
-	// syscall.ECONNRESET, and syscall.EPIPE, which some systems report for it on writing.
+	// syscall.ECONNRESET, and syscall.EPIPE, which some systems report for it on writing; on Windows
+	// windows.WSAECONNRESET and WSAECONNABORTED too.
 	ErrReset error = &sentinel{text: "connection reset by peer", like: resetErrnos}
 
 	// ErrIdleTimeout ends a socket on which nothing moved for its idle timeout. Its Timeout method returns true.
@@ -53,7 +54,8 @@ var (
 	// ErrBacklog is returned by Listen when TcpServer.Backlog is negative.
 	ErrBacklog error = &sentinel{text: "negative backlog"}
 
-	// ErrUnsupported is returned on platforms without a poller of ours. It matches errors.ErrUnsupported.
+	// ErrUnsupported is returned on platforms without a poller of ours, and for options that a platform lacks. It
+	// matches errors.ErrUnsupported.
 	ErrUnsupported error = &sentinel{text: "not supported on this platform", like: []error{errors.ErrUnsupported}}
 )
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Listen starts to listen. The network is "tcp", "tcp4" or "tcp6", or "unix".
@@ -49,7 +50,7 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 		return err
 	}
 	opened := false
-	err = s.begin(ctx, ln, func() error {
+	open := func() error {
 		if err := s.mayBind(); err != nil {
 			return err
 		}
@@ -58,9 +59,22 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 		}
 		opened = true
 		return sysListen(ln.fd, ln.backlog)
-	})
+	}
+	err = patiently(func() error { return s.begin(ctx, ln, open) })
 	if err != nil && opened {
 		ln.closeDescriptor()
+	}
+	return err
+}
+
+// patiently calls bind again while the system may be about to give back an address that was closed just now.
+func patiently(bind func() error) error {
+	const patience = 50 * time.Millisecond
+	begin := time.Now()
+	err := bind()
+	for isReturning(err) && time.Since(begin) < patience {
+		time.Sleep(time.Millisecond)
+		err = bind()
 	}
 	return err
 }

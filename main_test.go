@@ -39,12 +39,3 @@ func leaked(goroutines, files int) bool {
 	pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
 	return true
 }
-
-// openFiles returns how many descriptors the process has open, or 0 where that cannot be told.
-func openFiles() int {
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(list)
-}

@@ -1,4 +1,4 @@
-//go:build !(linux || darwin || dragonfly || freebsd || netbsd || openbsd)
+//go:build !(linux || darwin || dragonfly || freebsd || netbsd || openbsd || windows)
 
 package tcpserver
 
@@ -22,9 +22,10 @@ const (
 
 var resetErrnos []error
 
-func isReset(errno) bool    { return false }
-func isShortage(errno) bool { return false }
-func isPassing(errno) bool  { return false }
+func isReset(errno) bool     { return false }
+func isReturning(error) bool { return false }
+func isShortage(errno) bool  { return false }
+func isPassing(errno) bool   { return false }
 
 const (
 	maxUnixPath      = 103

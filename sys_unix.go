@@ -24,6 +24,9 @@ var resetErrnos = []error{syscall.ECONNRESET, syscall.EPIPE}
 
 func isReset(e errno) bool { return e == unix.ECONNRESET || e == unix.EPIPE }
 
+// isReturning reports whether an address is taken that may have been given up a moment ago.
+func isReturning(error) bool { return false }
+
 // isShortage reports whether an accept failed for want of descriptors or memory: it will go again later.
 func isShortage(e errno) bool {
 	return e == unix.EMFILE || e == unix.ENFILE || e == unix.ENOBUFS || e == unix.ENOMEM

@@ -21,8 +21,8 @@
 //
 // # Platforms
 //
-// Linux, with epoll; macOS and the BSDs, with kqueue. Elsewhere the package compiles, Supported returns false and Listen
-// returns ErrUnsupported.
+// Linux, with epoll; macOS and the BSDs, with kqueue; Windows, with AFD. Elsewhere the package compiles, Supported
+// returns false and Listen returns ErrUnsupported. What differs between systems is in docs/platforms.md.
 package tcpserver
 
 import (
@@ -85,7 +85,8 @@ type TcpServer struct {
 	Filter func(remote netip.AddrPort) bool
 
 	// ReusePort has several sockets listen on one port, in this process or others of the same user; the system
-	// shares the connections out among them. All of them need it.
+	// shares the connections out among them, on Linux, FreeBSD and DragonFly BSD evenly. All of them need it. On
+	// Windows Listen returns ErrUnsupported.
 	ReusePort bool
 
 	// AllowHalfOpen keeps a socket with handlers open for sending after the peer has finished: ReadClosed does not
@@ -112,7 +113,8 @@ type TcpServer struct {
 	// sent. Zero value: off, as in Qt; where it is enabled, zero fields have the defaults of net.KeepAliveConfig.
 	KeepAlive net.KeepAliveConfig
 
-	// SocketMode is the permission bits of the file of a unix socket. 0: those that the umask leaves.
+	// SocketMode is the permission bits of the file of a unix socket. 0: those that the umask leaves. On Windows, where
+	// files have none, Listen returns ErrUnsupported for others.
 	SocketMode fs.FileMode
 
 	// Logger is told of handlers that panic, Filter among them. nil: silent.

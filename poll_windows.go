@@ -1,0 +1,379 @@
+package tcpserver
+
+import (
+	"math"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
+func Supported() bool { return true }
+
+// endsAreEvents: whether the end of a stream is one is told by the event alone. Under Wine the poll takes a reset away
+// from the call that reads.
+const endsAreEvents = true
+
+// The kernel's queue is a completion port. What completes there are polls of AFD, the driver below Winsock: a poll waits
+// until a socket is ready, is over with that, and is begun again when somebody has found the socket drained (expect). No
+// buffer of the program's is handed over, and what is not expected costs nothing.
+//
+// The call is not documented. It is the one that select is made of, and that libuv, Rust's mio and wepoll use; numbers
+// and layouts are those of wepoll (github.com/piscisaureus/wepoll).
+type kernel struct {
+	port  windows.Handle
+	found int
+	buf   [256]packet
+
+	mu      sync.Mutex // guards the block below
+	watches []watch    // by slot
+	helpers []windows.Handle
+	pages   []*[opPage]op
+	used    uint32 // operations that have ever been taken
+	spare   uint32 // first free operation; 0: none
+	pending int    // operations whose packet is still to come
+}
+
+// A watch is what is pending for a tenancy.
+type watch struct {
+	socket           handle // what AFD knows, below the layers that others have put on Winsock
+	gen              uint32
+	read, write, end uint32 // operations; 0: none
+}
+
+// armed returns where the operation is kept that waits for ev: evRead, evWrite, or evError, which alone stays when
+// something lies unread.
+func (w *watch) armed(ev events) *uint32 {
+	switch ev {
+	case evRead:
+		return &w.read
+	case evWrite:
+		return &w.write
+	}
+	return &w.end
+}
+
+// An op is a poll that is under way. The system writes into it until its packet is taken from the port: it lives in a
+// page that the kernel holds until then, and does not move. Operations are numbered from 1.
+type op struct {
+	status windows.IO_STATUS_BLOCK
+	poll   afdPoll
+	key    slotKey
+	ev     events
+	next   uint32 // the next free operation
+}
+
+const opPage = 64
+
+// afdPoll is AFD_POLL_INFO with one AFD_POLL_HANDLE_INFO.
+type afdPoll struct {
+	timeout   int64
+	handles   uint32
+	exclusive uint32
+	socket    windows.Handle
+	events    uint32
+	status    uint32
+}
+
+const (
+	ioctlAFDPoll = 0x12024
+
+	afdReceive     = 0x1
+	afdSend        = 0x4
+	afdDisconnect  = 0x8
+	afdAbort       = 0x10
+	afdLocalClose  = 0x20
+	afdAccept      = 0x80
+	afdConnectFail = 0x100
+)
+
+// helperSlots is how many sockets share a handle of AFD: cancelling searches what is pending on the handle. The number
+// is wepoll's.
+const helperSlots = 32
+
+// A packet is an OVERLAPPED_ENTRY. An operation's number comes as op from the system and as key from ourselves; 0 wakes.
+type packet struct {
+	key uintptr
+	op  uintptr
+	_   uintptr // Internal
+	_   uint32  // dwNumberOfBytesTransferred
+}
+
+// wakeKey is the key of what concerns no tenant. No slot has it.
+var wakeKey = slotKey{slot: ^uint32(0)}
+
+var (
+	ntdll    = windows.NewLazySystemDLL("ntdll.dll")
+	kernel32 = windows.NewLazySystemDLL("kernel32.dll")
+
+	procNtDeviceIoControlFile       = ntdll.NewProc("NtDeviceIoControlFile")
+	procNtCancelIoFileEx            = ntdll.NewProc("NtCancelIoFileEx")
+	procGetQueuedCompletionStatusEx = kernel32.NewProc("GetQueuedCompletionStatusEx")
+)
+
+// open makes the port. It does not hold back threads: one that has taken a packet goes on to run other goroutines.
+func (k *kernel) open() (err error) {
+	k.port, err = windows.CreateIoCompletionPort(windows.InvalidHandle, 0, 0, math.MaxUint32)
+	return os.NewSyscallError("CreateIoCompletionPort", err)
+}
+
+// close takes the packets that are still to come first.
+func (k *kernel) close() {
+	k.mu.Lock()
+	for _, h := range k.helpers {
+		cancel(h, nil)
+	}
+	pending := k.pending
+	k.mu.Unlock()
+	for pending > 0 {
+		for i := range k.wait() {
+			k.event(i)
+		}
+		k.mu.Lock()
+		pending = k.pending
+		k.mu.Unlock()
+	}
+	for _, h := range k.helpers {
+		windows.CloseHandle(h)
+	}
+	windows.CloseHandle(k.port)
+}
+
+func (k *kernel) add(fd handle, key slotKey) error {
+	socket, err := baseSocket(fd)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	if err = k.reach(key.slot); err == nil {
+		k.watches[key.slot] = watch{socket: socket, gen: key.gen}
+	}
+	k.mu.Unlock()
+	if err == nil {
+		k.expect(key, evRead)
+	}
+	return err
+}
+
+// reach makes what a slot needs. mu is held.
+func (k *kernel) reach(slot uint32) error {
+	for uint32(len(k.watches)) <= slot {
+		k.watches = append(k.watches, watch{})
+	}
+	for uint32(len(k.helpers)) <= slot/helperSlots {
+		h, err := openAFD(k.port)
+		if err != nil {
+			return err
+		}
+		k.helpers = append(k.helpers, h)
+	}
+	return nil
+}
+
+// remove is for sockets that others may hold open: closing them ends nothing.
+func (k *kernel) remove(_ handle, key slotKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w := &k.watches[key.slot]
+	for _, n := range [...]uint32{w.read, w.write, w.end} {
+		if n != 0 {
+			cancel(k.helpers[key.slot/helperSlots], &k.op(n).status)
+		}
+	}
+	w.gen++ // nothing is expected any more
+}
+
+func (k *kernel) expect(key slotKey, ev events) {
+	k.mu.Lock()
+	w := &k.watches[key.slot]
+	armed := w.armed(ev)
+	if w.gen != key.gen || *armed != 0 {
+		k.mu.Unlock()
+		return
+	}
+	n := k.take()
+	*armed = n
+	o := k.op(n)
+	o.key, o.ev = key, ev
+	o.poll = afdPoll{timeout: math.MaxInt64, handles: 1, socket: windows.Handle(w.socket), events: afdEvents(ev)}
+	o.status.Status = windows.STATUS_PENDING
+	helper := k.helpers[key.slot/helperSlots]
+	k.mu.Unlock()
+
+	size := unsafe.Sizeof(o.poll)
+	status, _, _ := syscall.SyscallN(procNtDeviceIoControlFile.Addr(), uintptr(helper), 0, 0, uintptr(n),
+		uintptr(unsafe.Pointer(&o.status)), ioctlAFDPoll,
+		uintptr(unsafe.Pointer(&o.poll)), size, uintptr(unsafe.Pointer(&o.poll)), size)
+	if failed(windows.NTStatus(status)) {
+		k.refused(n, o)
+	}
+}
+
+// refusedPause keeps a poll that the system refuses, for want of memory, say, from being tried over and over again.
+const refusedPause = 10 * time.Millisecond
+
+// refused makes of a poll that has failed one that finds the socket ready, a moment later: the tenant's own call will
+// tell it what the matter is, or expect again.
+func (k *kernel) refused(n uint32, o *op) {
+	time.AfterFunc(refusedPause, func() {
+		k.mu.Lock()
+		o.status.Status = 0
+		o.poll.handles, o.poll.events = 1, afdEvents(o.ev)&(afdReceive|afdSend)
+		k.mu.Unlock()
+		if windows.PostQueuedCompletionStatus(k.port, 0, uintptr(n), nil) != nil {
+			k.refused(n, o)
+		}
+	})
+}
+
+func failed(status windows.NTStatus) bool { return status >= 0xC0000000 }
+
+// take returns a free operation. mu is held.
+func (k *kernel) take() uint32 {
+	k.pending++
+	if n := k.spare; n != 0 {
+		k.spare = k.op(n).next
+		return n
+	}
+	if int(k.used/opPage) == len(k.pages) {
+		k.pages = append(k.pages, new([opPage]op))
+	}
+	k.used++
+	return k.used
+}
+
+func (k *kernel) op(n uint32) *op { return &k.pages[(n-1)/opPage][(n-1)%opPage] }
+
+func (k *kernel) poll() int { return k.ask(0) }
+func (k *kernel) wait() int { return k.ask(windows.INFINITE) }
+
+func (k *kernel) ask(milliseconds uint32) int {
+	var n uint32
+	ok, _, _ := syscall.SyscallN(procGetQueuedCompletionStatusEx.Addr(), uintptr(k.port),
+		uintptr(unsafe.Pointer(&k.buf)), uintptr(len(k.buf)), uintptr(unsafe.Pointer(&n)), uintptr(milliseconds), 0)
+	if ok == 0 {
+		n = 0
+	}
+	k.found = int(n)
+	return k.found
+}
+
+func (k *kernel) event(i int) (slotKey, events) {
+	n := uint32(k.buf[i].key + k.buf[i].op)
+	if n == 0 {
+		return wakeKey, 0
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o := k.op(n)
+	status, key := o.status.Status, o.key
+	if failed(status) && status != windows.STATUS_CANCELLED {
+		k.refused(n, o)
+		return wakeKey, 0
+	}
+	var ev events
+	if w := &k.watches[key.slot]; w.gen == key.gen {
+		*w.armed(o.ev) = 0
+		if status == 0 && o.poll.handles > 0 {
+			ev = eventsOf(o.poll.events)
+		}
+	}
+	o.next, k.spare = k.spare, n
+	k.pending--
+	if ev == 0 {
+		return wakeKey, 0
+	}
+	return key, ev
+}
+
+func (k *kernel) wake() { windows.PostQueuedCompletionStatus(k.port, 0, 0, nil) }
+
+func afdEvents(ev events) uint32 {
+	switch ev {
+	case evRead:
+		return afdReceive | afdAccept | afdDisconnect | afdAbort | afdLocalClose
+	case evWrite:
+		return afdSend | afdAbort | afdLocalClose
+	}
+	return afdAbort | afdLocalClose
+}
+
+// eventsOf returns 0 for a socket that was closed at this end.
+func eventsOf(afd uint32) (ev events) {
+	if afd&(afdReceive|afdAccept) != 0 {
+		ev |= evRead
+	}
+	if afd&afdSend != 0 {
+		ev |= evWrite
+	}
+	if afd&afdDisconnect != 0 {
+		ev |= evRead | evHangup
+	}
+	if afd&(afdAbort|afdConnectFail) != 0 {
+		ev |= evRead | evWrite | evHangup | evError
+	}
+	return ev
+}
+
+// openAFD opens a handle to poll with, whose packets go to port. Any name below the device will do.
+func openAFD(port windows.Handle) (h windows.Handle, err error) {
+	name, err := windows.NewNTUnicodeString(`\Device\Afd\TcpServer`)
+	if err != nil {
+		return 0, err
+	}
+	attributes := windows.OBJECT_ATTRIBUTES{ObjectName: name}
+	attributes.Length = uint32(unsafe.Sizeof(attributes))
+	var status windows.IO_STATUS_BLOCK
+	err = windows.NtCreateFile(&h, windows.SYNCHRONIZE, &attributes, &status, nil, 0,
+		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, windows.FILE_OPEN, 0, 0, 0)
+	if err != nil {
+		return 0, os.NewSyscallError("NtCreateFile", err)
+	}
+	if _, err = windows.CreateIoCompletionPort(h, port, 0, 0); err == nil {
+		err = windows.SetFileCompletionNotificationModes(h, windows.FILE_SKIP_SET_EVENT_ON_HANDLE)
+	}
+	if err != nil {
+		windows.CloseHandle(h)
+		return 0, os.NewSyscallError("CreateIoCompletionPort", err)
+	}
+	return h, nil
+}
+
+// cancel has the operation completed that status belongs to, or with nil all of the handle.
+func cancel(h windows.Handle, status *windows.IO_STATUS_BLOCK) {
+	var result windows.IO_STATUS_BLOCK
+	syscall.SyscallN(procNtCancelIoFileEx.Addr(), uintptr(h), uintptr(unsafe.Pointer(status)),
+		uintptr(unsafe.Pointer(&result)))
+}
+
+// baseSocket returns the socket that AFD knows. It differs from fd where a layered service provider is installed; some
+// of those hide it, but not from the second question (wepoll's issue 17).
+func baseSocket(fd handle) (handle, error) {
+	const (
+		sioBaseHandle    = 0x48000022
+		sioBSPHandlePoll = 0x4800001D
+	)
+	for {
+		base, err := askHandle(fd, sioBaseHandle)
+		if err == nil {
+			return base, nil
+		}
+		below, belowErr := askHandle(fd, sioBSPHandlePoll)
+		if belowErr != nil || below == fd {
+			return 0, os.NewSyscallError("WSAIoctl", errnoOf(err))
+		}
+		fd = below
+	}
+}
+
+func askHandle(fd handle, question uint32) (handle, error) {
+	var h windows.Handle
+	var n uint32
+	err := windows.WSAIoctl(windows.Handle(fd), question, nil, 0, (*byte)(unsafe.Pointer(&h)), uint32(unsafe.Sizeof(h)),
+		&n, nil, 0)
+	return handle(h), err
+}

@@ -1,0 +1,85 @@
+package tcpserver
+
+import (
+	"io/fs"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/windows"
+)
+
+// openKernel returns a kernel, and a socket of which it has key.
+func openKernel(t *testing.T) (k *kernel, fd handle, key slotKey) {
+	t.Helper()
+	k, key = new(kernel), slotKey{slot: 40, gen: 7}
+	require.NoError(t, k.open())
+	fd, _, err := sysBind(ip4Addr([4]byte{127, 0, 0, 1}, 0), false, false)
+	require.NoError(t, err)
+	require.NoError(t, sysListen(fd, 0))
+	require.NoError(t, k.add(fd, key))
+	return k, fd, key
+}
+
+// next waits for an event of key.
+func (k *kernel) next(key slotKey) events {
+	for {
+		for i := range k.wait() {
+			if at, ev := k.event(i); at == key {
+				return ev
+			}
+		}
+	}
+}
+
+func TestPollThatIsRefusedCountsAsReady(t *testing.T) {
+	k, fd, key := openKernel(t)
+	sysClose(fd)
+	k.expect(key, evWrite)
+	require.Equal(t, evWrite, k.next(key))
+	k.close()
+	require.Zero(t, k.pending)
+}
+
+func TestKernelClosesWithPollsUnderWay(t *testing.T) {
+	k, fd, key := openKernel(t)
+	for _, ev := range []events{evRead, evWrite, evError, evRead} {
+		k.expect(key, ev)
+	}
+	require.Equal(t, 3, k.pending, "one each")
+	k.close()
+	require.Zero(t, k.pending)
+	sysClose(fd)
+}
+
+func TestRemovedSocketIsReportedNoMore(t *testing.T) {
+	k, fd, key := openKernel(t)
+	// Somebody else holds the socket open.
+	other, err := sysDup(fd)
+	require.NoError(t, err)
+	k.remove(fd, key)
+	sysClose(fd)
+	k.expect(key, evRead)
+	for k.pending > 0 {
+		for i := range k.wait() {
+			at, _ := k.event(i)
+			require.Equal(t, wakeKey, at)
+		}
+	}
+	k.close()
+	sysClose(other)
+}
+
+func TestErrorsAreFoundUnderBothNames(t *testing.T) {
+	err := sysError("bind", windows.WSAEADDRINUSE)
+	require.ErrorIs(t, err, windows.WSAEADDRINUSE)
+	require.ErrorIs(t, err, syscall.Errno(10048))
+	for wsa, posix := range map[error]error{
+		windows.WSAEACCES:        fs.ErrPermission,
+		windows.WSAECONNRESET:    syscall.ECONNRESET,
+		windows.WSAEADDRNOTAVAIL: syscall.EADDRNOTAVAIL,
+	} {
+		require.ErrorIs(t, sysError("call", wsa), posix)
+	}
+	require.NotErrorIs(t, sysError("call", windows.WSAEFAULT), syscall.Errno(0))
+}
