@@ -34,7 +34,7 @@ func TestBoundServerRefusesUntilItListens(t *testing.T) {
 	assert.NotZero(t, server.Port(), "the port is known right after Bind")
 	addr := server.Addr().String()
 	_, err := net.Dial("tcp", addr)
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.ErrorIs(t, err, errRefused)
 
 	require.NoError(t, server.ListenBound())
 	assert.True(t, server.IsBound(), "while listening too")
@@ -150,13 +150,21 @@ func socketPath(t testing.TB) string {
 	return filepath.Join(dir, "s")
 }
 
+// needUnix skips the test on systems without unix sockets.
+func needUnix(t testing.TB) {
+	t.Helper()
+	l, err := net.Listen("unix", socketPath(t))
+	if err != nil {
+		skip(t, "no unix sockets: ", err)
+	}
+	l.Close()
+}
+
 // listenUnix starts server on path. It skips the test on systems without such sockets.
 func listenUnix(t testing.TB, server *tcpserver.TcpServer, path string) {
 	t.Helper()
+	needUnix(t)
 	err := server.Listen("unix", path)
-	if errors.Is(err, syscall.EAFNOSUPPORT) {
-		t.Skip("no unix sockets")
-	}
 	require.NoError(t, err)
 	t.Cleanup(func() { server.Close() })
 }
@@ -204,15 +212,12 @@ func TestUnixSocketTellsANamedPeer(t *testing.T) {
 }
 
 func TestBoundUnixSocketRefusesAndLeavesNoFile(t *testing.T) {
+	needUnix(t)
 	path := socketPath(t)
 	var server tcpserver.TcpServer
-	err := server.Bind("unix", path)
-	if errors.Is(err, syscall.EAFNOSUPPORT) {
-		t.Skip("no unix sockets")
-	}
-	require.NoError(t, err)
-	_, err = net.Dial("unix", path)
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.NoError(t, server.Bind("unix", path))
+	_, err := net.Dial("unix", path)
+	require.ErrorIs(t, err, errRefused)
 	require.NoError(t, server.ListenBound())
 	conn, err := net.Dial("unix", path)
 	require.NoError(t, err)
@@ -223,12 +228,17 @@ func TestBoundUnixSocketRefusesAndLeavesNoFile(t *testing.T) {
 
 func TestUnixPathsThatCannotBe(t *testing.T) {
 	var server tcpserver.TcpServer
-	path := socketPath(t)
 	for _, bad := range []string{"", strings.Repeat("x", 200), "a\x00b"} {
 		err := server.Listen("unix", bad)
 		require.ErrorIs(t, err, tcpserver.ErrInvalidAddress)
 		assert.ErrorContains(t, err, bad)
 	}
+}
+
+func TestUnixPathsThatTheSystemRefuses(t *testing.T) {
+	needUnix(t)
+	var server tcpserver.TcpServer
+	path := socketPath(t)
 	require.ErrorIs(t, server.Listen("unix", filepath.Join(path, "no", "such", "directory")), fs.ErrNotExist)
 
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
@@ -255,17 +265,69 @@ func TestCloseLeavesAnotherFileInPlace(t *testing.T) {
 }
 
 func TestSocketMode(t *testing.T) {
+	needUnix(t)
 	for _, mode := range []fs.FileMode{0o600, 0o660, 0o777} {
 		path := socketPath(t)
 		server := tcpserver.TcpServer{SocketMode: mode}
-		listenUnix(t, &server, path)
+		err := server.Listen("unix", path)
+		if errors.Is(err, errors.ErrUnsupported) {
+			skip(t, "files have no permission bits: ", err)
+		}
+		require.NoError(t, err)
+		t.Cleanup(func() { server.Close() })
 		info, err := os.Stat(path)
 		require.NoError(t, err)
 		assert.Equal(t, mode, info.Mode().Perm())
 	}
 }
 
+// sharesConnections tries whether the system shares out the connections to listeners on one port.
+func sharesConnections(t *testing.T) bool {
+	config := net.ListenConfig{Control: reusePort}
+	var got [2]int
+	address := "127.0.0.1:0"
+	for i := range got {
+		l, err := config.Listen(t.Context(), "tcp", address)
+		if err != nil {
+			return false
+		}
+		defer l.Close()
+		address = l.Addr().String()
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				conn.Write([]byte{byte(i)})
+				conn.Close()
+			}
+		}()
+	}
+	for range 100 {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		which, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		conn.Close()
+		got[which[0]]++
+	}
+	return got[0] > 0 && got[1] > 0
+}
+
+func TestReusePortWhereThereIsNone(t *testing.T) {
+	server := tcpserver.TcpServer{ReusePort: true}
+	if err := server.Listen("tcp", "127.0.0.1:0"); err != nil {
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.False(t, server.IsBound())
+	}
+	require.NoError(t, server.Close())
+}
+
 func TestTwoServersShareAPort(t *testing.T) {
+	if !sharesConnections(t) {
+		skip(t, "the system does not share connections out")
+	}
 	first := listen(t, &tcpserver.TcpServer{ReusePort: true})
 	second := &tcpserver.TcpServer{ReusePort: true}
 	require.NoError(t, second.Listen("tcp", first.Addr().String()))
@@ -295,11 +357,22 @@ func TestTwoServersShareAPort(t *testing.T) {
 	}
 }
 
+// fileOf returns a duplicate of what package net has opened. It skips the test where there is no way to get one.
+func fileOf(t testing.TB, c interface{ File() (*os.File, error) }) *os.File {
+	t.Helper()
+	f, err := c.File()
+	if err != nil {
+		skip(t, "package net has no duplicates: ", err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
 func TestListenFile(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	f, err := l.(*net.TCPListener).File()
-	require.NoError(t, err)
+	defer l.Close()
+	f := fileOf(t, l.(*net.TCPListener))
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
 
@@ -312,7 +385,7 @@ func TestListenFile(t *testing.T) {
 
 	require.NoError(t, server.Close())
 	_, err = net.Dial("tcp", addr)
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.ErrorIs(t, err, errRefused)
 }
 
 func TestFileOfAServerServesElsewhere(t *testing.T) {
@@ -359,25 +432,12 @@ func TestListenFileOfAUnixSocketKeepsTheFile(t *testing.T) {
 	assert.FileExists(t, path)
 }
 
-func TestListenFileRefusesWhatDoesNotListen(t *testing.T) {
+func TestListenFileRefusesWhatIsNoSocket(t *testing.T) {
 	plain, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	require.NoError(t, err)
 	defer plain.Close()
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer packets.Close()
-	packetFile, err := packets.(*net.UDPConn).File()
-	require.NoError(t, err)
-	defer packetFile.Close()
-	_, conn := pair(t)
-	connFile, err := conn.File()
-	require.NoError(t, err)
-	defer connFile.Close()
-
 	var server tcpserver.TcpServer
 	require.ErrorIs(t, server.ListenFile(plain), syscall.ENOTSOCK)
-	require.ErrorIs(t, server.ListenFile(packetFile), syscall.EPROTOTYPE)
-	require.ErrorIs(t, server.ListenFile(connFile), syscall.EISCONN)
 	require.Error(t, server.ListenFile(nil))
 	plain.Close()
 	require.Error(t, server.ListenFile(plain))
@@ -385,7 +445,18 @@ func TestListenFileRefusesWhatDoesNotListen(t *testing.T) {
 	assert.False(t, server.IsListening())
 
 	server.Backlog = -1
-	require.ErrorIs(t, server.ListenFile(packetFile), tcpserver.ErrBacklog)
+	require.ErrorIs(t, server.ListenFile(plain), tcpserver.ErrBacklog)
+}
+
+func TestListenFileRefusesWhatDoesNotListen(t *testing.T) {
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer packets.Close()
+	_, conn := pair(t)
+	var server tcpserver.TcpServer
+	require.ErrorIs(t, server.ListenFile(fileOf(t, packets.(*net.UDPConn))), syscall.EPROTOTYPE)
+	require.ErrorIs(t, server.ListenFile(fileOf(t, conn)), syscall.EISCONN)
+	assert.False(t, server.IsListening())
 }
 
 func TestListenOn(t *testing.T) {
@@ -406,11 +477,10 @@ func TestListenOn(t *testing.T) {
 }
 
 func TestListenOnUnixListener(t *testing.T) {
+	needUnix(t)
 	path := socketPath(t)
 	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Skip("no unix sockets: ", err)
-	}
+	require.NoError(t, err)
 	var server tcpserver.TcpServer
 	require.NoError(t, server.ListenOn(l))
 	t.Cleanup(func() { server.Close() })

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -191,7 +190,7 @@ func hearReset(t testing.TB, conn net.Conn) {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	_, err := io.Copy(io.Discard, conn)
-	require.ErrorIs(t, err, syscall.ECONNRESET)
+	mustBeReset(t, err)
 }
 
 // loops returns a poller of n loops.

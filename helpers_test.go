@@ -2,7 +2,11 @@ package tcpserver_test
 
 import (
 	"context"
+	"io"
 	"net"
+	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,7 +16,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen. No test depends on its value.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // within returns a context that ends after patience, or with the test.
 func within(t testing.TB) context.Context {
@@ -72,6 +76,58 @@ func receive[T any](t testing.TB, from <-chan T) T {
 		require.FailNow(t, "nothing came")
 		panic("unreachable")
 	}
+}
+
+// skip skips the test because the system cannot do what it needs. That is to be found in docs/platforms.md.
+func skip(t testing.TB, why ...any) {
+	t.Helper()
+	page, err := os.ReadFile("docs/platforms.md")
+	require.NoError(t, err)
+	name, _, _ := strings.Cut(t.Name(), "/")
+	require.Contains(t, string(page), name)
+	t.Skip(why...)
+}
+
+// mustBeReset wants err, of reading from a connection of package net, to be that of a reset.
+func mustBeReset(t testing.TB, err error) {
+	t.Helper()
+	if (err == nil || err == io.EOF) && !resetsAreSeen() {
+		return
+	}
+	require.ErrorIs(t, err, errPeerReset)
+}
+
+// resetsAreSeen tries whether package net tells resets. Under Wine some are told as an end of stream: those that
+// something else than the read has noticed first.
+var resetsAreSeen = sync.OnceValue(func() bool {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return true
+	}
+	defer l.Close()
+	for range 20 {
+		if !resetIsSeen(l) {
+			return false
+		}
+	}
+	return true
+})
+
+func resetIsSeen(l net.Listener) bool {
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return true
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		return true
+	}
+	far.Write(make([]byte, mib)) // more than a read takes
+	far.(*net.TCPConn).SetLinger(0)
+	far.Close()
+	_, err = io.Copy(io.Discard, near)
+	return err != nil
 }
 
 // reset ends conn so that its peer gets a reset.

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -125,11 +124,11 @@ func TestPollerClose(t *testing.T) {
 	}
 	require.Equal(t, tcpserver.ErrServerClosed, receive(t, waiting))
 	for _, client := range taken {
-		require.ErrorIs(t, endOf(t, client), syscall.ECONNRESET)
+		mustBeReset(t, endOf(t, client))
 	}
 	for _, client := range queued {
 		if err := endOf(t, client); err != nil {
-			require.ErrorIs(t, err, syscall.ECONNRESET)
+			require.ErrorIs(t, err, errPeerReset)
 		}
 	}
 	for _, socket := range sockets {

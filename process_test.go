@@ -42,7 +42,7 @@ func TestServerOnAnInheritedDescriptor(t *testing.T) {
 func TestProtectedPortNeedsPermission(t *testing.T) {
 	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err != nil || strings.TrimSpace(string(first)) == "0" {
-		t.Skip("the system protects no port")
+		skip(t, "the system protects no port")
 	}
 	if os.Getuid() == 0 {
 		if !alone(t) {

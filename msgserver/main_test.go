@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // receive waits for a value.
 func receive[T any](t testing.TB, from <-chan T) T {
