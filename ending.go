@@ -11,8 +11,8 @@ import (
 // get an end of stream; those that the system still holds are reset by it. Sockets that were taken live on. Calls that
 // wait for a connection return ErrServerClosed. Of the handlers only ClosedHandler is still called; called elsewhere
 // than on the handlers' own goroutine, Close may find one running. The same address can be listened on again at once,
-// by this server too; on Windows when the connections have ended that were accepted there. On a server that is neither
-// bound nor listening Close does nothing. It returns nil.
+// by this server too; on Windows perhaps not before the connections have ended that were accepted there. On a server
+// that is neither bound nor listening Close does nothing. It returns nil.
 func (s *TcpServer) Close() error {
 	s.mu.Lock()
 	ln, bound := s.cur, s.bound

@@ -69,11 +69,9 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 
 // patiently calls bind again while the system may be about to give back an address that was closed just now.
 func patiently(bind func() error) error {
-	const patience = 50 * time.Millisecond
-	begin := time.Now()
 	err := bind()
-	for isReturning(err) && time.Since(begin) < patience {
-		time.Sleep(time.Millisecond)
+	for pause := time.Millisecond; isReturning(err) && pause < 50*time.Millisecond; pause *= 2 {
+		time.Sleep(pause)
 		err = bind()
 	}
 	return err

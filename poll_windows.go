@@ -25,9 +25,8 @@ const endsAreEvents = true
 // The call is not documented. It is the one that select is made of, and that libuv, Rust's mio and wepoll use; numbers
 // and layouts are those of wepoll (github.com/piscisaureus/wepoll).
 type kernel struct {
-	port  windows.Handle
-	found int
-	buf   [256]packet
+	port windows.Handle
+	buf  [256]packet
 
 	mu      sync.Mutex // guards the block below
 	watches []watch    // by slot
@@ -258,8 +257,7 @@ func (k *kernel) ask(milliseconds uint32) int {
 	if ok == 0 {
 		n = 0
 	}
-	k.found = int(n)
-	return k.found
+	return int(n)
 }
 
 func (k *kernel) event(i int) (slotKey, events) {
