@@ -82,7 +82,7 @@ func (s *TcpSocket) endOfInput() error {
 // ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
 // empty. rmu is held, rEOF and rClosed are clear.
 func (s *TcpSocket) recv(p []byte) (int, error) {
-	s.bits.And(^readable)
+	was := s.bits.And(^readable)
 	n, e := sysRecv(s.fd, p)
 	for e == errIntr {
 		n, e = sysRecv(s.fd, p)
@@ -97,7 +97,7 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
-	case e == errAgain, e == 0 && endsAreEvents && s.bits.Load()&hungUp == 0:
+	case e == errAgain, e == 0 && s.isUnconfirmed(was):
 		s.loop.kern.expect(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
@@ -110,6 +110,12 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return 0, os.NewSyscallError("recv", e)
+}
+
+// isUnconfirmed reports whether the end of the stream, which recv has met, is still to be told by its event. was is what
+// the bits were before recv: what has come since recv met the end first is that event.
+func (s *TcpSocket) isUnconfirmed(was uint32) bool {
+	return endsAreEvents && s.bits.Or(metEnd)&hungUp == 0 && was&(metEnd|readable) != metEnd|readable
 }
 
 // afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended

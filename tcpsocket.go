@@ -104,6 +104,7 @@ const (
 	inQueue          // in the server's queue of pending connections
 	turnDue          // a turn for the handlers has been asked of the loop
 	flushDue         // a turn for the send queue has been asked of the loop
+	metEnd           // recv has met the end of the stream before its event came (isUnconfirmed)
 	firstLaneBit
 )
 
