@@ -61,6 +61,7 @@ func (w *watch) armed(ev events) *uint32 {
 type op struct {
 	status windows.IO_STATUS_BLOCK
 	poll   afdPoll
+	_      [2 - unsafe.Sizeof(uintptr(0))/4]uint32 // of afdPollSize; C aligns to 8 bytes also on 32-bit systems
 	key    slotKey
 	ev     events
 	next   uint32 // the next free operation
@@ -80,6 +81,7 @@ type afdPoll struct {
 
 const (
 	ioctlAFDPoll = 0x12024
+	afdPollSize  = 32
 
 	afdReceive     = 0x1
 	afdSend        = 0x4
@@ -203,10 +205,9 @@ func (k *kernel) expect(key slotKey, ev events) {
 	helper := k.helpers[key.slot/helperSlots]
 	k.mu.Unlock()
 
-	size := unsafe.Sizeof(o.poll)
 	status, _, _ := syscall.SyscallN(procNtDeviceIoControlFile.Addr(), uintptr(helper), 0, 0, uintptr(n),
 		uintptr(unsafe.Pointer(&o.status)), ioctlAFDPoll,
-		uintptr(unsafe.Pointer(&o.poll)), size, uintptr(unsafe.Pointer(&o.poll)), size)
+		uintptr(unsafe.Pointer(&o.poll)), afdPollSize, uintptr(unsafe.Pointer(&o.poll)), afdPollSize)
 	if failed(windows.NTStatus(status)) {
 		k.refused(n, o)
 	}

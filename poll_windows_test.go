@@ -4,10 +4,14 @@ import (
 	"io/fs"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/windows"
 )
+
+// What AFD is told the size of is that large, on each architecture.
+var _ = [1]struct{}{}[unsafe.Offsetof(op{}.key)-unsafe.Offsetof(op{}.poll)-afdPollSize]
 
 // openKernel returns a kernel, and a socket of which it has key.
 func openKernel(t *testing.T) (k *kernel, fd handle, key slotKey) {
