@@ -67,16 +67,9 @@ func openSocket(family, protocol int) (handle, error) {
 const ownSocket = windows.WSA_FLAG_OVERLAPPED | windows.WSA_FLAG_NO_HANDLE_INHERIT
 
 func setNonblock(fd handle) error {
-	var on uint32 = 1
-	_, err := ioctl(fd, ioctlNonblock, on)
-	return err
-}
-
-func ioctl(fd handle, code, in uint32) (out uint32, err error) {
-	var n uint32
-	err = windows.WSAIoctl(windows.Handle(fd), code, (*byte)(unsafe.Pointer(&in)), uint32(unsafe.Sizeof(in)),
-		(*byte)(unsafe.Pointer(&out)), uint32(unsafe.Sizeof(out)), &n, nil, 0)
-	return out, err
+	var on, n uint32 = 1, 0
+	return windows.WSAIoctl(windows.Handle(fd), ioctlNonblock, (*byte)(unsafe.Pointer(&on)), uint32(unsafe.Sizeof(on)),
+		nil, 0, &n, nil, 0)
 }
 
 // bindSocket has nobody else bind the same address. Without the option another process of the same user could bind it
@@ -181,15 +174,15 @@ func sysAccept(fd handle) (handle, sockAddr, errno) {
 		return 0, sockAddr{}, errno(e)
 	}
 	windows.CloseOnExec(s)
-	err := setNonblock(handle(s))
-	if err == nil {
-		var sa windows.Sockaddr
-		if sa, err = rsa.Sockaddr(); err == nil {
-			return handle(s), sockAddrOf(sa), 0
-		}
+	if err := setNonblock(handle(s)); err != nil {
+		windows.Closesocket(s)
+		return 0, sockAddr{}, errnoOf(err)
 	}
-	windows.Closesocket(s)
-	return 0, sockAddr{}, errnoOf(err)
+	sa, err := rsa.Sockaddr()
+	if err != nil {
+		return handle(s), sockAddr{family: addrUnix}, 0 // only there a peer may have no address
+	}
+	return handle(s), sockAddrOf(sa), 0
 }
 
 func sysLocalAddr(fd handle) (sockAddr, error) {
@@ -234,11 +227,13 @@ func sysSend(fd handle, p []byte) (int, errno) {
 
 // sysUnread returns how many bytes the system holds for reading.
 func sysUnread(fd handle) int {
-	n, err := ioctl(fd, ioctlUnread, 0)
+	var unread, n uint32
+	err := windows.WSAIoctl(windows.Handle(fd), ioctlUnread, nil, 0, (*byte)(unsafe.Pointer(&unread)),
+		uint32(unsafe.Sizeof(unread)), &n, nil, 0)
 	if err != nil {
 		return 0
 	}
-	return int(n)
+	return int(unread)
 }
 
 // sysClose is for descriptors whose closing cannot block, sysCloseBlocking for sockets that linger.
