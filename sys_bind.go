@@ -33,10 +33,3 @@ func sysBind(addr sockAddr, dualStack, reusePort bool) (handle, sockAddr, error)
 	}
 	return fd, addr, err
 }
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}

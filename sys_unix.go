@@ -48,22 +48,10 @@ func sysCloseRead(fd handle) error {
 	return os.NewSyscallError("shutdown", unix.Shutdown(int(fd), unix.SHUT_RD))
 }
 
-func sysSetNoDelay(fd handle, on bool) error {
-	return setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, boolInt(on))
-}
-
 // sysSetLinger: seconds < 0 is the system's default, 0 makes closing a reset.
 func sysSetLinger(fd handle, seconds int) error {
 	l := unix.Linger{Onoff: int32(boolInt(seconds >= 0)), Linger: int32(max(seconds, 0))}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &l))
-}
-
-func sysSetReadBuffer(fd handle, bytes int) error {
-	return setInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
-}
-
-func sysSetWriteBuffer(fd handle, bytes int) error {
-	return setInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
 }
 
 func setInt(fd handle, level, option, value int) error {

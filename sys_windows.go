@@ -248,23 +248,11 @@ func sysCloseWrite(fd handle) error {
 	return sysError("shutdown", windows.Shutdown(windows.Handle(fd), windows.SHUT_WR))
 }
 
-func sysSetNoDelay(fd handle, on bool) error {
-	return setInt(fd, windows.IPPROTO_TCP, windows.TCP_NODELAY, boolInt(on))
-}
-
 // sysSetLinger: seconds < 0 is the system's default, 0 makes closing a reset.
 func sysSetLinger(fd handle, seconds int) error {
 	l := windows.Linger{Onoff: int32(boolInt(seconds >= 0)), Linger: int32(max(seconds, 0))}
 	return sysError("setsockopt",
 		windows.SetsockoptLinger(windows.Handle(fd), windows.SOL_SOCKET, windows.SO_LINGER, &l))
-}
-
-func sysSetReadBuffer(fd handle, bytes int) error {
-	return setInt(fd, windows.SOL_SOCKET, windows.SO_RCVBUF, bytes)
-}
-
-func sysSetWriteBuffer(fd handle, bytes int) error {
-	return setInt(fd, windows.SOL_SOCKET, windows.SO_SNDBUF, bytes)
 }
 
 func setInt(fd handle, level, option, value int) error {
