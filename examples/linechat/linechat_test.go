@@ -18,7 +18,13 @@ func TestEveryoneElseHears(t *testing.T) {
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- newChat().server.Serve(ctx, server) }()
+	chat := newChat()
+	said, heard := chat.server.ClientMessage, make(chan string, 10)
+	chat.server.ClientMessage = func(u *user, line string) {
+		said(u, line)
+		heard <- line
+	}
+	go func() { ended <- chat.server.Serve(ctx, server) }()
 	defer func() {
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
@@ -36,6 +42,7 @@ func TestEveryoneElseHears(t *testing.T) {
 		}
 		require.Equal(t, "Your name?\n", next())
 		fmt.Fprintln(conn, name)
+		require.Equal(t, name, <-heard) // the clients' lines are not ordered among each other
 		return conn, next
 	}
 	ann, annHears := join("ann")
