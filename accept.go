@@ -150,7 +150,7 @@ func (ln *listener) admit(d *desk, c candidate) error {
 	ln.passOptions(c.fd)
 	socket := newSocket(ln, c.fd, c.peer)
 	socket.loop = ln.loop.pick(ln.dealt.Add(1))
-	socket.bits.Store(inQueue)
+	socket.bits.Or(inQueue)
 	if err := ln.register(socket); err != nil {
 		socket.Close()
 		if err == net.ErrClosed {

@@ -27,7 +27,7 @@ type SocketHandlers struct {
 	BytesWritten func(socket *TcpSocket, n int)
 
 	// ReadClosed: the peer has finished sending, and all it sent has been read. One may still Send here. When it
-	// returns, the socket closes as soon as its queue is sent, unless the server has AllowHalfOpen.
+	// returns, the socket closes as soon as its queue is sent, unless it may be half open (SetAllowHalfOpen).
 	ReadClosed func(socket *TcpSocket)
 
 	// Disconnected is the last call, once: the connection has ended and the descriptor is given back. err is nil
@@ -306,7 +306,7 @@ func (s *TcpSocket) readClosed(h *SocketHandlers) {
 		return
 	}
 	s.call(h, callReadClosed, 0, nil)
-	if s.ln.allowHalfOpen {
+	if s.bits.Load()&halfOpen != 0 {
 		s.finishedBoth()
 	} else {
 		s.close(false)

@@ -598,6 +598,39 @@ func TestReadClosedMaySendMuch(t *testing.T) {
 	require.EqualValues(t, len(want), socket.BytesSent())
 }
 
+func TestSetAllowHalfOpenCountsForOneSocketAlone(t *testing.T) {
+	for _, fromServer := range []bool{false, true} {
+		server := listen(t, &tcpserver.TcpServer{AllowHalfOpen: fromServer})
+		usual, usualConn := connect(t, server)
+		changed, changedConn := connect(t, server)
+		changed.SetAllowHalfOpen(!fromServer)
+		stays, ends, endsConn := usual, changed, changedConn
+		staysConn := usualConn
+		if !fromServer {
+			stays, ends, staysConn, endsConn = changed, usual, changedConn, usualConn
+		}
+		readClosed, disconnected := make(chan struct{}, 2), make(chan *tcpserver.TcpSocket, 2)
+		handlers := &tcpserver.SocketHandlers{
+			ReadClosed:   func(*tcpserver.TcpSocket) { readClosed <- struct{}{} },
+			Disconnected: func(s *tcpserver.TcpSocket, _ error) { disconnected <- s },
+		}
+		for _, s := range []*tcpserver.TcpSocket{stays, ends} {
+			s.SetHandlers(handlers)
+		}
+		require.NoError(t, staysConn.CloseWrite())
+		receive(t, readClosed)
+		require.NoError(t, endsConn.CloseWrite())
+		receive(t, readClosed)
+		require.Same(t, ends, receive(t, disconnected))
+		require.NoError(t, stays.Send([]byte("late")))
+		require.NoError(t, stays.Close())
+		got, err := io.ReadAll(staysConn)
+		require.NoError(t, err)
+		require.Equal(t, "late", string(got))
+		require.Same(t, stays, receive(t, disconnected))
+	}
+}
+
 func TestAllowHalfOpenLeavesTheEndToTheProgram(t *testing.T) {
 	t.Parallel()
 	server := listen(t, &tcpserver.TcpServer{AllowHalfOpen: true})

@@ -61,6 +61,17 @@ func (s *TcpSocket) option(set func(fd handle) error) error {
 	return s.opError(opSet, set(s.fd))
 }
 
+// SetAllowHalfOpen sets whether a socket with handlers stays open for sending after the peer has finished. If on is
+// false, the socket closes after ReadClosed as soon as what Send has queued is sent. The default is
+// TcpServer.AllowHalfOpen. It has no effect on a socket whose ReadClosed has returned.
+func (s *TcpSocket) SetAllowHalfOpen(on bool) {
+	if on {
+		s.bits.Or(halfOpen)
+	} else {
+		s.bits.And(^halfOpen)
+	}
+}
+
 // SetNoDelay sets whether small pieces are sent at once (true, the default) or held back while others are on their
 // way (Nagle's algorithm, RFC 896).
 //

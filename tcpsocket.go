@@ -105,6 +105,7 @@ const (
 	turnDue          // a turn for the handlers has been asked of the loop
 	flushDue         // a turn for the send queue has been asked of the loop
 	metEnd           // recv has met the end of the stream before its event came (isUnconfirmed)
+	halfOpen         // ReadClosed does not lead to the end of the connection (SetAllowHalfOpen)
 	firstLaneBit
 )
 
@@ -133,6 +134,7 @@ const (
 func newSocket(ln *listener, fd handle, peer sockAddr) *TcpSocket {
 	s := &TcpSocket{fd: fd, ln: ln, peer: peer, state: StateConnected}
 	s.refs.Store(1)
+	s.SetAllowHalfOpen(ln.allowHalfOpen)
 	return s
 }
 
