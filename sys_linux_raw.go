@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The descriptor is non-blocking, so these never block and the scheduler need not be told: a raw system call is
-// 100 to 165 ns cheaper (measured on Linux 6.18, Go 1.26). recvfrom and sendto skip the layer of files that read
-// and write go through.
+// These never block, so the scheduler need not be told: a raw system call is 100 to 165 ns cheaper (measured on Linux
+// 6.18, Go 1.26). recvfrom and sendto skip the layer of files that read and write go through. They are told not to
+// block, because the non-blocking mode of the descriptor is not ours alone: whoever else has it may clear it.
 
 func sysRecv(fd handle, p []byte) (int, errno) {
 	n, _, e := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
-		uintptr(len(p)), 0, 0, 0)
+		uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
 	if e != 0 {
 		return 0, e
 	}
@@ -24,7 +24,7 @@ func sysRecv(fd handle, p []byte) (int, errno) {
 
 func sysSend(fd handle, p []byte) (int, errno) {
 	n, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),
-		uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
+		uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if e != 0 {
 		return 0, e
 	}
