@@ -96,6 +96,8 @@ func (ln *listener) onReady(d *desk, ev events) {
 // onTick makes the listener a tenant; see evict too.
 func (ln *listener) onTick(uint32) uint32 { return 0 }
 
+func (ln *listener) onLate(d *desk) { d.release() }
+
 // A candidate is what an accept has brought.
 type candidate struct {
 	fd      handle

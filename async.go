@@ -156,11 +156,9 @@ func (q *dispatcher) drain(call uint64) {
 	}
 	q.begun = true
 	q.mu.Unlock()
-	d := desks.Get().(*desk)
-	until := time.Now().Add(drainTime)
+	d := &desk{until: time.Now().Add(drainTime)}
 	// Deferred, because the application may survive a panic of its own.
 	defer func() {
-		desks.Put(d)
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if q.out = q.waiting.Len() > 0; q.out {
@@ -171,15 +169,16 @@ func (q *dispatcher) drain(call uint64) {
 		q.mu.Lock()
 		if q.waiting.Len() == 0 {
 			q.mu.Unlock()
-			return
+			break
 		}
 		t := q.waiting.PopFront()
 		q.mu.Unlock()
 		t.turn(d)
-		if time.Now().After(until) {
-			return
+		if d.timeUp() {
+			break
 		}
 	}
+	d.release()
 }
 
 // A serverLane is what a server's handlers and callbacks are to be told, and whether somebody is at it. It is guarded
@@ -258,6 +257,7 @@ type serverTurn struct{ s *TcpServer }
 
 func (t serverTurn) onReady(d *desk, _ events) { t.s.turn(d) }
 func (t serverTurn) onTick(uint32) uint32      { return 0 }
+func (t serverTurn) onLate(d *desk)            { d.release() }
 func (t serverTurn) evict()                    {}
 
 // announce gives the handlers their turn, on the loop that has just accepted a connection or failed to.
@@ -279,8 +279,8 @@ func (s *TcpServer) announce(d *desk) {
 }
 
 // turn calls the handlers and callbacks that are due.
-func (s *TcpServer) turn(*desk) {
-	for range laneRounds {
+func (s *TcpServer) turn(d *desk) {
+	for rounds := 0; rounds < laneRounds && (rounds == 0 || !d.timeUp()); rounds++ {
 		s.mu.Lock()
 		f := s.nextCall()
 		s.lane.running = f != nil

@@ -7,10 +7,11 @@ import (
 
 // A chunk holds bytes on their way: data[r:w] are still to be taken.
 type chunk struct {
-	data []byte
-	r, w int
-	next *chunk // in a chunkRing
-	kind chunkKind
+	data   []byte
+	r, w   int
+	next   *chunk // in a chunkRing
+	kind   chunkKind
+	viewed bool // somebody may hold a slice of data[r:w], from Peek
 }
 
 // chunkKind says whose memory the data of a chunk is: a value of 0 or more is the size class of a pooled chunk.
@@ -18,7 +19,7 @@ type chunkKind int8
 
 const (
 	chunkUnpooled chunkKind = -1 - iota // larger than the largest class
-	chunkDesk                           // the scratch buffer of a desk, for as long as a handler runs
+	chunkDesk                           // the scratch buffer of a desk, while a handler runs
 	chunkWriter                         // the slice of somebody who waits in Write
 )
 
@@ -47,7 +48,7 @@ func (c *chunk) free() {
 	if c.kind < 0 {
 		return
 	}
-	c.r, c.w, c.next = 0, 0, nil
+	c.r, c.w, c.next, c.viewed = 0, 0, nil, false
 	chunkPools[c.kind].Put(c)
 }
 
@@ -67,8 +68,8 @@ func (c *chunk) bytes() []byte {
 	return c.data[c.r:c.w]
 }
 
-// room returns a chunk with the bytes of c and space for n more: c itself, moved down where that is enough, or a
-// larger one. c may be nil.
+// room returns a chunk with the bytes of c and space for n more: c itself, compacted if that is enough, or a larger one.
+// The bytes of a viewed chunk stay where they are, and its memory is left to the garbage collector. c may be nil.
 func (c *chunk) room(n int) *chunk {
 	if c == nil {
 		return newChunk(n)
@@ -77,24 +78,28 @@ func (c *chunk) room(n int) *chunk {
 		if len(c.data)-c.w >= n {
 			return c
 		}
-		if len(c.data)-c.len() >= n {
+		if len(c.data)-c.len() >= n && !c.viewed {
 			c.w = copy(c.data, c.bytes())
 			c.r = 0
 			return c
 		}
 	}
-	d := newChunk(c.len() + n)
-	d.w = copy(d.data, c.bytes())
-	c.free()
+	d := c.clone(n)
+	if !c.viewed {
+		c.free()
+	}
 	return d
 }
 
-// append returns a chunk with the bytes of c and then those of p. c may be nil.
-func (c *chunk) append(p []byte) *chunk {
-	c = c.room(len(p))
-	c.w += copy(c.data[c.w:], p)
-	return c
+// clone returns a pooled chunk with the bytes of c and space for n more.
+func (c *chunk) clone(n int) *chunk {
+	d := newChunk(c.len() + n)
+	d.w = copy(d.data, c.bytes())
+	return d
 }
+
+// isSparse reports whether c has far more memory than bytes, so that an idle socket should not keep it.
+func (c *chunk) isSparse() bool { return c.kind > 0 && c.len() <= len(c.data)/8 }
 
 // A chunkRing is a queue of chunks in one word: a circular list known by its last element.
 type chunkRing struct{ last *chunk }
@@ -134,6 +139,21 @@ func (q *chunkRing) remove(c *chunk) {
 		}
 	}
 	c.next = nil
+}
+
+// hasWriter reports whether somebody waits in Write.
+func (q *chunkRing) hasWriter() bool {
+	if q.last == nil {
+		return false
+	}
+	for c := q.first(); ; c = c.next {
+		if c.kind == chunkWriter {
+			return true
+		}
+		if c == q.last {
+			return false
+		}
+	}
 }
 
 // clear takes everything out and gives it back.

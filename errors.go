@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 )
 
 // The errors of this package that errors.Is finds. What the system reports comes wrapped in a *net.OpError, so
@@ -35,8 +36,10 @@ var (
 	// windows.WSAECONNRESET and WSAECONNABORTED too.
 	ErrReset error = &sentinel{text: "connection reset by peer", like: resetErrnos}
 
-	// ErrIdleTimeout ends a socket on which nothing moved for its idle timeout. Its Timeout method returns true.
-	ErrIdleTimeout error = &sentinel{text: "idle timeout", timeout: true}
+	// ErrIdleTimeout ends a socket on which nothing moved for its idle timeout. It is a net.Error whose Timeout method
+	// returns true. What Read and Write return on a socket that has ended so matches it, and net.ErrClosed, but is no
+	// timeout: trying again is of no use.
+	ErrIdleTimeout error = idleTimeout{&sentinel{text: "idle timeout"}}
 
 	// ErrWouldBlock is returned by TryRead when nothing is there to read.
 	ErrWouldBlock error = &sentinel{text: "would block"}
@@ -59,17 +62,28 @@ var (
 	ErrUnsupported error = &sentinel{text: "not supported on this platform", like: []error{errors.ErrUnsupported}}
 )
 
+// errIdleEnded is what reading and writing meet on a socket that ErrIdleTimeout has ended.
+var errIdleEnded error = &sentinel{text: "socket closed by its idle timeout", like: []error{ErrIdleTimeout, net.ErrClosed}}
+
+// afterEnd returns what reading and writing meet on a socket that err has ended. It is no timeout, after which a program
+// would try again.
+func afterEnd(err error) error {
+	switch err {
+	case ErrIdleTimeout:
+		return errIdleEnded
+	case os.ErrDeadlineExceeded:
+		return ErrSocketClosed
+	}
+	return err
+}
+
 // A sentinel is an error that is also found under the names that other packages have for it.
 type sentinel struct {
-	text    string
-	like    []error
-	timeout bool
+	text string
+	like []error
 }
 
 func (e *sentinel) Error() string { return "tcpserver: " + e.text }
-
-// Timeout makes the *net.OpError around a sentinel answer as a net.Error should.
-func (e *sentinel) Timeout() bool { return e.timeout }
 
 func (e *sentinel) Is(target error) bool {
 	for _, l := range e.like {
@@ -79,6 +93,12 @@ func (e *sentinel) Is(target error) bool {
 	}
 	return false
 }
+
+// idleTimeout makes a sentinel a net.Error.
+type idleTimeout struct{ *sentinel }
+
+func (idleTimeout) Timeout() bool   { return true }
+func (idleTimeout) Temporary() bool { return false }
 
 // A PanicError is why a socket ended whose handler panicked or called runtime.Goexit.
 type PanicError struct {

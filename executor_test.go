@@ -509,3 +509,48 @@ func TestExecutorThatDiedIsReplacedByTheNextListen(t *testing.T) {
 	dial(t, server)
 	receive(t, calls)
 }
+
+// A user interface stays alive however slow its handlers are: a call goes on for at most 4 ms and the handler that is
+// running then.
+func TestOneCallOfTheExecutorTakesAFewMilliseconds(t *testing.T) {
+	t.Parallel()
+	const clients = 20
+	var handlers, most atomic.Int32
+	slow := func() {
+		handlers.Add(1)
+		time.Sleep(3 * time.Millisecond)
+	}
+	var queue tcpserver.Queue
+	server := &tcpserver.TcpServer{
+		Executor: func(f func()) {
+			queue.Post(func() {
+				handlers.Store(0)
+				f()
+				most.Store(max(most.Load(), handlers.Load()))
+			})
+		},
+		NewConnectionHandler: func(*tcpserver.TcpServer) { slow() },
+	}
+	listen(t, server)
+	socket, conn := connect(t, server)
+	var reads, written atomic.Int32
+	socket.SetHandlers(&tcpserver.SocketHandlers{
+		ReadyRead: func(socket *tcpserver.TcpSocket) {
+			slow()
+			socket.Discard(1)
+			reads.Add(1)
+		},
+		BytesWritten: func(*tcpserver.TcpSocket, int) { slow(); written.Add(1) },
+	})
+	jam(t, socket, conn)
+	put(t, socket, conn, noise(clients))
+	for range clients {
+		dial(t, server)
+	}
+	require.Eventually(t, func() bool { return server.PendingConnections() == clients }, patience, time.Millisecond)
+	go io.Copy(io.Discard, conn)
+	run(t, &queue)
+	require.Eventually(t, func() bool { return reads.Load() == clients && written.Load() > 0 }, patience, time.Millisecond)
+	require.Positive(t, most.Load())
+	require.LessOrEqual(t, most.Load(), int32(2))
+}

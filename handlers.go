@@ -17,7 +17,9 @@ import (
 type SocketHandlers struct {
 	// ReadyRead: something new, or the end of the stream, can be read. It is called again when it took something
 	// and left something, so that one line a call is enough; what it leaves untouched is announced again when
-	// more has come. It is not called while the read buffer is full or reading is paused.
+	// more has come. It is not called while the read buffer is full or reading is paused. Within one call of a
+	// handler the methods that do not wait take at most the read buffer size from the system; what is left leads
+	// to another call, after other sockets had theirs.
 	//
 	// Unlike Qt, what a handler leaves unread does not wait for the peer to send again.
 	ReadyRead func(socket *TcpSocket)
@@ -31,12 +33,14 @@ type SocketHandlers struct {
 	ReadClosed func(socket *TcpSocket)
 
 	// Disconnected is the last call, once: the connection has ended and the descriptor is given back. err is nil
-	// for an orderly end and otherwise what Err returns.
+	// for an orderly end and otherwise what Err returns. What has not been read by then stays for Read, Peek and
+	// ReadAll.
 	Disconnected func(socket *TcpSocket, err error)
 }
 
 // SetHandlers has h called from now on; nil removes the handlers. What can be read already is announced at once, an
-// end that has come before too, so that nothing is lost with handlers that are set late.
+// end that has come before too, so that nothing is lost with handlers that are set late. Once Disconnected has been
+// called, handlers that are set are never called.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	s.handlers.Store(h)
 	if h == nil {
@@ -44,8 +48,11 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	}
 	var due uint32
 	s.rmu.Lock()
+	if s.in != nil {
+		s.rflags |= rNew
+	}
 	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|broken) != 0 {
-		due = laneRead | laneAnnounce
+		due = laneRead
 	}
 	s.rmu.Unlock()
 	if s.State() == StateUnconnected {
@@ -62,31 +69,47 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 func (s *TcpSocket) PauseReading() {
 	s.rmu.Lock()
 	s.rflags |= rPaused
+	if s.rflags&rInTurn != 0 {
+		s.more().pausedBy = goroutineID()
+	}
 	s.rmu.Unlock()
 }
 
-// ResumeReading ends a pause. What has come meanwhile is announced.
+// ResumeReading ends a pause. What can be read is announced, as far as reading is what was paused: a goroutine that
+// pauses and resumes while a handler runs, such as the handler itself, has changed nothing, and what the handler leaves
+// untouched then waits for more to come.
 func (s *TcpSocket) ResumeReading() {
 	s.rmu.Lock()
 	paused := s.rflags&rPaused != 0
 	s.rflags &^= rPaused
+	if paused && s.in != nil && !s.pausedHere() {
+		s.rflags |= rNew
+	}
 	s.rmu.Unlock()
 	if paused && s.handlers.Load() != nil {
-		s.notify(laneRead | laneAnnounce)
+		s.notify(laneRead)
 	}
+}
+
+// pausedHere reports whether the calling goroutine has paused reading during the handler that is running. rmu is held.
+func (s *TcpSocket) pausedHere() bool {
+	if s.rflags&rInTurn == 0 {
+		return false
+	}
+	by := s.more().pausedBy
+	return by != 0 && by == goroutineID()
 }
 
 // The lane of a socket is what its handlers are to be told, and whether somebody is at it: a turn is running, or has
 // been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order. It shares a word
 // with what is known of the descriptor, so that the loop needs one operation for both.
 const (
-	laneRead     uint32 = firstLaneBit << iota // something may have come
-	laneAnnounce                               // call ReadyRead for what was there before
-	laneWritten                                // bytes of the queue were sent
-	laneEnd                                    // the connection has ended
+	laneRead    uint32 = firstLaneBit << iota // something may have come, or is to be announced
+	laneWritten                               // bytes of the queue were sent
+	laneEnd                                   // the connection has ended
 	laneRunning
 
-	laneDue = laneRead | laneAnnounce | laneWritten | laneEnd
+	laneDue = laneRead | laneWritten | laneEnd
 )
 
 // notify asks for a turn in which the handlers are told. It is called with no lock held.
@@ -184,17 +207,24 @@ const (
 	turnReads  = 4 // of at most 64 KiB
 )
 
-// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later.
+// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. The end comes last: what
+// is to be announced is announced before it. Only what is told now is taken off the lane, because a handler may end this
+// goroutine.
 func (s *TcpSocket) turn(d *desk) {
-	for range turnRounds {
-		due := s.bits.And(^laneDue)
-		if due&(laneRead|laneAnnounce) != 0 {
-			s.readTurn(d, due&laneAnnounce != 0)
-		}
-		if due&laneWritten != 0 {
+	for rounds := 0; rounds < turnRounds && (rounds == 0 || !d.timeUp()); rounds++ {
+		due := s.bits.Load()
+		switch {
+		case due&laneDue == 0:
+		case due&endTold != 0:
+			s.bits.And(^laneDue)
+		case due&laneWritten != 0:
+			s.bits.And(^laneWritten)
 			s.tellWritten()
-		}
-		if due&laneEnd != 0 {
+		case due&laneRead != 0:
+			s.bits.And(^laneRead)
+			s.readTurn(d)
+		default:
+			s.bits.And(^laneEnd)
 			s.tellEnd()
 		}
 		if s.leaveLane() {
@@ -205,14 +235,14 @@ func (s *TcpSocket) turn(d *desk) {
 }
 
 // readTurn reads and announces until there is nothing new, or the others are to have their turn.
-func (s *TcpSocket) readTurn(d *desk, announce bool) {
-	for range turnReads {
+func (s *TcpSocket) readTurn(d *desk) {
+	for reads := 0; reads < turnReads && (reads == 0 || !d.timeUp()); reads++ {
 		h := s.handlers.Load()
 		if h == nil {
 			return
 		}
 		s.rmu.Lock()
-		due, err := s.takeIn(d, announce)
+		due, err := s.takeIn(d)
 		s.rmu.Unlock()
 		if err != nil {
 			s.end(err)
@@ -223,43 +253,40 @@ func (s *TcpSocket) readTurn(d *desk, announce bool) {
 			return
 		}
 		s.call(h, callReadyRead, 0, nil)
-		var more bool
 		s.rmu.Lock()
-		announce, more = s.leave(d)
+		more := s.leave(d)
 		s.rmu.Unlock()
 		if !more {
 			return
 		}
 	}
-	next := laneRead
-	if announce {
-		next |= laneAnnounce
-	}
-	s.bits.Or(next)
+	s.bits.Or(laneRead)
 }
 
 // takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
 // whether ReadyRead is due; then leave follows. The error is why the connection has ended. rmu is held.
-func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
+func (s *TcpSocket) takeIn(d *desk) (due bool, err error) {
 	if s.rflags&(rClosed|rPaused) != 0 {
 		return false, s.lost()
 	}
 	had := s.in.len()
-	due = announce && had > 0
+	due = had > 0 && s.rflags&rNew != 0
 	space := s.readLimit() - had
 	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
-		n, err := s.recv(d.scratch[:min(space, len(d.scratch))])
+		scratch := d.buffer()
+		n, err := s.recv(scratch[:min(space, len(scratch))])
 		switch {
 		case n == 0:
 			if err != ErrWouldBlock && err != io.EOF {
 				return false, err
 			}
 		case had == 0:
-			d.view = chunk{data: d.scratch[:], w: n, kind: chunkDesk}
+			d.view = chunk{data: scratch[:], w: n, kind: chunkDesk}
 			s.in = &d.view
 			due = true
 		default:
-			s.in = s.in.append(d.scratch[:n])
+			s.in = s.in.room(n)
+			s.in.w += copy(s.in.data[s.in.w:], scratch[:n])
 			due = true
 		}
 	}
@@ -270,8 +297,22 @@ func (s *TcpSocket) takeIn(d *desk, announce bool) (due bool, err error) {
 	if !due {
 		return false, s.lost()
 	}
-	s.rflags = s.rflags&^rTook | rInTurn
+	s.rflags &^= rNew
+	s.enter()
 	return true, nil
+}
+
+// enter begins a handler. rmu is held.
+func (s *TcpSocket) enter() {
+	s.rflags = s.rflags&^(rTook|rRefilled) | rInTurn
+}
+
+// exit ends a handler. rmu is held.
+func (s *TcpSocket) exit() {
+	s.rflags &^= rInTurn
+	if x := s.extra.Load(); x != nil {
+		x.pausedBy = 0
+	}
 }
 
 // lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
@@ -283,15 +324,39 @@ func (s *TcpSocket) lost() error {
 	return nil
 }
 
-// leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether the
-// handler took something and left something, and whether there is anything at all to go on with. rmu is held.
-func (s *TcpSocket) leave(d *desk) (again, more bool) {
-	s.rflags &^= rInTurn
-	if s.in == &d.view {
-		s.in = s.in.room(0)
+// leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether there
+// is anything to go on with; what the handler has taken from and left is announced again. rmu is held.
+func (s *TcpSocket) leave(d *desk) (more bool) {
+	s.exit()
+	s.keepUnread(d)
+	if s.in != nil && s.rflags&rTook != 0 {
+		s.rflags |= rNew
 	}
-	again = s.in != nil && s.rflags&rTook != 0
-	return again, again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|broken) != 0
+	again := s.in != nil && s.rflags&rNew != 0
+	return again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|broken) != 0
+}
+
+// keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
+// taken may be looked at for longer than the handler runs, by another goroutine that reads: its memory is not used
+// again. rmu is held.
+func (s *TcpSocket) keepUnread(d *desk) {
+	if s.in == &d.view {
+		s.in = s.in.clone(0)
+	}
+	if d.view.viewed {
+		d.view.viewed = false
+		d.scratch.Store(nil)
+	}
+}
+
+// onLate gives up the scratch buffer of a handler that takes long, unless the handler may be looking at it.
+func (s *TcpSocket) onLate(d *desk) {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if !d.view.viewed {
+		s.keepUnread(d)
+		d.release()
+	}
 }
 
 // readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.
@@ -305,7 +370,7 @@ func (s *TcpSocket) readClosed(h *SocketHandlers) {
 	if !due {
 		return
 	}
-	s.call(h, callReadClosed, 0, nil)
+	s.callInTurn(h, callReadClosed, 0)
 	if s.bits.Load()&halfOpen != 0 {
 		s.finishedBoth()
 	} else {
@@ -320,7 +385,22 @@ func (s *TcpSocket) tellWritten() {
 	closed := s.wflags&wClosed != 0
 	s.wmu.Unlock()
 	if h := s.handlers.Load(); h != nil && h.BytesWritten != nil && n > 0 && !closed {
-		s.call(h, callBytesWritten, n, nil)
+		s.callInTurn(h, callBytesWritten, n)
+	}
+}
+
+// callInTurn runs a handler other than ReadyRead and Disconnected.
+func (s *TcpSocket) callInTurn(h *SocketHandlers, kind callKind, n int) {
+	s.rmu.Lock()
+	s.enter()
+	s.rmu.Unlock()
+	s.call(h, kind, n, nil)
+	s.rmu.Lock()
+	s.exit()
+	resume := s.mustResume()
+	s.rmu.Unlock()
+	if resume {
+		s.bits.Or(laneRead)
 	}
 }
 
@@ -330,13 +410,8 @@ func (s *TcpSocket) tellEnd() {
 	if h == nil || h.Disconnected == nil {
 		return
 	}
-	s.wmu.Lock()
-	told := s.wflags&wTold != 0
-	s.wflags |= wTold
-	s.wmu.Unlock()
-	if !told {
-		s.call(h, callDisconnected, 0, s.Err())
-	}
+	s.bits.Or(endTold)
+	s.call(h, callDisconnected, 0, s.Err())
 }
 
 // A callKind says which handler to call.
@@ -382,7 +457,7 @@ func (s *TcpSocket) call(h *SocketHandlers, kind callKind, n int, err error) {
 func (s *TcpSocket) handlerFailed(value any) {
 	cause := &PanicError{Value: value, Stack: debug.Stack()}
 	s.rmu.Lock()
-	s.rflags &^= rInTurn
+	s.exit()
 	s.rmu.Unlock()
 	s.ln.logError("handler failed", "remote", s.RemoteAddr(), "error", cause, "stack", string(cause.Stack))
 	s.abort(cause)

@@ -2,9 +2,11 @@ package tcpserver
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -32,7 +34,8 @@ func TestChunkKeepsItsBytesWhenItGrows(t *testing.T) {
 			for i := range p {
 				p[i] = byte(random.Int())
 			}
-			c = c.append(p)
+			c = c.room(len(p))
+			c.w += copy(c.data[c.w:], p)
 			model = append(model, p...)
 		} else {
 			n := random.IntN(c.len() + 1)
@@ -103,6 +106,7 @@ type fakeTenant struct {
 }
 
 func (f *fakeTenant) onReady(*desk, events) {}
+func (f *fakeTenant) onLate(*desk)          {}
 func (f *fakeTenant) evict()                {}
 func (f *fakeTenant) onTick(now uint32) uint32 {
 	f.at = append(f.at, now)
@@ -227,4 +231,30 @@ func TestConnectionBeingAdmittedKeepsTheLoops(t *testing.T) {
 		require.NoError(t, conn.Close())
 		require.Eventually(t, func() bool { return loops() == 0 }, time.Minute, time.Millisecond)
 	}
+}
+
+func TestBufferSizesAreClamped(t *testing.T) {
+	ln := (&TcpServer{ReadBufferSize: math.MaxInt, WriteBufferSize: math.MaxInt}).newListener("tcp")
+	require.Equal(t, math.MaxInt32, ln.readLimit)
+	require.Equal(t, math.MaxInt32, ln.writeLimit)
+}
+
+// A deadline that was computed from the wall clock alone must not depend on how that is set later.
+func TestDeadlineCountsOnTheMonotonicClock(t *testing.T) {
+	var mu sync.Mutex
+	d := deadline{cond: sync.NewCond(&mu)}
+	mu.Lock()
+	defer mu.Unlock()
+	d.set(time.Now().Add(time.Hour).Round(0))
+	defer d.timer.Stop()
+	require.Contains(t, d.at.String(), " m=")
+}
+
+// What is left of a large message must not keep the memory of the whole.
+func TestRestOfAMessageKeepsLittleMemory(t *testing.T) {
+	s := &TcpSocket{in: newChunk(64 << 10)}
+	s.in.w = len(s.in.data)
+	s.take(s.in.len() - 1)
+	require.Equal(t, 1, s.in.len())
+	require.LessOrEqual(t, len(s.in.data), 1<<minChunkBits)
 }

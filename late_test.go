@@ -366,3 +366,55 @@ func TestDisconnectedComesAfterTheHandlerThatWasHeld(t *testing.T) {
 		})
 	}
 }
+
+// The end of the last connection must not leave those behind who wait for their turn.
+func TestLateDisconnectedDelaysNobodyElseAfterTheLastConnection(t *testing.T) {
+	poller := loops(t, 1)
+	server := listen(t, &tcpserver.TcpServer{Poller: poller})
+	other := &tcpserver.TcpServer{Poller: poller}
+	h := newHold()
+	const sockets = 3
+	for range sockets {
+		socket, _ := connect(t, server)
+		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) {
+			h.entered <- struct{}{}
+			<-h.release
+		}})
+	}
+	closed := make(chan struct{}, 1)
+	other.ClosedHandler = func(*tcpserver.TcpServer, error) { closed <- struct{}{} }
+	listen(t, other)
+	server.Close()
+	server.CloseConnections()
+	other.Close()
+	for range sockets {
+		receive(t, h.entered)
+	}
+	receive(t, closed)
+	listen(t, other)
+	connect(t, other)
+	other.Close()
+	h.let(sockets)
+}
+
+func TestLateHandlersKeepNoBuffersTheyDoNotLookAt(t *testing.T) {
+	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
+	const late = 200
+	h := newHold()
+	h.entered = make(chan struct{}, late)
+	before := heap()
+	for range late {
+		socket, conn := connect(t, server)
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+			socket.ReadAll()
+			h.entered <- struct{}{}
+			<-h.release
+		}})
+		say(t, conn, "x")
+	}
+	for range late {
+		receive(t, h.entered)
+	}
+	require.Eventually(t, func() bool { return heap() < before+late*(32<<10) }, patience, 10*time.Millisecond)
+	close(h.release)
+}

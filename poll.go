@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Each platform defines the type kernel with these methods. It knows descriptors, slots and readiness, and nothing
@@ -42,6 +43,9 @@ type tenant interface {
 	// onTick is called when a wheel entry comes up, at tick now, and returns in how many ticks to call again;
 	// 0: never.
 	onTick(now uint32) uint32
+	// onLate is called when the turn that is given on d takes long, and others go on without it: d is to give up what it
+	// can.
+	onLate(d *desk)
 	// evict tells the tenant that its poller is closed.
 	evict()
 }
@@ -49,16 +53,40 @@ type tenant interface {
 // A desk is what a goroutine needs that gives turns: a buffer to read into, and the chunk through which a handler
 // sees it.
 type desk struct {
-	scratch [64 << 10]byte
+	scratch atomic.Pointer[scratch] // nil until it is needed
 	view    chunk
+	until   time.Time // when no other handler is to begin; zero: no limit
 }
 
-var desks = sync.Pool{New: func() any { return new(desk) }}
+type scratch [64 << 10]byte
+
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// buffer returns the buffer to read into.
+func (d *desk) buffer() *scratch {
+	p := d.scratch.Load()
+	if p == nil {
+		p = scratches.Get().(*scratch)
+		d.scratch.Store(p)
+	}
+	return p
+}
+
+// release gives the buffer back. Nobody looks at it any more.
+func (d *desk) release() {
+	if p := d.scratch.Swap(nil); p != nil {
+		scratches.Put(p)
+	}
+}
+
+// timeUp reports whether others are to have their turn.
+func (d *desk) timeUp() bool { return !d.until.IsZero() && time.Now().After(d.until) }
 
 // A loop hands readiness to its tenants. It is run by one goroutine at a time; one that is held up in a handler is
 // replaced (watchdog) and ends when it comes back.
 type loop struct {
 	poller *Poller
+	dog    *watchdog
 	peers  []*loop // all loops of the poller, this one among them
 	kern   kernel
 	load   atomic.Int32 // tenants
@@ -79,6 +107,8 @@ type loop struct {
 	// Of the goroutine that runs the loop.
 	batch   []assignment
 	next    int
+	serving tenant // whose turn it is, or was last
+	desk    *desk  // of the turn
 	spinner spinner
 
 	wheel wheel
@@ -103,7 +133,8 @@ func (l *loop) start() error {
 
 // run gives turns until the last user has gone or somebody else runs the loop.
 func (l *loop) run() {
-	d := desks.Get().(*desk)
+	d := new(desk)
+	l.desk = d
 	var mark uint64 // of the turn that is being given; 0: none
 	// A handler that calls runtime.Goexit ends this goroutine; the loop goes on with another.
 	defer func() {
@@ -116,17 +147,19 @@ func (l *loop) run() {
 			a := l.batch[l.next]
 			l.batch[l.next] = assignment{}
 			l.next++
+			l.serving = a.to
 			mark = l.turn.Add(1)
 			a.to.onReady(d, a.ev)
 			if !l.yieldTurn(mark) {
 				mark = 0
-				desks.Put(d)
+				d.release()
 				return
 			}
 		}
 		mark = 0
+		l.serving = nil
 		if !l.collect() {
-			desks.Put(d)
+			d.release()
 			return
 		}
 	}
@@ -138,18 +171,22 @@ func (l *loop) yieldTurn(mark uint64) bool {
 	if l.turn.CompareAndSwap(mark, mark+1) {
 		return true
 	}
-	l.poller.dog.late.Add(-1)
+	l.dog.late.Add(-1)
 	return false
 }
 
 // takeOver ends the turn that is running since mark on behalf of its goroutine, and has another run the loop.
 func (l *loop) takeOver(mark uint64) {
-	l.poller.dog.late.Add(1)
-	if l.turn.CompareAndSwap(mark, mark+1) {
-		go l.run()
-	} else {
-		l.poller.dog.late.Add(-1)
+	l.dog.late.Add(1)
+	if !l.turn.CompareAndSwap(mark, mark+1) {
+		l.dog.late.Add(-1)
+		return
 	}
+	late, d := l.serving, l.desk
+	go func() {
+		late.onLate(d)
+		l.run()
+	}()
 }
 
 // collect waits for something to do and makes it the batch. False: the loop has ended.
@@ -166,6 +203,7 @@ func (l *loop) collect() bool {
 			l.mu.Unlock()
 			l.kern.close()
 			l.wheel.stop()
+			l.dog.forget(l)
 			return false
 		}
 		l.asleep = true
@@ -175,7 +213,7 @@ func (l *loop) collect() bool {
 			n = l.kern.wait()
 		}
 		l.awake.Store(true)
-		l.poller.dog.arm()
+		l.dog.arm()
 		l.mu.Lock()
 		l.asleep = false
 	}
@@ -248,9 +286,9 @@ func (l *loop) end() {
 }
 
 func giveTurn(t tenant) {
-	d := desks.Get().(*desk)
+	d := new(desk)
 	t.onReady(d, 0)
-	desks.Put(d)
+	d.release()
 }
 
 // tenants returns those that have a slot now.

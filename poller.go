@@ -3,6 +3,7 @@ package tcpserver
 import (
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,8 +20,6 @@ type Poller struct {
 	mu     sync.Mutex // guards the block below
 	loops  []*loop    // nil while there is no user
 	closed bool
-
-	dog watchdog
 }
 
 var sharedPoller Poller
@@ -97,8 +96,9 @@ func (p *Poller) release() {
 
 func (p *Poller) start() error {
 	loops := make([]*loop, p.Loops())
+	dog := new(watchdog)
 	for i := range loops {
-		loops[i] = &loop{poller: p, peers: loops}
+		loops[i] = &loop{poller: p, dog: dog, peers: loops}
 	}
 	p.loops = loops
 	for i, l := range loops {
@@ -108,12 +108,11 @@ func (p *Poller) start() error {
 			return err
 		}
 	}
-	p.dog.start(loops)
+	dog.start(loops)
 	return nil
 }
 
 func (p *Poller) stop() {
-	p.dog.stop()
 	for _, l := range p.loops {
 		l.end()
 	}
@@ -127,34 +126,39 @@ const (
 )
 
 // A watchdog sees to it that a handler that blocks holds up nobody but its own socket: it gives the loop that is
-// held up to a fresh goroutine. It sleeps while all loops do.
+// held up to a fresh goroutine. It sleeps while all loops do. It watches the loops that were started together until each
+// has ended: handlers may run, and others wait behind them, after the poller has lost its last user.
 type watchdog struct {
 	armed atomic.Bool
 	late  atomic.Int32 // goroutines that have been replaced and have not come back
 
-	mu    sync.Mutex // guards the block below
-	loops []*loop
-	seen  []uint64 // the turn counter of each loop at the last look
-	timer *time.Timer
+	mu      sync.Mutex // guards the block below
+	watched []watched
+	timer   *time.Timer // nil before start
+}
+
+// A watched is a loop and its turn counter at the last look.
+type watched struct {
+	loop *loop
+	seen uint64
 }
 
 func (w *watchdog) start(loops []*loop) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.loops, w.seen = loops, make([]uint64, len(loops))
-	w.armed.Store(true)
-	if w.timer == nil {
-		w.timer = time.AfterFunc(watchPeriod, w.look)
-	} else {
-		w.timer.Reset(watchPeriod)
+	for _, l := range loops {
+		w.watched = append(w.watched, watched{loop: l})
 	}
+	w.armed.Store(true)
+	w.timer = time.AfterFunc(watchPeriod, w.look)
 }
 
-func (w *watchdog) stop() {
+// forget is told by a loop that has ended.
+func (w *watchdog) forget(l *loop) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.loops = nil
-	if w.timer != nil {
+	w.watched = slices.DeleteFunc(w.watched, func(v watched) bool { return v.loop == l })
+	if len(w.watched) == 0 && w.timer != nil {
 		w.timer.Stop()
 	}
 }
@@ -166,7 +170,7 @@ func (w *watchdog) arm() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.loops != nil {
+	if len(w.watched) > 0 {
 		w.timer.Reset(watchPeriod)
 	}
 }
@@ -176,16 +180,17 @@ func (w *watchdog) arm() {
 func (w *watchdog) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, l := range w.loops {
-		turn := l.turn.Load()
-		if turn == w.seen[i] && turn%2 == 1 {
-			l.takeOver(turn)
+	for i := range w.watched {
+		v := &w.watched[i]
+		turn := v.loop.turn.Load()
+		if turn == v.seen && turn%2 == 1 {
+			v.loop.takeOver(turn)
 		}
-		w.seen[i] = turn
+		v.seen = turn
 	}
 	w.armed.Store(false)
-	for _, l := range w.loops {
-		if l.awake.Load() {
+	for _, v := range w.watched {
+		if v.loop.awake.Load() {
 			w.armed.Store(true)
 			w.timer.Reset(w.period())
 			return

@@ -17,11 +17,9 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 	var x *extra
 	s.rmu.Lock()
 	for {
-		n, err := s.tryRead(p, false)
+		n, err := s.tryRead(p, s.bits.Load()&readable != 0)
 		if err != ErrWouldBlock {
-			resume := s.mustResume()
-			s.rmu.Unlock()
-			return n, s.opError(opRead, s.afterRead(resume, err))
+			return s.endRead(n, err)
 		}
 		if x != nil {
 			x.readers.Wait()
@@ -30,18 +28,16 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 	}
 }
 
-// TryRead reads up to len(p) bytes and never waits: it returns ErrWouldBlock, bare, when nothing is there. Otherwise
-// it is like Read.
+// TryRead reads up to len(p) bytes and never waits: it returns ErrWouldBlock, bare, when nothing is there. It fills a p
+// of BytesAvailable bytes. Otherwise it is like Read.
 func (s *TcpSocket) TryRead(p []byte) (int, error) {
 	s.rmu.Lock()
-	n, err := s.tryRead(p, s.rflags&rInTurn == 0)
-	resume := s.mustResume()
-	s.rmu.Unlock()
-	return n, s.opError(opRead, s.afterRead(resume, err))
+	return s.endRead(s.tryRead(s.withinCall(p), s.mayAsk()))
 }
 
-// tryRead is one attempt. An eager one asks the system even if the loop has not seen anything come. rmu is held.
-func (s *TcpSocket) tryRead(p []byte, eager bool) (int, error) {
+// tryRead is one attempt, which takes from the buffer and then, if ask is true, from the system. It may return bytes
+// with the error of the system. rmu is held; endRead follows.
+func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	switch {
 	case s.rflags&rClosed != 0:
 		return 0, ErrSocketClosed
@@ -49,20 +45,50 @@ func (s *TcpSocket) tryRead(p []byte, eager bool) (int, error) {
 		return 0, os.ErrDeadlineExceeded
 	case len(p) == 0:
 		return 0, nil
-	case s.in != nil:
-		n := copy(p, s.in.bytes())
+	}
+	if s.in != nil {
+		n = copy(p, s.in.bytes())
 		s.take(n)
+	}
+	switch {
+	case n == len(p), n > 0 && (s.rflags&rEOF != 0 || !ask):
 		return n, nil
 	case s.rflags&rEOF != 0:
 		return 0, s.endOfInput()
-	case eager || s.bits.Load()&readable != 0:
-		n, err := s.recv(p)
-		if n > 0 {
-			s.rflags |= rTook
-		}
-		return n, err
+	case !ask:
+		return 0, ErrWouldBlock
 	}
-	return 0, ErrWouldBlock
+	m, err := s.recv(p[n:])
+	if m > 0 {
+		s.rflags |= rTook | rRefilled
+	}
+	return n + m, err
+}
+
+// endRead unlocks rmu and does what follows from tryRead. Bytes come before the error, which the next call meets.
+func (s *TcpSocket) endRead(n int, err error) (int, error) {
+	resume := s.mustResume()
+	s.rmu.Unlock()
+	err = s.afterRead(resume, err)
+	if n > 0 {
+		return n, nil
+	}
+	return 0, s.opError(opRead, err)
+}
+
+// mayAsk reports whether a method that does not wait may ask the system for more. Outside of handlers it does so even
+// if the loop has not seen anything come. Within one it does so once, so that a peer that sends without end does not
+// keep a handler that reads in a loop from returning. rmu is held.
+func (s *TcpSocket) mayAsk() bool {
+	return s.rflags&rInTurn == 0 || s.rflags&rRefilled == 0 && s.bits.Load()&readable != 0
+}
+
+// withinCall cuts p to what one call of a handler may take. rmu is held.
+func (s *TcpSocket) withinCall(p []byte) []byte {
+	if s.rflags&rInTurn == 0 {
+		return p
+	}
+	return p[:min(len(p), s.in.len()+s.readLimit())]
 }
 
 func (s *TcpSocket) readTimedOut() bool {
@@ -73,7 +99,7 @@ func (s *TcpSocket) readTimedOut() bool {
 // endOfInput is what reading meets when nothing more will come.
 func (s *TcpSocket) endOfInput() error {
 	if err := s.Err(); err != nil {
-		return err
+		return afterEnd(err)
 	}
 	return io.EOF
 }
@@ -122,7 +148,7 @@ func (s *TcpSocket) isUnconfirmed(was uint32) bool {
 // with it, and the handlers may have to go on. It returns err.
 func (s *TcpSocket) afterRead(resume bool, err error) error {
 	switch err {
-	case nil, ErrWouldBlock, ErrSocketClosed, os.ErrDeadlineExceeded:
+	case nil, ErrWouldBlock, ErrSocketClosed, errIdleEnded, os.ErrDeadlineExceeded:
 	case io.EOF:
 		s.finishedBoth()
 	default:
@@ -134,42 +160,54 @@ func (s *TcpSocket) afterRead(resume bool, err error) error {
 	return err
 }
 
-// take consumes n bytes of the buffer. rmu is held.
+// take consumes n bytes of the buffer, whose views end with that. rmu is held.
 func (s *TcpSocket) take(n int) {
 	if n == 0 {
 		return
 	}
 	s.rflags |= rTook
 	s.in.r += n
-	if s.in.len() == 0 {
+	s.in.viewed = false
+	switch {
+	case s.in.len() == 0:
 		s.in.free()
 		s.in = nil
+	case s.in.isSparse():
+		sparse := s.in
+		s.in = sparse.clone(0)
+		sparse.free()
 	}
 }
 
-// mustResume reports whether the handlers' reading, which had stopped at a full buffer or waits for the end of
-// stream to be read, has to go on now that something was read outside of a handler. rmu is held.
+// mustResume reports whether the handlers have to be called after something was read, or read ahead, outside of a
+// handler: their reading may have stopped at a full buffer, or wait for the end of the stream to be read, and what was
+// read ahead is to be announced. rmu is held.
 func (s *TcpSocket) mustResume() bool {
-	if s.rflags&(rInTurn|rClosed) != 0 || s.handlers.Load() == nil {
+	switch {
+	case s.rflags&(rInTurn|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
 		return false
+	case s.rflags&(rEOF|rClosedTold) == rEOF, s.in != nil && s.rflags&rNew != 0:
+		return true
 	}
-	return s.rflags&(rEOF|rClosedTold) == rEOF || s.bits.Load()&readable != 0
+	return s.bits.Load()&readable != 0 && s.in.len() < s.readLimit()
 }
 
-// fill reads into the buffer what the system holds, up to the buffer's limit. rmu is held; the error is for
-// afterRead.
-func (s *TcpSocket) fill() error {
-	eager := s.rflags&rInTurn == 0
-	for s.rflags&(rClosed|rEOF) == 0 && (eager || s.bits.Load()&readable != 0) {
+// fill reads into the buffer what the system holds, up to the buffer's limit. If ask is false, it does so only if the
+// loop has seen something come. rmu is held; the error is for afterRead.
+func (s *TcpSocket) fill(ask bool) error {
+	for s.rflags&(rClosed|rEOF) == 0 && (ask || s.bits.Load()&readable != 0) {
 		space := s.readLimit() - s.in.len()
 		if space <= 0 {
 			return nil
 		}
-		eager = false
+		ask = false
 		s.in = s.in.room(min(space, max(minFill, s.in.len())))
 		p := s.in.data[s.in.w:]
 		n, err := s.recv(p[:min(space, len(p))])
-		s.in.w += n
+		if n > 0 {
+			s.in.w += n
+			s.rflags |= rNew | rRefilled
+		}
 		if s.in.len() == 0 {
 			s.in.free()
 			s.in = nil
@@ -181,13 +219,21 @@ func (s *TcpSocket) fill() error {
 	return nil
 }
 
+// refill is fill for the methods that do not wait. rmu is held.
+func (s *TcpSocket) refill() error {
+	if !s.mayAsk() {
+		return nil
+	}
+	return s.fill(true)
+}
+
 // lockInput locks rmu and has at least n bytes in the buffer, if there are so many and they fit. unlockInput follows.
 func (s *TcpSocket) lockInput(n int) error {
 	s.rmu.Lock()
 	if s.in.len() >= n {
 		return nil
 	}
-	return s.fill()
+	return s.refill()
 }
 
 // lockLine is lockInput for a line.
@@ -196,7 +242,7 @@ func (s *TcpSocket) lockLine() error {
 	if hasLine(s.in.bytes()) {
 		return nil
 	}
-	return s.fill()
+	return s.refill()
 }
 
 // unlockInput takes what lockInput has returned.
@@ -206,25 +252,42 @@ func (s *TcpSocket) unlockInput(err error) {
 	s.afterRead(resume, err)
 }
 
-// BytesAvailable returns how many bytes can be read now without waiting, those included that the system still holds.
+// BytesAvailable returns how many bytes can be read now without waiting, those included that the system still holds. In
+// a handler these are as many as the call may take.
 func (s *TcpSocket) BytesAvailable() int {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	n := s.in.len()
-	if s.rflags&(rEOF|rClosed) == 0 {
-		if held := sysUnread(s.fd); held > 0 {
-			s.bits.Or(readable)
-			n += held
-		}
+	if s.rflags&(rEOF|rClosed) != 0 {
+		return n
 	}
-	return n
+	held := sysUnread(s.fd)
+	if held > 0 {
+		s.bits.Or(readable)
+	}
+	switch {
+	case !s.mayAsk():
+		return n
+	case s.rflags&rInTurn != 0:
+		held = min(held, s.readLimit())
+	}
+	return n + held
 }
+
+// smallView is how many bytes Peek copies rather than show where they were read, which leaves that memory to the view.
+const smallView = 2 << 10
 
 // Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is valid
 // until the next call that reads, or until the end of the handler that called Peek. It is meaningful only if one
 // goroutine reads.
 func (s *TcpSocket) Peek(n int) []byte {
 	err := s.lockInput(max(n, 0))
+	if s.in != nil {
+		if s.in.kind == chunkDesk && s.in.len() <= smallView {
+			s.in = s.in.clone(0)
+		}
+		s.in.viewed = true
+	}
 	p := s.in.bytes()
 	s.unlockInput(err)
 	n = min(max(n, 0), len(p))
@@ -247,14 +310,15 @@ func (s *TcpSocket) Discard(n int) (done int) {
 }
 
 // ReadAll takes all that can be read now and returns it in a fresh slice; nil when there is nothing. What comes
-// while it runs may be left for the next call.
+// while it runs may be left for the next call. In a handler that is at most the read buffer
+// size.
 func (s *TcpSocket) ReadAll() []byte {
 	err := s.lockInput(math.MaxInt)
 	var all []byte
 	if s.in != nil {
 		// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
 		rest := 0
-		if s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
+		if s.rflags&(rEOF|rInTurn) == 0 && s.bits.Load()&readable != 0 {
 			rest = sysUnread(s.fd)
 		}
 		all = make([]byte, s.in.len()+rest)

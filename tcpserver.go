@@ -102,11 +102,11 @@ type TcpServer struct {
 	CloseTimeout time.Duration
 
 	// ReadBufferSize is how many bytes a socket holds unread before it stops taking more from the system. 0 or
-	// negative: 64 KiB (65536).
+	// negative: 64 KiB (65536). The most is 2 GiB - 1.
 	ReadBufferSize int
 
 	// WriteBufferSize is how many bytes Send queues before it returns ErrWriteBufferFull. 0 or negative: 1 MiB
-	// (1048576).
+	// (1048576). The most is 2 GiB - 1.
 	WriteBufferSize int
 
 	// KeepAlive is set on the connections: whether and how the system finds out that a peer is gone while nothing is
@@ -227,8 +227,8 @@ func (s *TcpServer) newListener(network string) *listener {
 		allowHalfOpen: s.AllowHalfOpen,
 		idleTimeout:   s.IdleTimeout,
 		closeTimeout:  s.CloseTimeout,
-		readLimit:     orDefault(s.ReadBufferSize, defaultReadBuffer),
-		writeLimit:    orDefault(s.WriteBufferSize, defaultWriteBuffer),
+		readLimit:     orDefault(int(clampSize(s.ReadBufferSize)), defaultReadBuffer),
+		writeLimit:    orDefault(int(clampSize(s.WriteBufferSize)), defaultWriteBuffer),
 		logger:        s.Logger,
 	}
 	if ln.poller == nil {

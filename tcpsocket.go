@@ -72,7 +72,7 @@ type TcpSocket struct {
 	bits     atomic.Uint32 // what is known of the descriptor, and the lane (handlers.go)
 	stamp    atomic.Uint32 // the wheel's tick when something moved last
 	queued   uint32        // bytes of Send in out; guarded by wmu
-	rflags   uint8         // guarded by rmu
+	rflags   uint16        // guarded by rmu
 	wflags   uint8         // guarded by wmu
 	state    SocketState   // guarded by wmu
 	handlers atomic.Pointer[SocketHandlers]
@@ -106,18 +106,21 @@ const (
 	flushDue         // a turn for the send queue has been asked of the loop
 	metEnd           // recv has met the end of the stream before its event came (isUnconfirmed)
 	halfOpen         // ReadClosed does not lead to the end of the connection (SetAllowHalfOpen)
+	endTold          // Disconnected has been called: no other handler is called any more
 	firstLaneBit
 )
 
 const (
-	rClosed     uint8 = 1 << iota // by the program: reading fails with ErrSocketClosed
-	rEOF                          // nothing more will come from the system
-	rEOFSeen                      // ReadyRead has been called since rEOF
-	rClosedTold                   // ReadClosed has been called
-	rShut                         // by CloseRead: the peer has not finished
-	rPaused                       // by PauseReading
-	rInTurn                       // ReadyRead is running
-	rTook                         // something was taken since ReadyRead was called
+	rClosed     uint16 = 1 << iota // by the program: reading fails with ErrSocketClosed
+	rEOF                           // nothing more will come from the system
+	rEOFSeen                       // ReadyRead has been called since rEOF
+	rClosedTold                    // ReadClosed has been called
+	rShut                          // by CloseRead: the peer has not finished
+	rPaused                        // by PauseReading
+	rInTurn                        // a handler other than Disconnected is running
+	rTook                          // something was taken since the handler was called
+	rRefilled                      // the system was asked for more since the handler was called
+	rNew                           // what is in the buffer is to be announced
 )
 
 const (
@@ -127,7 +130,7 @@ const (
 	wAbort                      // closing the descriptor resets the connection
 	wLinger                     // closing the descriptor may block (SetLinger)
 	wHard                       // closing the descriptor resets the connection, by SetLinger
-	wTold                       // Disconnected has been called
+	wCut                        // the deadline of a Write has cut it off: only another Write may go on
 	wGone                       // the server has been told that the socket's last handler has been called
 )
 
@@ -171,8 +174,9 @@ func (s *TcpSocket) setState(to SocketState) {
 
 // Close ends the connection. It returns at once: what Send has queued is still sent, for at most the server's
 // CloseTimeout, and the peer then gets an end of stream. What was not read is dropped, and calls that wait return
-// ErrSocketClosed. Of the handlers only Disconnected is still called, when all is sent. The second Close returns
-// ErrSocketClosed.
+// ErrSocketClosed. If a Write waits, or the deadline of the last one has cut it off, the stream is incomplete: nothing
+// more is sent, and the peer gets a reset. Of the handlers only Disconnected is still called, when all is sent. The
+// second Close returns ErrSocketClosed.
 //
 // Unlike Qt, bytes that the peer has sent and nobody has read do not turn the end of stream into a reset.
 func (s *TcpSocket) Close() error {
@@ -188,21 +192,18 @@ func (s *TcpSocket) Close() error {
 	return nil
 }
 
-// close ends the connection when the queue is sent. Without drop what waits in Write is sent as well.
+// close ends the connection when the queue is sent, what waits in Write included. If drop is true, a Write that waits
+// is cut off instead, and the connection ends at once.
 func (s *TcpSocket) close(drop bool) {
 	s.wmu.Lock()
-	if drop {
-		s.dropWriters()
-	}
-	closing := s.state == StateClosing
-	if s.state == StateConnected && !s.out.empty() {
-		closing = true
+	flushing := !s.out.empty() && !(drop && s.out.hasWriter())
+	if flushing && s.state == StateConnected {
 		s.setState(StateClosing)
 		s.startCloseTimer()
 	}
 	s.wmu.Unlock()
 	s.wakeWriters()
-	if !closing {
+	if !flushing {
 		s.end(nil)
 	}
 }
@@ -240,14 +241,7 @@ func (s *TcpSocket) dropInput() {
 // startCloseTimer limits how long the socket goes on sending after Close. wmu is held.
 func (s *TcpSocket) startCloseTimer() {
 	if d := s.ln.closeTimeout; d > 0 {
-		s.more().closeTimer = time.AfterFunc(d, func() {
-			s.wmu.Lock()
-			if s.state == StateClosing {
-				s.wflags |= wAbort // the peer shall not take what it got for the whole
-			}
-			s.wmu.Unlock()
-			s.end(os.ErrDeadlineExceeded)
-		})
+		s.more().closeTimer = time.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
 	}
 }
 
@@ -261,6 +255,9 @@ func (s *TcpSocket) end(cause error) {
 	s.setState(StateUnconnected)
 	if cause != nil {
 		s.more().err = cause
+	}
+	if !s.out.empty() || s.wflags&wCut != 0 {
+		s.wflags |= wAbort // so that the peer does not take what it got for the whole
 	}
 	s.out.clear()
 	s.queued = 0
@@ -278,11 +275,14 @@ func (s *TcpSocket) end(cause error) {
 	if x != nil {
 		x.readBy.set(time.Time{})
 	}
-	s.keepLocalAddr()
+	if s.ln.addr.isWildcard() {
+		s.keepLocalAddr()
+	}
 	s.rmu.Unlock()
 
-	p := s.loop.poller
-	p.retain() // for the loop that calls Disconnected
+	if s.ln.dispatch == nil {
+		s.loop.poller.retain() // until gone: the loop still calls Disconnected
+	}
 	s.refs.Or(refsClosing)
 	s.ln.server.socketEnded(s)
 	s.unuse()
@@ -293,17 +293,20 @@ func (s *TcpSocket) end(cause error) {
 	} else {
 		s.gone()
 	}
-	p.release()
 }
 
-// gone tells the server, once, that no handler of the socket is to be called any more.
+// gone tells the server and the poller, once, that no handler of the socket is to be called any more.
 func (s *TcpSocket) gone() {
 	s.wmu.Lock()
 	told := s.wflags&wGone != 0
 	s.wflags |= wGone
 	s.wmu.Unlock()
-	if !told {
-		s.ln.server.socketGone(s.ln)
+	if told {
+		return
+	}
+	s.ln.server.socketGone(s.ln)
+	if s.ln.dispatch == nil {
+		s.loop.poller.release()
 	}
 }
 
@@ -320,13 +323,33 @@ func (s *TcpSocket) destroy() {
 		s.hangUpGently() // the end of the peer's stream has not been read
 	}
 	s.loop.remove(s.key)
-	if flags&wLinger != 0 {
-		go sysCloseBlocking(s.fd)
+	if flags&(wLinger|wAbort) == wLinger {
+		closeLingering(s.fd)
 	} else {
 		sysClose(s.fd)
 	}
 	s.ln.server.descriptorFreed()
 	s.loop.poller.release()
+}
+
+// maxLingering is how many descriptors are closed at a time by a call that may block, each of which holds a thread.
+const maxLingering = 16
+
+var lingering = make(chan struct{}, maxLingering)
+
+// closeLingering closes a descriptor whose closing may block. If too many do, the system sends in the background what
+// it has taken, as it does without SetLinger.
+func closeLingering(fd handle) {
+	select {
+	case lingering <- struct{}{}:
+		go func() {
+			sysCloseBlocking(fd)
+			<-lingering
+		}()
+	default:
+		sysSetLinger(fd, -1)
+		sysClose(fd)
+	}
 }
 
 // hangUpGently sends the end of the stream before the descriptor is closed: closing one with unread input makes the
@@ -423,21 +446,24 @@ func (s *TcpSocket) LocalAddr() net.Addr {
 	if !s.ln.addr.isWildcard() {
 		return s.ln.netAddr()
 	}
+	open := s.use()
 	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	s.keepLocalAddr()
-	return s.more().local.netAddr("")
+	if open {
+		s.keepLocalAddr()
+	}
+	local := s.more().local
+	s.rmu.Unlock()
+	if open {
+		s.unuse()
+	}
+	return local.netAddr("")
 }
 
-// keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know, while
-// the descriptor is open. rmu is held.
+// keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know. The
+// descriptor is held open and rmu is held.
 func (s *TcpSocket) keepLocalAddr() {
-	if !s.ln.addr.isWildcard() {
-		return
-	}
-	if x := s.more(); x.local.family == addrNone && s.use() {
+	if x := s.more(); x.local.family == addrNone {
 		x.local, _ = sysLocalAddr(s.fd)
-		s.unuse()
 	}
 }
 

@@ -13,8 +13,9 @@ type extra struct {
 	readers sync.Cond // on rmu: something may be readable, or reading has ended
 	writers sync.Cond // on wmu: bytes were sent, or writing has ended
 
-	readBy deadline // guarded by rmu
-	local  sockAddr // guarded by rmu
+	readBy   deadline // guarded by rmu
+	local    sockAddr // guarded by rmu
+	pausedBy uint64   // the goroutine that paused reading during the handler that is running; guarded by rmu
 
 	writeBy    deadline // guarded by wmu
 	err        error    // why the connection ended; guarded by wmu
@@ -75,8 +76,12 @@ func (d *deadline) set(t time.Time) {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
+	d.at = time.Time{}
 	left := time.Until(t)
-	d.at = t
+	if !t.IsZero() {
+		// From now on the monotonic clock counts: the other one may be set.
+		d.at = time.Now().Add(left)
+	}
 	d.expired = !t.IsZero() && left <= 0
 	switch {
 	case t.IsZero() || d.expired:
@@ -179,23 +184,22 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 			err = os.ErrDeadlineExceeded
 		case s.in != nil:
 		case s.rflags&rEOF != 0:
-			if e := s.Err(); e != nil {
-				err = e
-			}
+			err = afterEnd(s.Err())
 		default:
 			// Readable may be no more than a guess: see what there is.
-			readErr = s.fill()
+			readErr = s.fill(s.rflags&rInTurn == 0)
 			return s.in != nil || s.rflags&rEOF != 0
 		}
 		return true
 	})
+	resume := s.mustResume()
 	s.rmu.Unlock()
-	s.afterRead(false, readErr)
+	s.afterRead(resume, readErr)
 	if ctxErr != nil {
 		return ctxErr
 	}
 	if err == nil && readErr != nil && s.BytesAvailable() == 0 {
-		err = s.Err()
+		err = afterEnd(s.Err())
 	}
 	return s.opError(opRead, err)
 }
@@ -216,7 +220,9 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 		case x.writeErr != nil:
 			err = x.writeErr
 		case x.err != nil:
-			err = x.err
+			if err = x.err; err != os.ErrDeadlineExceeded { // which has cut off the queue
+				err = afterEnd(err)
+			}
 		case s.wflags&wAbort != 0:
 			err = ErrSocketClosed
 		}
@@ -231,7 +237,7 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 
 // WaitForDisconnected waits until the connection has ended: StateUnconnected. It returns the context's own error
 // when that ends first. An end of stream from the peer alone does not end the connection; to notice one that ends
-// it, or a reset, it reads ahead into the read buffer.
+// it, or a reset, it reads ahead into the read buffer on a socket without handlers.
 func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 	x := s.more()
 	for {
@@ -243,8 +249,9 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 				gone = true
 				return true
 			}
-			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
-				readErr = s.fill()
+			// With handlers the loop reads.
+			if s.handlers.Load() == nil && s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
+				readErr = s.fill(true)
 			}
 			if readErr == nil || readErr == ErrWouldBlock {
 				readErr = s.lost()

@@ -98,4 +98,6 @@ func (w *wheel) stop() {
 
 func (w *wheel) onTick(uint32) uint32 { return 0 }
 
+func (w *wheel) onLate(d *desk) { d.release() }
+
 func (w *wheel) evict() {}

@@ -15,7 +15,12 @@ const (
 
 // Write sends p and waits until the system has taken all of it, after whatever Send had queued. It returns how much
 // was taken and, when that is less than len(p), a *net.OpError: with os.ErrDeadlineExceeded when the write deadline
-// has passed, with ErrReset, or with ErrSocketClosed after Close or CloseWrite. A Write is not mixed with others.
+// has passed, with ErrReset, or with ErrSocketClosed after Close. After CloseWrite it returns ErrSocketClosed, but one
+// that waits goes on. A Write is not mixed with others.
+//
+// The stream must have no hole. After a Write that its deadline has cut off in the middle, only another Write goes on;
+// Send and CloseWrite return os.ErrDeadlineExceeded until one has succeeded, and if the connection ends before, the peer
+// gets a reset. If other bytes were queued behind, they are dropped and the connection ends so at once.
 //
 // In a handler that runs on the poller it may be called too: when it has to wait, the poller goes on without it.
 func (s *TcpSocket) Write(p []byte) (int, error) {
@@ -33,6 +38,7 @@ func (s *TcpSocket) Write(p []byte) (int, error) {
 		n, e = s.transmit(p)
 	}
 	if n == len(p) {
+		s.wflags &^= wCut
 		s.wmu.Unlock()
 		return n, nil
 	}
@@ -63,32 +69,61 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 		x.writers.Wait()
 	}
 	var err error
-	if c.next != nil {
-		s.out.remove(c)
+	var rest aftermath
+	hole := false
+	switch {
+	case c.next != nil:
 		err = os.ErrDeadlineExceeded
-	} else if c.r < c.w {
+		if hole = s.cutWrite(c); !hole {
+			rest = s.flush() // an end of stream may have waited behind
+		}
+	case c.r < c.w:
 		err = s.writable()
+	default:
+		s.wflags &^= wCut
 	}
 	s.wmu.Unlock()
 	s.afterFlush(after)
+	s.afterFlush(rest)
+	if hole {
+		s.end(os.ErrDeadlineExceeded)
+	}
 	return c.r, s.opError(opWrite, err)
+}
+
+// cutWrite takes c, whose deadline has passed, out of the queue, unless what is behind it would leave a hole in the
+// stream: then the connection is to end. wmu is held.
+func (s *TcpSocket) cutWrite(c *chunk) (hole bool) {
+	behind := s.out.last != c || s.wflags&wShut != 0 || s.state != StateConnected
+	if c.r > 0 && behind {
+		return true
+	}
+	s.out.remove(c)
+	if c.r > 0 {
+		s.wflags |= wCut
+	}
+	return false
 }
 
 // Send sends p, or what the system does not take at once, queues a copy of. It is all or nothing, it never waits,
 // and p may be used again at once. What would bring the queue over its limit is refused with ErrWriteBufferFull,
 // bare: a p longer than the limit always is. Otherwise it returns a *net.OpError with ErrReset, with an error of the
-// system, or with ErrSocketClosed after Close or CloseWrite. Nothing is collected: a call costs as much as a few
+// system, with ErrSocketClosed after Close or CloseWrite, or with os.ErrDeadlineExceeded behind a Write that was cut
+// off. Nothing is collected: a call costs as much as a few
 // kilobytes do, so many small pieces are better sent together.
 //
 // Unlike Qt, the queue has a limit: TcpServer.WriteBufferSize or SetWriteBufferSize.
 func (s *TcpSocket) Send(p []byte) error {
 	s.wmu.Lock()
 	err := s.writable()
+	if err == nil && s.wflags&wCut != 0 {
+		err = os.ErrDeadlineExceeded
+	}
 	switch {
 	case err != nil || len(p) == 0:
 		s.wmu.Unlock()
 		return s.opError(opWrite, err)
-	case int(s.queued)+len(p) > s.writeLimit():
+	case len(p) > s.writeLimit()-int(s.queued):
 		s.wmu.Unlock()
 		return ErrWriteBufferFull
 	}
@@ -127,7 +162,7 @@ func (s *TcpSocket) writable() error {
 	case x != nil && x.writeErr != nil:
 		return x.writeErr
 	case x != nil && x.err != nil:
-		return x.err
+		return afterEnd(x.err)
 	case s.state != StateConnected:
 		return ErrSocketClosed
 	}
@@ -224,7 +259,7 @@ func (s *TcpSocket) flush() (after aftermath) {
 		c.r += n
 		if c.kind != chunkWriter && n > 0 {
 			s.queued -= uint32(n)
-			s.written = uint32(min(uint64(s.written)+uint64(n), math.MaxUint32))
+			s.written = uint32(min(uint64(s.written)+uint64(n), math.MaxInt32))
 			after.announce = true
 		}
 		if c.r == c.w {
@@ -236,7 +271,8 @@ func (s *TcpSocket) flush() (after aftermath) {
 		}
 		if e != 0 {
 			s.breakWrite(e)
-			return aftermath{broke: true}
+			after.broke = true
+			return after
 		}
 	}
 	s.bits.And(^wantWrite)
@@ -283,17 +319,6 @@ func (s *TcpSocket) flushTurn() {
 	s.afterFlush(after)
 }
 
-// dropWriters takes what waits in Write out of the queue: the socket is being closed. wmu is held.
-func (s *TcpSocket) dropWriters() {
-	var keep chunkRing
-	for !s.out.empty() {
-		if c := s.out.shift(); c.kind != chunkWriter {
-			keep.push(c)
-		}
-	}
-	s.out = keep
-}
-
 // BytesToWrite returns how many bytes of Send the system has not taken yet.
 func (s *TcpSocket) BytesToWrite() int {
 	s.wmu.Lock()
@@ -301,22 +326,27 @@ func (s *TcpSocket) BytesToWrite() int {
 	return int(s.queued)
 }
 
-// CloseWrite sends an end of stream to the peer, after what Send has queued. Reading goes on. Write and Send return
-// ErrSocketClosed from now on. When the peer has finished too, the connection ends. The error is ErrSocketClosed on
-// a socket that is closed.
+// CloseWrite sends an end of stream to the peer, after what Send has queued and what waits in Write. Reading goes on.
+// Write and Send return ErrSocketClosed from now on. When the peer has finished too, the connection ends. The error is
+// ErrSocketClosed on a socket that is closed, or os.ErrDeadlineExceeded after a Write that was cut off.
 //
 // Unlike Qt, whose sockets cannot be closed in one direction.
 func (s *TcpSocket) CloseWrite() error {
 	s.wmu.Lock()
-	if s.wflags&wClosed != 0 || s.state != StateConnected {
+	var err error
+	switch {
+	case s.wflags&wClosed != 0 || s.state != StateConnected:
+		err = ErrSocketClosed
+	case s.wflags&wCut != 0:
+		err = os.ErrDeadlineExceeded
+	}
+	if err != nil {
 		s.wmu.Unlock()
-		return s.opError(opClose, ErrSocketClosed)
+		return s.opError(opClose, err)
 	}
 	s.wflags |= wShut
-	s.dropWriters()
 	after := s.flush()
 	s.wmu.Unlock()
-	after.wake = true
 	s.afterFlush(after)
 	return nil
 }

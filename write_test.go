@@ -222,7 +222,6 @@ func TestBlockedWriteEnds(t *testing.T) {
 		name string
 		end  func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) error
 		want error
-		lost bool // the peer does not get all that was written
 	}{
 		{name: "deadline", want: os.ErrDeadlineExceeded,
 			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error {
@@ -236,11 +235,9 @@ func TestBlockedWriteEnds(t *testing.T) {
 			}},
 		{name: "Close", want: tcpserver.ErrSocketClosed,
 			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error { return socket.Close() }},
-		{name: "CloseWrite", want: tcpserver.ErrSocketClosed,
-			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error { return socket.CloseWrite() }},
-		{name: "Abort", want: tcpserver.ErrSocketClosed, lost: true,
+		{name: "Abort", want: tcpserver.ErrSocketClosed,
 			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error { return socket.Abort() }},
-		{name: "reset", want: tcpserver.ErrReset, lost: true,
+		{name: "reset", want: tcpserver.ErrReset,
 			end: func(t *testing.T, _ *tcpserver.TcpSocket, conn *net.TCPConn) error { reset(t, conn); return nil }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -257,12 +254,107 @@ func TestBlockedWriteEnds(t *testing.T) {
 			require.Positive(t, n)
 			require.Less(t, n, len(p))
 			require.EqualValues(t, n, socket.BytesSent())
-			if !test.lost {
-				socket.CloseWrite()
-				mustGet(t, conn, p[:n])
+			if test.want != tcpserver.ErrReset {
+				socket.Close()
+				mustBeCut(t, conn, p[:n])
 			}
 		})
 	}
+}
+
+// mustBeCut reads the peer's side, and wants no more than sent and a reset after it.
+func mustBeCut(t testing.TB, conn net.Conn, sent []byte) {
+	t.Helper()
+	got, err := readToEnd(t, conn)
+	mustBeReset(t, err)
+	require.True(t, bytes.HasPrefix(sent, got))
+}
+
+func TestCloseWriteLetsAWaitingWriteFinish(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	p := pattern(1, large)
+	writing := blocked(t, func() error {
+		_, err := socket.Write(p)
+		return err
+	})
+	behind := pattern(2, 1000)
+	require.NoError(t, socket.Send(behind))
+	require.NoError(t, socket.CloseWrite())
+	_, err := socket.Write([]byte("late"))
+	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
+	mustGet(t, conn, append(p, behind...))
+	require.NoError(t, receive(t, writing))
+}
+
+func TestNothingFollowsAWriteThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	ends := map[string]func(t *testing.T, socket *tcpserver.TcpSocket){
+		"Close": func(t *testing.T, socket *tcpserver.TcpSocket) { require.NoError(t, socket.Close()) },
+		"deadline": func(t *testing.T, socket *tcpserver.TcpSocket) {
+			require.NoError(t, socket.SetWriteDeadline(time.Now()))
+		},
+		"SetHandlers and Close": func(t *testing.T, socket *tcpserver.TcpSocket) {
+			socket.SetHandlers(new(tcpserver.SocketHandlers))
+			require.NoError(t, socket.Close())
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			p := pattern(1, large)
+			var n int
+			writing := blocked(t, func() (err error) {
+				n, err = socket.Write(p)
+				return err
+			})
+			require.NoError(t, socket.Send([]byte("SEND")))
+			second := blocked(t, func() error {
+				_, err := socket.Write([]byte("SECOND"))
+				return err
+			})
+			end(t, socket)
+			require.Error(t, receive(t, writing))
+			require.Error(t, receive(t, second))
+			require.Error(t, socket.Send([]byte("LATER")))
+			_, err := socket.Write([]byte("LATER"))
+			require.ErrorIs(t, err, net.ErrClosed)
+			require.Equal(t, tcpserver.StateUnconnected, socket.State())
+			mustBeCut(t, conn, p[:n])
+		})
+	}
+}
+
+// With nothing behind it the program may go on where its Write has stopped, as with every net.Conn.
+func TestWriteGoesOnAfterItsDeadline(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	p := pattern(1, large)
+	var n int
+	writing := blocked(t, func() (err error) {
+		n, err = socket.Write(p)
+		return err
+	})
+	require.NoError(t, socket.SetWriteDeadline(time.Now()))
+	require.ErrorIs(t, receive(t, writing), os.ErrDeadlineExceeded)
+	require.Positive(t, n)
+	require.ErrorIs(t, socket.Send([]byte("hole")), os.ErrDeadlineExceeded)
+	require.ErrorIs(t, socket.CloseWrite(), os.ErrDeadlineExceeded)
+
+	require.NoError(t, socket.SetWriteDeadline(time.Time{}))
+	writing = blocked(t, func() error {
+		_, err := socket.Write(p[n:])
+		return err
+	})
+	got := make([]byte, len(p))
+	_, err := io.ReadFull(conn, got)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(p, got))
+	require.NoError(t, receive(t, writing))
+	require.NoError(t, socket.Send([]byte("end")))
+	require.NoError(t, socket.Close())
+	mustGet(t, conn, []byte("end"))
 }
 
 func TestWriteDeadlineStaysExpired(t *testing.T) {

@@ -1,0 +1,353 @@
+package tcpserver_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// The tests of this file show what is announced to the handlers, and what stays in place for whoever looks at it.
+
+// looks are ways to look at what has come, or to take some of it, outside of a handler.
+var looks = map[string]func(ctx context.Context, socket *tcpserver.TcpSocket){
+	"Peek":        func(_ context.Context, socket *tcpserver.TcpSocket) { socket.Peek(1) },
+	"CanReadLine": func(_ context.Context, socket *tcpserver.TcpSocket) { socket.CanReadLine() },
+	"ReadLine":    func(_ context.Context, socket *tcpserver.TcpSocket) { socket.ReadLine() },
+	"Discard":     func(_ context.Context, socket *tcpserver.TcpSocket) { socket.Discard(1) },
+	"TryRead":     func(_ context.Context, socket *tcpserver.TcpSocket) { socket.TryRead(make([]byte, 1)) },
+	"Read":        func(_ context.Context, socket *tcpserver.TcpSocket) { socket.Read(make([]byte, 1)) },
+	"WaitForReadyRead": func(ctx context.Context, socket *tcpserver.TcpSocket) {
+		socket.WaitForReadyRead(ctx)
+	},
+}
+
+func TestWhatIsReadAheadOutsideOfAHandlerIsAnnounced(t *testing.T) {
+	t.Parallel()
+	for name, look := range looks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var queue tcpserver.Queue
+			posted := make(chan struct{}, 100)
+			server := listen(t, &tcpserver.TcpServer{Executor: func(f func()) {
+				queue.Post(f)
+				posted <- struct{}{}
+			}})
+			socket, conn := connect(t, server)
+			rest := make(chan string, 100)
+			socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+				rest <- string(socket.ReadAll())
+			}})
+			say(t, conn, "one\ntwo\n")
+			receive(t, posted)
+			look(within(t), socket)
+			run(t, &queue)
+			require.True(t, strings.HasSuffix("one\ntwo\n", receive(t, rest)))
+			require.Zero(t, socket.BytesAvailable())
+		})
+	}
+}
+
+// run has queue run on a goroutine until the test's end.
+func run(t *testing.T, queue *tcpserver.Queue) {
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		queue.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-over })
+}
+
+func TestWaitForDisconnectedTakesNothingFromTheHandlers(t *testing.T) {
+	t.Parallel()
+	var queue tcpserver.Queue
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Executor: queue.Post}))
+	got := make(chan string, 1)
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+		got <- string(socket.ReadAll())
+	}})
+	waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+	run(t, &queue)
+	for range 10 {
+		say(t, conn, "message")
+		require.Equal(t, "message", receive(t, got))
+	}
+	reset(t, conn)
+	require.NoError(t, receive(t, waiting))
+}
+
+// A program's own reads may hand bytes over to its handlers at any time.
+func TestReadsOutsideOfHandlersLeaveNothingUnannounced(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	var taken atomic.Int64
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+		taken.Add(int64(len(socket.ReadAll())))
+	}})
+	stop, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				socket.Peek(10)
+				socket.CanReadLine()
+				taken.Add(int64(socket.Discard(1)))
+			}
+		}
+	}()
+	const messages = 2000
+	for i := range messages {
+		say(t, conn, "0123456789")
+		require.Eventually(t, func() bool { return taken.Load() == 10*int64(i+1) }, patience, 50*time.Microsecond)
+	}
+	close(stop)
+	receive(t, over)
+}
+
+func TestPauseAndResumeInAHandlerDoNotRepeatIt(t *testing.T) {
+	t.Parallel()
+	for name, exec := range map[string]tcpserver.Executor{"poller": nil, "executor": func(f func()) { f() }} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Executor: exec}))
+			w := watch(t)
+			w.readyRead = func(socket *tcpserver.TcpSocket) {
+				socket.PauseReading()
+				defer socket.ResumeReading()
+				line, _ := socket.ReadLine()
+				w.keep(line)
+			}
+			socket.SetHandlers(w.handlers())
+			say(t, conn, "half a")
+			w.await(func() bool { return w.reads > 0 })
+			time.Sleep(awhile)
+			require.Equal(t, 1, w.count())
+			say(t, conn, " line\nand")
+			w.awaitBytes("half a line\n")
+			time.Sleep(awhile)
+			require.LessOrEqual(t, w.count(), 3)
+		})
+	}
+}
+
+// Somebody else may resume before the handler that has paused returns: the sink of a proxy, for example.
+func TestResumeByAnotherGoroutineDuringTheHandlerAnnounces(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	resume, resumed := make(chan struct{}), make(chan struct{})
+	go func() {
+		for range resume {
+			socket.ResumeReading()
+			resumed <- struct{}{}
+		}
+	}()
+	defer close(resume)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		if w.count() > 10 {
+			w.keep(socket.ReadAll())
+			return
+		}
+		socket.PauseReading()
+		resume <- struct{}{}
+		<-resumed
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "message")
+	w.awaitBytes("message")
+}
+
+func TestResumeInBytesWrittenAnnouncesWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{WriteBufferSize: 1 << 20}))
+	sent := jam(t, socket, conn)
+	refused := make(chan struct{}, 100)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		if socket.BytesToWrite() > 0 {
+			socket.PauseReading()
+			refused <- struct{}{}
+			return
+		}
+		w.keep(socket.ReadAll())
+	}
+	w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) { socket.ResumeReading() }
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "request")
+	receive(t, refused)
+	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
+	require.NoError(t, err)
+	w.awaitBytes("request")
+}
+
+func TestReadsFillWhatBytesAvailableCounts(t *testing.T) {
+	t.Parallel()
+	reads := map[string]func(*tcpserver.TcpSocket, []byte) (int, error){
+		"TryRead": (*tcpserver.TcpSocket).TryRead,
+		"Read":    (*tcpserver.TcpSocket).Read,
+	}
+	for name, read := range reads {
+		for _, inHandler := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				socket, conn := pair(t)
+				put(t, socket, conn, noise(25))
+				require.Len(t, socket.Peek(10), 10) // from now on the buffer holds 25 bytes
+				check := make(chan struct{}, 10)
+				fill := func(socket *tcpserver.TcpSocket) {
+					n := socket.BytesAvailable()
+					p := make([]byte, n)
+					got, err := read(socket, p)
+					if err != nil || got != n || n < 75 {
+						t.Errorf("in a handler: %v: %d of %d bytes, %v", inHandler, got, n, err)
+					}
+					check <- struct{}{}
+				}
+				if !inHandler {
+					put(t, socket, conn, noise(50))
+					fill(socket)
+					return
+				}
+				socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+					say(t, conn, noise(50))
+					for end := time.Now().Add(patience); socket.BytesAvailable() < 75 && time.Now().Before(end); {
+						time.Sleep(time.Millisecond)
+					}
+					fill(socket)
+				}})
+				receive(t, check)
+			})
+		}
+	}
+}
+
+// Qt's own idioms must not keep a handler from returning while a peer sends without end.
+func TestOneCallOfAHandlerTakesABoundedAmount(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	idioms := map[string]func(*tcpserver.TcpSocket) int{
+		"lines": func(socket *tcpserver.TcpSocket) (n int) {
+			for socket.CanReadLine() {
+				line, _ := socket.ReadLine()
+				n += len(line)
+			}
+			return n
+		},
+		"ReadAll": func(socket *tcpserver.TcpSocket) int { return len(socket.ReadAll()) },
+		"ReadAll in a loop": func(socket *tcpserver.TcpSocket) (n int) {
+			for p := socket.ReadAll(); p != nil; p = socket.ReadAll() {
+				n += len(p)
+			}
+			return n
+		},
+		"TryRead": func(socket *tcpserver.TcpSocket) (n int) {
+			p := make([]byte, 1<<20)
+			for m, err := socket.TryRead(p); err == nil; m, err = socket.TryRead(p) {
+				n += m
+			}
+			return n
+		},
+		"Discard": func(socket *tcpserver.TcpSocket) int { return socket.Discard(1 << 30) },
+		"Peek and Discard": func(socket *tcpserver.TcpSocket) (n int) {
+			for p := socket.Peek(1 << 20); len(p) > 0; p = socket.Peek(1 << 20) {
+				n += socket.Discard(len(p))
+			}
+			return n
+		},
+	}
+	for name, idiom := range idioms {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			require.NoError(t, socket.SetReadBuffer(1<<20))
+			line := noise(99) + "\n"
+			const lines = 30_000
+			var total, most atomic.Int64
+			all := make(chan struct{})
+			written := make(chan error, 1)
+			go func() {
+				_, err := io.WriteString(conn, strings.Repeat(line, lines))
+				written <- err
+			}()
+			require.NoError(t, socket.WaitForReadyRead(within(t)))
+			socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+				n := int64(idiom(socket))
+				most.Store(max(most.Load(), n))
+				if total.Add(n) == int64(lines*len(line)) {
+					close(all)
+				}
+			}})
+			receive(t, all)
+			require.NoError(t, receive(t, written))
+			require.LessOrEqual(t, most.Load(), int64(2*limit))
+		})
+	}
+}
+
+// The one goroutine that reads holds a view while others have the buffer grow.
+func TestPeekedBytesAreNobodyElsesMemory(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	for range 20 {
+		socket, conn := connect(t, server)
+		mine := noise(1500)
+		put(t, socket, conn, mine)
+		view := socket.Peek(len(mine))
+		require.Equal(t, mine, string(view))
+		waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+		read := socket.BytesRead()
+		say(t, conn, noise(40_000))
+		require.Eventually(t, func() bool { return socket.BytesRead() > read }, patience, time.Millisecond)
+		others := make([]*tcpserver.TcpSocket, 10)
+		for i := range others {
+			var otherConn io.Writer
+			others[i], otherConn = connect(t, server)
+			_, err := otherConn.Write(bytes.Repeat([]byte("#"), 1500))
+			require.NoError(t, err)
+			require.NoError(t, others[i].WaitForReadyRead(within(t)))
+			require.NotEmpty(t, others[i].Peek(1500))
+		}
+		require.Equal(t, mine, string(view))
+		socket.Abort()
+		require.NoError(t, receive(t, waiting))
+	}
+}
+
+// ReadyRead may only tell another goroutine, which is the one that reads, and which may look while the handler runs.
+func TestPeekedBytesOutliveAHandlerOfAnotherGoroutine(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{100, 10_000} {
+		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
+		socket, conn := connect(t, server)
+		inside, leave := make(chan struct{}, 100), make(chan struct{})
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+			inside <- struct{}{}
+			<-leave
+		}})
+		mine := noise(size)
+		say(t, conn, mine)
+		receive(t, inside)
+		view := socket.Peek(1 << 20)
+		require.NotEmpty(t, view)
+		close(leave)
+		for range 10 {
+			other, otherConn := connect(t, server)
+			w := watch(t)
+			other.SetHandlers(w.handlers())
+			say(t, otherConn, strings.Repeat("#", size))
+			w.awaitBytes(strings.Repeat("#", size))
+		}
+		require.True(t, strings.HasPrefix(mine, string(view)))
+	}
+}

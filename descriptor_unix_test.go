@@ -1,0 +1,62 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package tcpserver_test
+
+import (
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// The non-blocking mode belongs to the connection, not to one descriptor of it: whoever else has it may clear it. That
+// must not block the process.
+func TestSocketInBlockingModeBlocksNobody(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	raw, err := socket.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { err = syscall.SetNonblock(int(fd), false) }))
+	require.NoError(t, err)
+
+	_, err = socket.TryRead(make([]byte, 1))
+	require.Equal(t, tcpserver.ErrWouldBlock, err)
+	require.Zero(t, socket.BytesAvailable())
+	runtime.GC()
+	jam(t, socket, conn)
+	require.NotZero(t, socket.BytesToWrite())
+	reading := blocked(t, readOne(socket))
+	say(t, conn, "x")
+	require.NoError(t, receive(t, reading))
+}
+
+// Each close that lingers holds a thread, of which a program may have a limited number.
+func TestClosingManyLingeringSocketsHoldsFewThreads(t *testing.T) {
+	// Not parallel: it counts goroutines.
+	server := listen(t, new(tcpserver.TcpServer))
+	const sockets = 60
+	var all []*tcpserver.TcpSocket
+	for range sockets {
+		socket, conn := connect(t, server)
+		require.NoError(t, conn.SetReadBuffer(4<<10))
+		require.NoError(t, socket.SetWriteBuffer(4<<10))
+		raw, err := socket.SyscallConn()
+		require.NoError(t, err)
+		require.NoError(t, raw.Control(func(fd uintptr) {
+			for err == nil {
+				_, err = syscall.Write(int(fd), make([]byte, 1<<10))
+			}
+		}))
+		require.NoError(t, socket.SetLinger(1))
+		all = append(all, socket)
+	}
+	before := runtime.NumGoroutine()
+	for _, socket := range all {
+		require.NoError(t, socket.Close())
+		require.Equal(t, tcpserver.StateUnconnected, socket.State())
+	}
+	require.Less(t, runtime.NumGoroutine(), before+20)
+}

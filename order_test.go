@@ -1,0 +1,236 @@
+package tcpserver_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// The tests of this file show in which order handlers are called at the end of a connection, and that nothing comes after
+// it.
+
+// byHand is an executor that the test runs: handlers are called in runPending alone.
+func byHand(t *testing.T) (server *tcpserver.TcpServer, queue *tcpserver.Queue) {
+	queue = new(tcpserver.Queue)
+	return listen(t, &tcpserver.TcpServer{Executor: queue.Post}), queue
+}
+
+// runUntil runs the queue until done returns true.
+func runUntil(t *testing.T, queue *tcpserver.Queue, done func() bool) {
+	t.Helper()
+	require.Eventually(t, func() bool { queue.RunPending(); return done() }, patience, time.Millisecond)
+}
+
+func TestWhatIsUnreadAtTheEndIsAnnouncedBeforeDisconnected(t *testing.T) {
+	t.Parallel()
+	server, queue := byHand(t)
+	socket, conn := connect(t, server)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) { // more calls than one turn makes
+		p := make([]byte, 1)
+		socket.TryRead(p)
+		w.keep(p)
+	}
+	text := noise(500)
+	put(t, socket, conn, text)
+	require.Len(t, socket.Peek(len(text)), len(text))
+	socket.SetIdleTimeout(time.Millisecond)
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
+	socket.SetHandlers(w.handlers())
+	runUntil(t, queue, func() bool { return w.ended })
+	require.Equal(t, text, string(w.got))
+	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+}
+
+func TestNothingIsCalledAfterDisconnected(t *testing.T) {
+	t.Parallel()
+	server, queue := byHand(t)
+	socket, conn := connect(t, server)
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		socket.Discard(1)
+		socket.PauseReading()
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "hello")
+	runUntil(t, queue, func() bool { return w.count() == 1 })
+	socket.SetIdleTimeout(time.Millisecond)
+	runUntil(t, queue, func() bool { return w.ended })
+
+	socket.ResumeReading()
+	late := watch(t)
+	later := late.handlers()
+	socket.SetHandlers(later)
+	socket.PauseReading()
+	socket.ResumeReading()
+	for range 20 {
+		queue.RunPending()
+		time.Sleep(5 * time.Millisecond)
+	}
+	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+	require.Empty(t, late.names())
+	require.Equal(t, "ello", string(socket.Peek(10)))
+	require.Equal(t, "ello", string(socket.ReadAll()))
+	_, err := socket.Read(make([]byte, 1))
+	require.ErrorIs(t, err, tcpserver.ErrIdleTimeout)
+}
+
+func TestHandlersSetAfterTheEndGetWhatIsUnreadAndTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, before := range []bool{false, true} { // other handlers, which did not want to know of the end
+		server, queue := byHand(t)
+		socket, conn := connect(t, server)
+		if before {
+			socket.PauseReading()
+			socket.SetHandlers(new(tcpserver.SocketHandlers))
+		}
+		put(t, socket, conn, "unread")
+		require.NotEmpty(t, socket.Peek(10))
+		reset(t, conn)
+		require.NoError(t, socket.WaitForDisconnected(within(t)))
+		if before {
+			queue.RunPending()
+			socket.ResumeReading()
+		}
+		w := watch(t)
+		socket.SetHandlers(w.handlers())
+		runUntil(t, queue, func() bool { return w.ended })
+		require.Equal(t, "unread", string(w.got))
+		require.ErrorIs(t, w.err, tcpserver.ErrReset)
+		require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
+	}
+}
+
+// A handler that does not return takes nothing with it that is due.
+func TestDisconnectedComesAlthoughAnotherHandlerPanics(t *testing.T) {
+	t.Parallel()
+	server, queue := byHand(t)
+	socket, conn := connect(t, server)
+	put(t, socket, conn, "unread")
+	require.NotEmpty(t, socket.Peek(10))
+	reset(t, conn)
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
+	w := watch(t)
+	h := w.handlers()
+	h.ReadyRead = func(*tcpserver.TcpSocket) { panic("on purpose") }
+	socket.SetHandlers(h)
+	require.Eventually(t, func() bool {
+		func() {
+			defer func() { recover() }() // as an application may
+			queue.RunPending()
+		}()
+		return w.ended
+	}, patience, time.Millisecond)
+}
+
+// A peer that sends without end does not keep BytesWritten from being called.
+func TestBytesWrittenComesBetweenReads(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	var written atomic.Int64
+	all := make(chan struct{})
+	queued := int64(socket.BytesToWrite())
+	socket.SetHandlers(&tcpserver.SocketHandlers{
+		ReadyRead: func(socket *tcpserver.TcpSocket) { socket.Discard(1 << 10) },
+		BytesWritten: func(_ *tcpserver.TcpSocket, n int) {
+			if written.Add(int64(n)) == queued {
+				close(all)
+			}
+		},
+	})
+	stop, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		flood := make([]byte, 1<<20)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+				conn.Write(flood)
+			}
+		}
+	}()
+	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
+	require.NoError(t, err)
+	receive(t, all)
+	close(stop)
+	receive(t, over)
+}
+
+func TestIdleTimeoutResetsAPeerThatHasNotGotAll(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	socket.SetIdleTimeout(time.Millisecond)
+	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
+	mustBeCut(t, conn, sent[:len(sent)-1])
+}
+
+// The socket closes by itself after ReadClosed, but for what is still to be sent.
+func TestCloseEndsASocketThatIsClosingByItself(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	writing := make(chan error, 1)
+	w.readClosed = func(socket *tcpserver.TcpSocket) {
+		begun := socket.BytesSent()
+		go func() {
+			_, err := socket.Write(pattern(1, large))
+			writing <- err
+		}()
+		for end := time.Now().Add(patience); socket.BytesSent() == begun && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	socket.SetHandlers(w.handlers())
+	require.NoError(t, conn.CloseWrite())
+	require.Eventually(t, func() bool { return socket.State() == tcpserver.StateClosing }, patience, time.Millisecond)
+	require.NoError(t, socket.Close())
+	require.Equal(t, tcpserver.StateUnconnected, socket.State())
+	require.ErrorIs(t, receive(t, writing), tcpserver.ErrSocketClosed)
+	require.NoError(t, w.awaitEnd())
+	_, err := readToEnd(t, conn)
+	mustBeReset(t, err)
+}
+
+// The usual loop of a reader with a deadline must not go on for ever.
+func TestReadOfAnIdleSocketThatHasEndedIsNoTimeout(t *testing.T) {
+	t.Parallel()
+	var timeout net.Error
+	require.ErrorAs(t, tcpserver.ErrIdleTimeout, &timeout)
+	require.True(t, timeout.Timeout())
+
+	socket, _ := pair(t)
+	socket.SetIdleTimeout(time.Millisecond)
+	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
+	_, readErr := socket.Read(make([]byte, 1))
+	_, tryErr := socket.TryRead(make([]byte, 1))
+	_, writeErr := socket.Write([]byte("x"))
+	for name, err := range map[string]error{
+		"Read":                readErr,
+		"TryRead":             tryErr,
+		"Write":               writeErr,
+		"Send":                socket.Send([]byte("x")),
+		"WaitForReadyRead":    socket.WaitForReadyRead(within(t)),
+		"WaitForBytesWritten": socket.WaitForBytesWritten(within(t)),
+	} {
+		require.ErrorIs(t, err, tcpserver.ErrIdleTimeout, name)
+		require.ErrorIs(t, err, net.ErrClosed, name)
+		require.False(t, os.IsTimeout(err), name)
+		var netErr net.Error
+		require.ErrorAs(t, err, &netErr, name)
+		require.False(t, netErr.Timeout(), name)
+		require.False(t, strings.Contains(err.Error(), "\n"), name)
+	}
+}
