@@ -27,6 +27,7 @@ const (
 const (
 	minChunkBits = 10
 	maxChunkBits = 20
+	scratchBits  = 16 // of what a loop reads into
 )
 
 var chunkPools [maxChunkBits - minChunkBits + 1]sync.Pool
@@ -99,7 +100,9 @@ func (c *chunk) clone(n int) *chunk {
 }
 
 // isSparse reports whether c has far more memory than bytes, so that an idle socket should not keep it.
-func (c *chunk) isSparse() bool { return c.kind > 0 && c.len() <= len(c.data)/8 }
+func (c *chunk) isSparse() bool {
+	return c.kind != chunkDesk && len(c.data) > 1<<minChunkBits && c.len() <= len(c.data)/8
+}
 
 // A chunkRing is a queue of chunks in one word: a circular list known by its last element.
 type chunkRing struct{ last *chunk }

@@ -68,10 +68,10 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 // running goes on. Read, TryRead and the other methods still read.
 func (s *TcpSocket) PauseReading() {
 	s.rmu.Lock()
-	s.rflags |= rPaused
-	if s.rflags&rInTurn != 0 {
+	if s.rflags&(rPaused|rInTurn) == rInTurn {
 		s.more().pausedBy = goroutineID()
 	}
+	s.rflags |= rPaused
 	s.rmu.Unlock()
 }
 
@@ -273,20 +273,20 @@ func (s *TcpSocket) takeIn(d *desk) (due bool, err error) {
 	due = had > 0 && s.rflags&rNew != 0
 	space := s.readLimit() - had
 	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
-		scratch := d.buffer()
-		n, err := s.recv(scratch[:min(space, len(scratch))])
+		c := d.buffer()
+		n, err := s.recv(c.data[:min(space, len(c.data))])
 		switch {
 		case n == 0:
 			if err != ErrWouldBlock && err != io.EOF {
 				return false, err
 			}
 		case had == 0:
-			d.view = chunk{data: scratch[:], w: n, kind: chunkDesk}
-			s.in = &d.view
+			c.r, c.w = 0, n
+			s.in = c
 			due = true
 		default:
 			s.in = s.in.room(n)
-			s.in.w += copy(s.in.data[s.in.w:], scratch[:n])
+			s.in.w += copy(s.in.data[s.in.w:], c.data[:n])
 			due = true
 		}
 	}
@@ -338,25 +338,29 @@ func (s *TcpSocket) leave(d *desk) (more bool) {
 
 // keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
 // taken may be looked at for longer than the handler runs, by another goroutine that reads: its memory is not used
-// again. rmu is held.
+// again for anything else. rmu is held.
 func (s *TcpSocket) keepUnread(d *desk) {
-	if s.in == &d.view {
-		s.in = s.in.clone(0)
+	c := d.scratch.Load()
+	switch {
+	case c == nil:
+		return
+	case s.in == c && c.len() > len(c.data)/2:
+		d.give()
+		return
+	case s.in == c:
+		s.in = c.clone(0)
 	}
-	if d.view.viewed {
-		d.view.viewed = false
-		d.scratch.Store(nil)
+	if c.viewed {
+		d.give()
 	}
 }
 
-// onLate gives up the scratch buffer of a handler that takes long, unless the handler may be looking at it.
+// onLate gives up the scratch buffer of a handler that takes long.
 func (s *TcpSocket) onLate(d *desk) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
-	if !d.view.viewed {
-		s.keepUnread(d)
-		d.release()
-	}
+	s.keepUnread(d)
+	d.release()
 }
 
 // readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.

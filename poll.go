@@ -50,32 +50,36 @@ type tenant interface {
 	evict()
 }
 
-// A desk is what a goroutine needs that gives turns: a buffer to read into, and the chunk through which a handler
-// sees it.
+// A desk is what a goroutine needs that gives turns.
 type desk struct {
-	scratch atomic.Pointer[scratch] // nil until it is needed
-	view    chunk
-	until   time.Time // when no other handler is to begin; zero: no limit
+	scratch atomic.Pointer[chunk] // to read into; nil until it is needed
+	until   time.Time             // when no other handler is to begin; zero: no limit
 }
 
-type scratch [64 << 10]byte
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
-// buffer returns the buffer to read into.
-func (d *desk) buffer() *scratch {
-	p := d.scratch.Load()
-	if p == nil {
-		p = scratches.Get().(*scratch)
-		d.scratch.Store(p)
+// buffer returns the chunk to read into. It belongs to the desk: free does nothing with it.
+func (d *desk) buffer() *chunk {
+	c := d.scratch.Load()
+	if c == nil {
+		c = newChunk(1 << scratchBits)
+		c.kind = chunkDesk
+		d.scratch.Store(c)
 	}
-	return p
+	return c
+}
+
+// give makes the buffer an ordinary chunk, which is not the desk's any more, and returns it; nil: there is none.
+func (d *desk) give() *chunk {
+	c := d.scratch.Swap(nil)
+	if c != nil {
+		c.kind = scratchBits - minChunkBits
+	}
+	return c
 }
 
 // release gives the buffer back. Nobody looks at it any more.
 func (d *desk) release() {
-	if p := d.scratch.Swap(nil); p != nil {
-		scratches.Put(p)
+	if c := d.give(); c != nil {
+		c.free()
 	}
 }
 

@@ -32,7 +32,10 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 // of BytesAvailable bytes. Otherwise it is like Read.
 func (s *TcpSocket) TryRead(p []byte) (int, error) {
 	s.rmu.Lock()
-	return s.endRead(s.tryRead(s.withinCall(p), s.mayAsk()))
+	before := s.bytesRead
+	n, err := s.tryRead(s.withinCall(p), s.mayAsk())
+	s.noteRefill(before)
+	return s.endRead(n, err)
 }
 
 // tryRead is one attempt, which takes from the buffer and then, if ask is true, from the system. It may return bytes
@@ -60,7 +63,7 @@ func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	}
 	m, err := s.recv(p[n:])
 	if m > 0 {
-		s.rflags |= rTook | rRefilled
+		s.rflags |= rTook
 	}
 	return n + m, err
 }
@@ -81,6 +84,14 @@ func (s *TcpSocket) endRead(n int, err error) (int, error) {
 // keep a handler that reads in a loop from returning. rmu is held.
 func (s *TcpSocket) mayAsk() bool {
 	return s.rflags&rInTurn == 0 || s.rflags&rRefilled == 0 && s.bits.Load()&readable != 0
+}
+
+// noteRefill notes that a method that does not wait has taken something from the system. before is what bytesRead was
+// then. rmu is held.
+func (s *TcpSocket) noteRefill(before uint64) {
+	if s.bytesRead != before {
+		s.rflags |= rRefilled
+	}
 }
 
 // withinCall cuts p to what one call of a handler may take. rmu is held.
@@ -206,7 +217,7 @@ func (s *TcpSocket) fill(ask bool) error {
 		n, err := s.recv(p[:min(space, len(p))])
 		if n > 0 {
 			s.in.w += n
-			s.rflags |= rNew | rRefilled
+			s.rflags |= rNew
 		}
 		if s.in.len() == 0 {
 			s.in.free()
@@ -224,7 +235,10 @@ func (s *TcpSocket) refill() error {
 	if !s.mayAsk() {
 		return nil
 	}
-	return s.fill(true)
+	before := s.bytesRead
+	err := s.fill(true)
+	s.noteRefill(before)
+	return err
 }
 
 // lockInput locks rmu and has at least n bytes in the buffer, if there are so many and they fit. unlockInput follows.

@@ -119,7 +119,7 @@ const (
 	rPaused                        // by PauseReading
 	rInTurn                        // a handler other than Disconnected is running
 	rTook                          // something was taken since the handler was called
-	rRefilled                      // the system was asked for more since the handler was called
+	rRefilled                      // a method that does not wait has taken from the system since the handler was called
 	rNew                           // what is in the buffer is to be announced
 )
 
@@ -388,7 +388,8 @@ func (s *TcpSocket) State() SocketState {
 
 // Err returns why the connection ended: nil while it has not, and after an orderly end, which is the end of the
 // stream in both directions or the program's own Close or Abort. Otherwise ErrReset, ErrIdleTimeout, a *PanicError,
-// os.ErrDeadlineExceeded when CloseTimeout has cut off queued bytes, or an error of the system.
+// os.ErrDeadlineExceeded when CloseTimeout or the deadline of a Write has cut off queued bytes, or an error of the
+// system.
 func (s *TcpSocket) Err() error {
 	x := s.extra.Load()
 	if x == nil {
