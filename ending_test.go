@@ -174,9 +174,7 @@ func TestShutdown(t *testing.T) {
 	listen(t, server)
 	socket, _ := connect(t, server)
 
-	ended, cancel := context.WithCancel(context.Background())
-	cancel()
-	require.ErrorIs(t, server.Shutdown(ended), context.Canceled)
+	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
 	assert.False(t, server.IsListening())
 	assert.Equal(t, tcpserver.StateConnected, socket.State())
 
@@ -186,7 +184,8 @@ func TestShutdown(t *testing.T) {
 	}
 	require.NoError(t, socket.Close())
 	waiting.Wait()
-	require.NoError(t, server.Shutdown(ended), "there is nothing left to wait for")
+	require.NoError(t, server.Shutdown(within(t)), "there is nothing left to wait for")
+	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
 }
 
 func TestCloseConnectionsAbortsWhatWasTaken(t *testing.T) {
@@ -216,6 +215,7 @@ func TestCloseConnectionsAbortsWhatWasTaken(t *testing.T) {
 
 func TestWaitEndsWithTheLastReferencedServer(t *testing.T) {
 	require.NoError(t, tcpserver.Wait(within(t)), "there is no server")
+	require.Equal(t, context.Canceled, tcpserver.Wait(hasEnded()))
 	first, second, other := new(tcpserver.TcpServer), new(tcpserver.TcpServer), new(tcpserver.TcpServer)
 	other.Unref()
 	other.Unref()

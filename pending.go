@@ -76,8 +76,8 @@ func (s *TcpServer) SetMaxPendingConnections(n int) {
 }
 
 // WaitForNewConnection waits until a connection can be taken, and returns at once if one can be already; where
-// several goroutines take connections, another may be quicker. It returns the context's own error when that ends
-// first, ErrNotListening if the server has never listened, and ErrServerClosed once it is closed.
+// several goroutines take connections, another may be quicker. It returns the context's own error when that has ended,
+// whatever is pending, ErrNotListening if the server has never listened, and ErrServerClosed once it is closed.
 //
 // Unlike Qt, it sees what was queued before, respects a pause, and never returns nil for nothing.
 func (s *TcpServer) WaitForNewConnection(ctx context.Context) error {
@@ -128,9 +128,6 @@ func (s *TcpServer) Connections(ctx context.Context) iter.Seq[*TcpSocket] {
 
 // awaitPending waits until the queue is not empty. mu is held.
 func (s *TcpServer) awaitPending(ctx context.Context) error {
-	if s.pending.Len() > 0 {
-		return nil
-	}
 	var err error
 	ctxErr := waitOn(ctx, s.waiting(), func() bool {
 		switch {

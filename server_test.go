@@ -228,14 +228,56 @@ func TestWaitForNewConnectionSeesWhatWasQueuedBefore(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	dial(t, server)
 	untilPending(t, server, 1)
-	ended, end := context.WithCancel(context.Background())
-	end()
-	// Also with a context that has ended, and again, because waiting takes nothing.
+	// Again too, because waiting takes nothing.
 	for range 2 {
-		require.NoError(t, server.WaitForNewConnection(ended))
+		require.NoError(t, server.WaitForNewConnection(within(t)))
 	}
 	take(t, server)
-	require.Equal(t, context.Canceled, server.WaitForNewConnection(ended))
+}
+
+// hasEnded returns a context that has ended.
+func hasEnded() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+func TestEndedContextWinsOverWhatIsPending(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	dialMany(t, server, 3)
+	untilPending(t, server, 3)
+	require.Equal(t, context.Canceled, server.WaitForNewConnection(hasEnded()))
+	socket, err := server.AcceptSocket(hasEnded())
+	require.Equal(t, context.Canceled, err)
+	require.Nil(t, socket)
+	for range server.Connections(hasEnded()) {
+		require.Fail(t, "a connection after the context's end")
+	}
+
+	// The end comes while there is always one more to be had.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	taken := 0
+	for socket := range server.Connections(ctx) {
+		socket.Close()
+		cancel()
+		taken++
+	}
+	require.Equal(t, 1, taken)
+	require.Equal(t, 2, server.PendingConnections())
+}
+
+func TestEndedContextWinsOverWhatASocketHas(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	say(t, conn, "hello")
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	require.Equal(t, context.Canceled, socket.WaitForReadyRead(hasEnded()))
+	require.Equal(t, context.Canceled, socket.WaitForBytesWritten(hasEnded()))
+	require.NoError(t, socket.Abort())
+	require.Equal(t, context.Canceled, socket.WaitForDisconnected(hasEnded()))
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
 }
 
 func TestWaitForNewConnectionEndsWithItsContext(t *testing.T) {

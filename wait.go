@@ -144,9 +144,12 @@ func (s *TcpSocket) setError(closed bool) error {
 	return nil
 }
 
-// waitOn waits on c until done returns true or ctx ends, whose error it returns then. c.L is held; done is called
-// with it held.
+// waitOn waits on c until done returns true or ctx ends, whose error it returns then. The context is looked at first:
+// one that has ended wins over what there is to be had. c.L is held; done is called with it held.
 func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if done() {
 		return nil
 	}
@@ -158,13 +161,15 @@ func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
 		})
 		defer stop()
 	}
-	for !done() {
+	for {
+		c.Wait()
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		c.Wait()
+		if done() {
+			return nil
+		}
 	}
-	return nil
 }
 
 // WaitForReadyRead waits until something, or the end of the stream, can be read now. It returns the context's own
