@@ -381,19 +381,38 @@ func (s *TcpServer) NextPendingConnectionAsync(callback func(server *TcpServer, 
 // one of the errors of WaitForNewConnection.
 func (s *TcpServer) AcceptAsync(ctx context.Context, callback func(server *TcpServer, socket *TcpSocket, err error)) {
 	s.adoptFields()
+	s.acceptAsync(ctx, s.period(), callback)
+}
+
+func (s *TcpServer) acceptAsync(ctx context.Context, ln *listener, callback func(*TcpServer, *TcpSocket, error)) {
 	go func() {
-		err := s.WaitForNewConnection(ctx)
+		s.mu.Lock()
+		err := s.awaitPending(ctx, ln)
+		s.mu.Unlock()
 		s.later(func() {
 			var socket *TcpSocket
 			if err == nil {
-				if socket = s.NextPendingConnection(); socket == nil {
-					s.AcceptAsync(ctx, callback) // another was quicker
+				if socket, err = s.tryAccept(ctx, ln); socket == nil && err == nil {
+					s.acceptAsync(ctx, ln, callback) // another was quicker
 					return
 				}
 			}
 			callback(s, socket, err)
 		})
 	}()
+}
+
+// tryAccept is acceptIn without waiting: nil means that none is pending.
+func (s *TcpServer) tryAccept(ctx context.Context, ln *listener) (*TcpSocket, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.refusal(ln); err != nil {
+		return nil, err
+	}
+	return s.takePending(), nil
 }
 
 // ConnectionCountAsync passes on ConnectionCount. The error is nil.

@@ -252,6 +252,38 @@ func TestAcceptAsyncEndsWithClose(t *testing.T) {
 	})
 }
 
+// What has come is taken only when the callback is called: the context may have ended by then, or another period begun.
+func TestAcceptAsyncIsRefusedWhenItIsItsTurn(t *testing.T) {
+	posted := make(chan func(), 10)
+	server := &tcpserver.TcpServer{Executor: func(f func()) { posted <- f }}
+	listen(t, server)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var errs []error
+	accept := func(ctx context.Context) (run func()) {
+		server.AcceptAsync(ctx, func(_ *tcpserver.TcpServer, _ *tcpserver.TcpSocket, err error) {
+			errs = append(errs, err)
+		})
+		return receive(t, posted)
+	}
+	dial(t, server)
+	run := accept(ctx)
+	cancel()
+	run()
+	run = accept(within(t))
+	require.NoError(t, server.Close())
+	listen(t, server)
+	dial(t, server)
+	untilPending(t, server, 1)
+	run()
+	// The dispatcher asks the executor of the present period again.
+	for len(posted) > 0 {
+		(<-posted)()
+	}
+	require.Equal(t, []error{context.Canceled, tcpserver.ErrServerClosed}, errs)
+	take(t, server)
+}
+
 func TestAcceptAsyncSeveralAtOnce(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		const n = 20

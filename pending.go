@@ -77,23 +77,19 @@ func (s *TcpServer) SetMaxPendingConnections(n int) {
 
 // WaitForNewConnection waits until a connection can be taken, and returns at once if one can be already; where
 // several goroutines take connections, another may be quicker. It returns the context's own error when that has ended,
-// whatever is pending, ErrNotListening if the server has never listened, and ErrServerClosed once it is closed.
+// whatever is pending, ErrNotListening if the server has never listened, and ErrServerClosed once it is closed, also
+// if it listens again at once.
 //
 // Unlike Qt, it sees what was queued before, respects a pause, and never returns nil for nothing.
 func (s *TcpServer) WaitForNewConnection(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.awaitPending(ctx)
+	return s.awaitPending(ctx, s.cur)
 }
 
 // AcceptSocket waits for a connection and takes it. It returns the errors of WaitForNewConnection.
 func (s *TcpServer) AcceptSocket(ctx context.Context) (*TcpSocket, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.awaitPending(ctx); err != nil {
-		return nil, err
-	}
-	return s.takePending(), nil
+	return s.acceptIn(ctx, s.period())
 }
 
 // Accept waits for a connection and takes it, for programs that want a net.Listener. The error is a *net.OpError
@@ -110,15 +106,17 @@ func (s *TcpServer) Accept() (net.Conn, error) {
 	return socket, nil
 }
 
-// Connections takes one connection after the other, waiting for each, until ctx ends or the server closes.
+// Connections takes one connection after the other, waiting for each, until ctx ends or the server closes. If it
+// listens again then, the loop ends even so.
 //
 //	for socket := range server.Connections(ctx) {
 //		go serve(socket)
 //	}
 func (s *TcpServer) Connections(ctx context.Context) iter.Seq[*TcpSocket] {
 	return func(yield func(*TcpSocket) bool) {
+		ln := s.period()
 		for {
-			socket, err := s.AcceptSocket(ctx)
+			socket, err := s.acceptIn(ctx, ln)
 			if err != nil || !yield(socket) {
 				return
 			}
@@ -126,25 +124,46 @@ func (s *TcpServer) Connections(ctx context.Context) iter.Seq[*TcpSocket] {
 	}
 }
 
-// awaitPending waits until the queue is not empty. mu is held.
-func (s *TcpServer) awaitPending(ctx context.Context) error {
+// period returns the present period of listening, or nil. Who waits for connections waits for those of one period:
+// what comes after a Close is not for them.
+func (s *TcpServer) period() *listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cur
+}
+
+// acceptIn waits for a connection of the period of ln and takes it.
+func (s *TcpServer) acceptIn(ctx context.Context, ln *listener) (*TcpSocket, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.awaitPending(ctx, ln); err != nil {
+		return nil, err
+	}
+	return s.takePending(), nil
+}
+
+// awaitPending waits until the queue is not empty, in the period of ln. mu is held.
+func (s *TcpServer) awaitPending(ctx context.Context, ln *listener) error {
 	var err error
 	ctxErr := waitOn(ctx, s.waiting(), func() bool {
-		switch {
-		case s.pending.Len() > 0:
-		case s.cur != nil:
-			return false
-		case s.closed:
-			err = ErrServerClosed
-		default:
-			err = ErrNotListening
-		}
-		return true
+		err = s.refusal(ln)
+		return err != nil || s.pending.Len() > 0
 	})
 	if ctxErr != nil {
 		return ctxErr
 	}
 	return err
+}
+
+// refusal returns why there is nothing to wait for in the period of ln; nil: there is. mu is held.
+func (s *TcpServer) refusal(ln *listener) error {
+	switch {
+	case ln == nil && !s.closed:
+		return ErrNotListening
+	case ln == nil || s.cur != ln:
+		return ErrServerClosed
+	}
+	return nil
 }
 
 // waiting returns what to wait on. mu is held.

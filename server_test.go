@@ -339,6 +339,75 @@ func TestWaitingForConnectionsEndsWithClose(t *testing.T) {
 	require.ErrorIs(t, tcpserver.ErrServerClosed, net.ErrClosed)
 }
 
+// A watched context tells when somebody begins to wait on it: Done is called just before.
+type watched struct {
+	context.Context
+	begun chan struct{}
+}
+
+func watchedContext(t testing.TB) watched { return watched{within(t), make(chan struct{}, 100)} }
+
+func (w watched) Done() <-chan struct{} {
+	select {
+	case w.begun <- struct{}{}:
+	default:
+	}
+	return w.Context.Done()
+}
+
+func TestWaitingForConnectionsEndsWithCloseThoughListenFollows(t *testing.T) {
+	t.Parallel()
+	waits := map[string]func(server *tcpserver.TcpServer, ctx context.Context) error{
+		"WaitForNewConnection": (*tcpserver.TcpServer).WaitForNewConnection,
+		"AcceptSocket": func(server *tcpserver.TcpServer, ctx context.Context) error {
+			_, err := server.AcceptSocket(ctx)
+			return err
+		},
+		"Connections": func(server *tcpserver.TcpServer, ctx context.Context) error {
+			for range server.Connections(ctx) {
+				return nil
+			}
+			return tcpserver.ErrServerClosed
+		},
+		"AcceptAsync": func(server *tcpserver.TcpServer, ctx context.Context) error {
+			called := make(chan error)
+			server.AcceptAsync(ctx, func(_ *tcpserver.TcpServer, _ *tcpserver.TcpSocket, err error) { called <- err })
+			return <-called
+		},
+	}
+	for name, wait := range waits {
+		t.Run(name, func(t *testing.T) {
+			server := listen(t, new(tcpserver.TcpServer))
+			for range 20 {
+				ctx, ended := watchedContext(t), make(chan error, 1)
+				go func() { ended <- wait(server, ctx) }()
+				receive(t, ctx.begun)
+				require.NoError(t, server.Close())
+				require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+				dial(t, server)
+				require.Equal(t, tcpserver.ErrServerClosed, receive(t, ended))
+				take(t, server)
+			}
+		})
+	}
+}
+
+func TestConnectionsEndsWithItsPeriod(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	dial(t, server)
+	taken := 0
+	for socket := range server.Connections(within(t)) {
+		socket.Close()
+		taken++
+		require.NoError(t, server.Close())
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		dial(t, server)
+		untilPending(t, server, 1)
+	}
+	require.Equal(t, 1, taken)
+}
+
 func TestNeverListened(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
