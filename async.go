@@ -363,10 +363,12 @@ func (s *TcpServer) ListenAsync(network, address string, callback func(server *T
 		s.life, s.endLife = context.WithCancel(context.Background())
 	}
 	ctx := s.life
+	var err error
+	call := s.owe(func() { callback(s, err) })
 	s.mu.Unlock()
 	go func() {
-		err := s.listen(ctx, ln, address)
-		s.later(func() { callback(s, err) })
+		err = s.listen(ctx, ln, address)
+		s.later(call)
 	}()
 }
 

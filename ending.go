@@ -3,6 +3,7 @@ package tcpserver
 import (
 	"context"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -81,21 +82,36 @@ func (s *TcpServer) endCycle(ln *listener, cause error) {
 
 // tellClosed has the handler and the callbacks called that wait for the end of ln's period, if it is over. mu is held.
 func (s *TcpServer) tellClosed(ln *listener) {
-	if !ln.ended || ln.members > 0 {
+	if !ln.ended || ln.members > 0 || ln.told {
 		return
 	}
-	i := slices.Index(s.cycles, ln)
-	if i < 0 {
-		return
-	}
-	s.cycles = slices.Delete(s.cycles, i, i+1)
+	ln.told = true
 	if f := ln.closedHandler; f != nil {
-		s.lane.closed = append(s.lane.closed, func() { f(s, ln.cause) })
-	}
-	s.lane.closed = append(s.lane.closed, ln.onEnd...)
-	if len(s.lane.closed) > 0 {
+		s.lane.closed = append(s.lane.closed, func() {
+			defer s.endPeriod(ln)
+			f(s, ln.cause)
+		})
 		s.wakeLane()
+	} else {
+		s.dropCycle(ln)
 	}
+	for _, f := range ln.farewells {
+		s.sayFarewell(f)
+	}
+}
+
+// endPeriod follows ClosedHandler.
+func (s *TcpServer) endPeriod(ln *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropCycle(ln)
+}
+
+// dropCycle forgets a period of which no handler is to be called any more. mu is held.
+func (s *TcpServer) dropCycle(ln *listener) {
+	s.cycles = slices.DeleteFunc(s.cycles, func(c *listener) bool { return c == ln })
+	s.wakeWaiting()
+	s.recount()
 }
 
 // socketEnded is told by each socket when its connection ends.
@@ -123,9 +139,15 @@ func (s *TcpServer) socketGone(ln *listener) {
 	s.tellClosed(ln)
 }
 
+// A farewell is a callback of CloseAsync.
+type farewell struct {
+	ends int // what has to end before it: Close itself, and periods of listening
+	call func()
+}
+
 // CloseAsync is Close. The callback is called where the handlers are, after the last connection has ended and after
-// ClosedHandler. Its error is nil, or ErrNotListening if the server was neither bound nor listening; connections that
-// have not ended are waited for even so.
+// the last Disconnected and ClosedHandler, also of earlier periods of listening. Its error is nil, or ErrNotListening if
+// the server was neither bound nor listening; connections that have not ended are waited for even so.
 func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	s.adoptFields()
 	s.mu.Lock()
@@ -133,25 +155,83 @@ func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	if s.address() == nil {
 		err = opError(opClose, "tcp", nil, nil, ErrNotListening)
 	}
-	call := func() { callback(s, err) }
-	if n := len(s.cycles); n > 0 {
-		s.cycles[n-1].onEnd = append(s.cycles[n-1].onEnd, call)
-		s.mu.Unlock()
-		s.Close()
-		return
+	f := &farewell{ends: 1, call: s.owe(func() { callback(s, err) })}
+	for _, ln := range s.cycles {
+		if !ln.told { // the handlers of the others are called before the callback anyway
+			ln.farewells = append(ln.farewells, f)
+			f.ends++
+		}
 	}
 	s.mu.Unlock()
 	s.Close()
-	s.later(call)
-}
-
-// Shutdown closes the server, and waits until every connection has ended that was taken from it. It returns the
-// context's own error when that ends first, and nil otherwise. It ends no connection: see CloseConnections.
-func (s *TcpServer) Shutdown(ctx context.Context) error {
-	s.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return waitOn(ctx, s.waiting(), func() bool { return s.open == 0 })
+	s.sayFarewell(f)
+}
+
+// sayFarewell has the callback called if nothing more has to end before it. mu is held.
+func (s *TcpServer) sayFarewell(f *farewell) {
+	if f.ends--; f.ends == 0 {
+		s.lane.closed = append(s.lane.closed, f.call)
+		s.wakeLane()
+	}
+}
+
+// owe has Wait wait until the function that it returns has called callback. mu is held.
+func (s *TcpServer) owe(callback func()) func() {
+	s.owed++
+	s.recount()
+	return func() {
+		defer func() {
+			s.mu.Lock()
+			s.owed--
+			s.recount()
+			s.mu.Unlock()
+		}()
+		callback()
+	}
+}
+
+// Shutdown closes the server, and waits until every connection has ended that was taken from it and all handlers have
+// returned: the last Disconnected, and ClosedHandler. It returns the context's own error when that ends first, and nil
+// otherwise. It ends no connection: see CloseConnections.
+//
+// Called in a handler, of this server or of any other object, Shutdown waits for the end of the connections alone, and
+// not for handlers, of which it may be holding one up. It cannot tell that it holds up handlers in other ways: on an
+// Executor's own thread, outside of a handler, Shutdown waits for handlers that cannot run there meanwhile. Use
+// CloseAsync on such a thread. The same goes for a program that has stopped running its Executor.
+func (s *TcpServer) Shutdown(ctx context.Context) error {
+	s.Close()
+	inHandler := inHandler()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	periods := slices.Clone(s.cycles)
+	return waitOn(ctx, s.waiting(), func() bool {
+		if inHandler {
+			return s.open == 0
+		}
+		return !slices.ContainsFunc(periods, func(ln *listener) bool { return slices.Contains(s.cycles, ln) })
+	})
+}
+
+// inHandler reports whether a handler or a callback is running on the calling goroutine.
+func inHandler() bool {
+	pcs := make([]uintptr, 64)
+	n := runtime.Callers(1, pcs)
+	for ; n == len(pcs); n = runtime.Callers(1, pcs) {
+		pcs = make([]uintptr, 2*len(pcs))
+	}
+	frames := runtime.CallersFrames(pcs[:n])
+	for {
+		frame, more := frames.Next()
+		switch frame.Function {
+		case "github.com/pullaccept/tcpserver.(*TcpServer).call", "github.com/pullaccept/tcpserver.(*TcpSocket).call":
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // CloseConnections aborts every connection that was taken from the server and has not ended: its peer gets a reset. The
@@ -176,19 +256,31 @@ func (s *TcpServer) CloseConnections() {
 	}
 }
 
-// What Wait waits for.
+// What Wait waits for: the referenced servers that have something left to do.
 var (
-	aliveMu   sync.Mutex
-	alive     int                      // referenced servers that listen or have connections; guarded by aliveMu
-	aliveNone = sync.NewCond(&aliveMu) // there is none any more
+	livingMu   sync.Mutex // guards both numbers
+	alive      int        // those that listen, have connections, or are to call a handler or callback
+	serving    int        // of them, those that listen or have connections
+	nobodyLeft = sync.NewCond(&livingMu)
 )
 
-// Wait waits until no server listens or has connections, but for those that Unref was called for: a program that has
-// nothing else to do can end its main function with it. It returns the context's own error when that ends first.
+// Wait waits until no server has anything left to do, but for those that Unref was called for: none listens or is about
+// to (ListenAsync), none has connections, and the last Disconnected, ClosedHandler and callbacks of ListenAsync and
+// CloseAsync have returned. A program that has nothing else to do can end its main function with it. It returns the
+// context's own error when that ends first.
+//
+// Called in a handler, Wait does not wait for handlers and callbacks; on an Executor's own thread it must not be called
+// outside of one. See Shutdown.
 func Wait(ctx context.Context) error {
-	aliveMu.Lock()
-	defer aliveMu.Unlock()
-	return waitOn(ctx, aliveNone, func() bool { return alive == 0 })
+	inHandler := inHandler()
+	livingMu.Lock()
+	defer livingMu.Unlock()
+	return waitOn(ctx, nobodyLeft, func() bool {
+		if inHandler {
+			return serving == 0
+		}
+		return alive == 0
+	})
 }
 
 // Ref has Wait wait for the server, as it does from the start. A second call does nothing.
@@ -207,19 +299,26 @@ func (s *TcpServer) setReferenced(on bool) {
 
 // recount is called when it may have changed whether Wait waits for the server. mu is held.
 func (s *TcpServer) recount() {
-	counts := !s.unreferenced && (s.cur != nil || s.open > 0)
-	if counts == s.counted {
+	serves := !s.unreferenced && (s.cur != nil || s.open > 0)
+	lives := serves || !s.unreferenced && (len(s.cycles) > 0 || s.owed > 0)
+	if serves == s.counted.serving && lives == s.counted.alive {
 		return
 	}
-	s.counted = counts
-	aliveMu.Lock()
-	defer aliveMu.Unlock()
-	if counts {
-		alive++
-		return
+	livingMu.Lock()
+	defer livingMu.Unlock()
+	recountOne(&serving, &s.counted.serving, serves)
+	recountOne(&alive, &s.counted.alive, lives)
+}
+
+func recountOne(n *int, counted *bool, counts bool) {
+	switch {
+	case counts && !*counted:
+		*n++
+	case *counted && !counts:
+		*n--
 	}
-	alive--
-	if alive == 0 {
-		aliveNone.Broadcast()
+	*counted = counts
+	if *n == 0 {
+		nobodyLeft.Broadcast()
 	}
 }

@@ -188,6 +188,205 @@ func TestShutdown(t *testing.T) {
 	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
 }
 
+// An exit is a server whose last handlers take their time. It counts those that have returned.
+type exit struct {
+	*tcpserver.TcpServer
+	t        *testing.T
+	let      chan struct{} // closed: the handlers return
+	returned atomic.Int32
+}
+
+func slowExit(t *testing.T, executor tcpserver.Executor) *exit {
+	e := &exit{TcpServer: &tcpserver.TcpServer{Executor: executor}, t: t, let: make(chan struct{})}
+	e.ClosedHandler = func(*tcpserver.TcpServer, error) { e.leave() }
+	return e
+}
+
+func (e *exit) leave() {
+	<-e.let
+	e.returned.Add(1)
+}
+
+// take is connect with a Disconnected that takes its time.
+func (e *exit) take() *tcpserver.TcpSocket {
+	socket, _ := connect(e.t, e.TcpServer)
+	socket.SetHandlers(&tcpserver.SocketHandlers{
+		Disconnected: func(*tcpserver.TcpSocket, error) { e.leave() },
+	})
+	return socket
+}
+
+// follows sees that what wait waits for is the return of all n handlers.
+func (e *exit) follows(n int32, wait func() error) {
+	e.t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- wait() }()
+	never(e.t, ended)
+	close(e.let)
+	require.NoError(e.t, receive(e.t, ended))
+	require.Equal(e.t, n, e.returned.Load())
+}
+
+// overEnds runs test for each way to wait for the end of a server, on the loops and with an executor.
+func overEnds(t *testing.T, test func(t *testing.T, e *exit, wait func() error)) {
+	waits := map[string]func(e *exit) error{
+		"Shutdown": func(e *exit) error { return e.Shutdown(within(e.t)) },
+		"Wait": func(e *exit) error {
+			e.Close()
+			return tcpserver.Wait(within(e.t))
+		},
+		"CloseAsync": func(e *exit) error {
+			called := make(chan struct{})
+			e.CloseAsync(func(*tcpserver.TcpServer, error) { close(called) })
+			<-called
+			return nil
+		},
+	}
+	for name, wait := range waits {
+		for _, style := range []string{"loops", "executor"} {
+			t.Run(name+"/"+style, func(t *testing.T) {
+				var queue tcpserver.Queue
+				e := slowExit(t, nil)
+				if style == "executor" {
+					e.Executor = queue.Post
+					ctx, cancel := context.WithCancel(context.Background())
+					done := make(chan struct{})
+					go func() { queue.Run(ctx); close(done) }()
+					t.Cleanup(func() { cancel(); <-done })
+				}
+				listen(t, e.TcpServer)
+				test(t, e, func() error { return wait(e) })
+			})
+		}
+	}
+}
+
+func TestEndOfAServerFollowsItsLastHandler(t *testing.T) {
+	overEnds(t, func(t *testing.T, e *exit, wait func() error) {
+		for range 3 {
+			e.take()
+		}
+		e.CloseConnections()
+		require.Zero(t, e.ConnectionCount())
+		e.follows(4, wait)
+	})
+}
+
+func TestEndOfAServerFollowsThatOfEarlierPeriods(t *testing.T) {
+	overEnds(t, func(t *testing.T, e *exit, wait func() error) {
+		early := e.take()
+		require.NoError(t, e.Close())
+		listen(t, e.TcpServer)
+		require.NoError(t, e.Close())
+		listen(t, e.TcpServer)
+		e.take().Close()
+		early.Close()
+		e.follows(5, wait)
+	})
+}
+
+// The connection of the first period lives on when the last period is over.
+func TestCloseAsyncWaitsForEveryPeriod(t *testing.T) {
+	server := new(tcpserver.TcpServer)
+	listen(t, server)
+	early, _ := connect(t, server)
+	require.NoError(t, server.Close())
+	listen(t, server)
+	called := make(chan error, 1)
+	server.CloseAsync(func(_ *tcpserver.TcpServer, err error) { called <- err })
+	never(t, called)
+
+	// What begins after the call is none of its business.
+	listen(t, server)
+	require.NoError(t, early.Close())
+	require.NoError(t, receive(t, called))
+}
+
+func TestShutdownDoesNotWaitForThePeriodThatFollows(t *testing.T) {
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, _ := connect(t, server)
+	ctx, ended := watchedContext(t), make(chan error, 1)
+	go func() { ended <- server.Shutdown(ctx) }()
+	receive(t, ctx.begun)
+	listen(t, server)
+	connect(t, server)
+	require.NoError(t, socket.Close())
+	require.NoError(t, receive(t, ended))
+}
+
+// A handler that shuts its own server down would wait for itself.
+func TestShutdownInAHandlerWaitsForConnectionsAlone(t *testing.T) {
+	for _, style := range []string{"loops", "executor"} {
+		t.Run(style, func(t *testing.T) {
+			server := new(tcpserver.TcpServer)
+			if style == "executor" {
+				server.Executor = func(f func()) { f() }
+			}
+			ended := make(chan string, 10)
+			quit := func(where string) {
+				server.CloseConnections()
+				if assert.NoError(t, server.Shutdown(within(t))) && assert.NoError(t, tcpserver.Wait(within(t))) {
+					ended <- where
+				}
+			}
+			// Deep enough in the program's own functions.
+			var deeper func(n int, f func())
+			deeper = func(n int, f func()) {
+				if n == 0 {
+					f()
+				} else {
+					deeper(n-1, f)
+				}
+			}
+			server.ClosedHandler = func(*tcpserver.TcpServer, error) { quit("ClosedHandler") }
+			listen(t, server)
+			socket, conn := connect(t, server)
+			socket.SetHandlers(&tcpserver.SocketHandlers{
+				ReadyRead:    func(*tcpserver.TcpSocket) { deeper(300, func() { quit("ReadyRead") }) },
+				Disconnected: func(*tcpserver.TcpSocket, error) { quit("Disconnected") },
+			})
+			say(t, conn, "quit")
+			for _, where := range []string{"ReadyRead", "Disconnected", "ClosedHandler"} {
+				require.Equal(t, where, receive(t, ended))
+			}
+			server.ClosedHandler = nil
+			server.NewConnectionHandler = func(server *tcpserver.TcpServer) {
+				server.NextPendingConnection()
+				quit("NewConnectionHandler")
+			}
+			listen(t, server)
+			server.PauseAccepting()
+			dial(t, server)
+			server.ResumeAccepting()
+			require.Equal(t, "NewConnectionHandler", receive(t, ended))
+			server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) { quit("callback") })
+			require.Equal(t, "callback", receive(t, ended))
+		})
+	}
+}
+
+func TestWaitFollowsListenAsync(t *testing.T) {
+	var returned atomic.Bool
+	let := make(chan struct{})
+	server := new(tcpserver.TcpServer)
+	server.ListenAsync("tcp", "127.0.0.1:0", func(server *tcpserver.TcpServer, err error) {
+		assert.NoError(t, err)
+		server.Close()
+		<-let
+		returned.Store(true)
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- tcpserver.Wait(within(t)) }()
+	never(t, ended)
+	close(let)
+	require.NoError(t, receive(t, ended))
+	require.True(t, returned.Load())
+
+	// One that fails is over with its callback.
+	server.ListenAsync("tcp", "127.0.0.1:65536", func(_ *tcpserver.TcpServer, err error) { assert.Error(t, err) })
+	require.NoError(t, tcpserver.Wait(within(t)))
+}
+
 func TestCloseConnectionsAbortsWhatWasTaken(t *testing.T) {
 	poller, err := tcpserver.NewPoller(3)
 	require.NoError(t, err)

@@ -166,7 +166,7 @@ func overExecutors(t *testing.T, test func(t *testing.T, g *guard)) {
 
 // accepting starts a server under g that passes each connection to taken, in its NewConnectionHandler.
 func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.TcpServer {
-	return listen(g.t, &tcpserver.TcpServer{
+	server := &tcpserver.TcpServer{
 		Executor:        g.execute,
 		WriteBufferSize: 16 << 20,
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
@@ -175,7 +175,9 @@ func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.Tc
 				taken(socket)
 			}
 		},
-	})
+	}
+	server.Unref() // the executor may end before it
+	return listen(g.t, server)
 }
 
 func TestExecutorGetsEverythingInOrder(t *testing.T) {
@@ -388,6 +390,7 @@ func TestDeadExecutorHoldsUpNobody(t *testing.T) {
 				},
 				NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("called") },
 			})
+			server.Unref() // its last handlers are never called
 			t.Cleanup(func() { close(release) })
 			h := &tcpserver.SocketHandlers{
 				ReadyRead:    func(*tcpserver.TcpSocket) { t.Error("called") },

@@ -125,7 +125,7 @@ type TcpServer struct {
 
 	cur     *listener   // nil while not listening
 	bound   *listener   // by Bind, until ListenBound or Close
-	cycles  []*listener // those whose end has not been told; cur is the last of them
+	cycles  []*listener // those whose ClosedHandler has not returned; cur is the last of them
 	closed  bool        // Close was called, or listening failed, since the last Listen
 	pending deque.Deque[*TcpSocket]
 	max     maxPending
@@ -137,8 +137,9 @@ type TcpServer struct {
 
 	open           int // sockets that have not ended, the pending ones among them
 	maxConnections int // of open; 0: no limit
+	owed           int // callbacks of ListenAsync and CloseAsync that have not returned
 	unreferenced   bool
-	counted        bool // among those that Wait waits for
+	counted        struct{ serving, alive bool } // among those that Wait waits for
 
 	life    context.Context // of ListenAsync; nil until it is called, and after Close
 	endLife context.CancelFunc
@@ -194,10 +195,11 @@ type listener struct {
 	dealt     atomic.Uint64 // connections accepted, for choosing a loop
 
 	// The end of the period; guarded by server.mu.
-	ended   bool
-	cause   error    // why; nil: by Close
-	members int      // sockets whose Disconnected is still to come, or the end if they have none
-	onEnd   []func() // callbacks of CloseAsync
+	ended     bool
+	cause     error // why; nil: by Close
+	members   int   // sockets whose Disconnected is still to come, or the end if they have none
+	told      bool  // ClosedHandler is due, or has been called
+	farewells []*farewell
 }
 
 func orDefault[T int | time.Duration](v, def T) T {
