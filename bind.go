@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"syscall"
 )
 
@@ -64,29 +65,48 @@ func (s *TcpServer) ListenBound() error {
 // ListenFile listens on a descriptor that was made elsewhere: one that systemd passes on, say, or a parent process as
 // its ExtraFiles. It is a stream socket that listens, or is bound, in which case it is made to listen; a Backlog other
 // than 0 is applied to either. The server uses a duplicate: the program still closes f. The duplicates share the
-// non-blocking mode, which is set. Of a unix socket Close does not remove the file.
+// non-blocking mode, which is set. Of a unix socket Close does not remove the file, but see SetUnlinkOnClose.
 //
 // The error is a *net.OpError with ErrAlreadyListening, ErrAlreadyBound or ErrBacklog, with ErrNotBound,
 // syscall.ENOTSOCK for what is no socket, syscall.EPROTOTYPE for one that is no stream, syscall.EISCONN for a
 // connection, or one of Listen's.
-func (s *TcpServer) ListenFile(f *os.File) error { return s.adopt(f) }
+func (s *TcpServer) ListenFile(f *os.File) error { return s.adopt(f, false) }
 
 // ListenOn listens on what l does, a *net.TCPListener or *net.UnixListener. The server uses a duplicate: the program
 // still closes l, and does not accept from it meanwhile. The errors are those of ListenFile, and ErrInvalidAddress
 // for a listener of another type.
+//
+// The removal of a unix socket's file is taken over: l no longer removes it, the server's Close does. That goes for an l
+// that would have removed it, as those of net.Listen do and those of net.FileListener do not, unless its
+// SetUnlinkOnClose was called.
 func (s *TcpServer) ListenOn(l net.Listener) error {
 	switch l := l.(type) {
 	case *net.TCPListener:
-		return s.adopt(l)
+		return s.adopt(l, false)
 	case *net.UnixListener:
-		return s.adopt(l)
+		err := s.adopt(l, unlinksOnClose(l))
+		if err == nil {
+			l.SetUnlinkOnClose(false)
+		}
+		return err
 	}
 	return s.report("tcp", nil, fmt.Errorf("%w: a %T", ErrInvalidAddress, l))
 }
 
+// unlinksOnClose reports what the last SetUnlinkOnClose has set, or package net itself. That package has no method to
+// ask for it; should the field go, what its documentation says of listeners in general is assumed.
+func unlinksOnClose(l *net.UnixListener) bool {
+	if l == nil {
+		return false
+	}
+	field := reflect.ValueOf(l).Elem().FieldByName("unlink")
+	return field.Kind() != reflect.Bool || field.Bool()
+}
+
 // adopt listens on a duplicate of c's descriptor.
-func (s *TcpServer) adopt(c syscall.Conn) error {
+func (s *TcpServer) adopt(c syscall.Conn, unlink bool) error {
 	ln := s.newListener("tcp")
+	ln.unlink = unlink
 	err := s.tryAdopt(ln, c)
 	return s.report(ln.network, ln.netAddr(), err)
 }
@@ -134,6 +154,7 @@ func (ln *listener) inspect() (listening bool, err error) {
 		return false, syscall.EAFNOSUPPORT
 	case addrUnix:
 		ln.network, ln.path = "unix", sysLocalPath(ln.fd)
+		ln.file = fileAt(ln.path)
 	default:
 		sysSetNoDelay(ln.fd, true) // accepted connections inherit it
 		if err = ln.setKeepAlive(); err != nil {
@@ -147,8 +168,8 @@ func (ln *listener) inspect() (listening bool, err error) {
 }
 
 // File returns a duplicate of the descriptor that listens, or is bound, for another process, say. The program closes
-// it. Closing the server does not end it: what is passed on goes on to take connections. The error is a *net.OpError
-// with ErrNotListening or the system's.
+// it. Closing the server does not end it: what is passed on goes on to take connections. The path of a unix socket goes
+// with Close, unless SetUnlinkOnClose says otherwise. The error is a *net.OpError with ErrNotListening or the system's.
 func (s *TcpServer) File() (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -432,6 +432,111 @@ func TestListenFileOfAUnixSocketKeepsTheFile(t *testing.T) {
 	assert.FileExists(t, path)
 }
 
+// reaches reports whether a client finds a server at path.
+func reaches(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+func TestUnixSocketIsHandedOver(t *testing.T) {
+	path := socketPath(t)
+	var first, second, third tcpserver.TcpServer
+	listenUnix(t, &first, path)
+	f := fileOf(t, &first)
+	first.SetUnlinkOnClose(false)
+	require.NoError(t, first.Close())
+	require.NoError(t, second.ListenFile(f))
+	t.Cleanup(func() { second.Close() })
+	require.True(t, reaches(path))
+	take(t, &second)
+
+	f = fileOf(t, &second)
+	require.NoError(t, second.Close())
+	require.NoError(t, third.ListenFile(f))
+	t.Cleanup(func() { third.Close() })
+	require.True(t, reaches(path))
+	third.SetUnlinkOnClose(true)
+	require.NoError(t, third.Close())
+	assert.NoFileExists(t, path)
+}
+
+func TestUnlinkOnCloseCountsInAnyState(t *testing.T) {
+	needUnix(t)
+	for _, bound := range []bool{false, true} {
+		path := socketPath(t)
+		var server tcpserver.TcpServer
+		open := server.Listen
+		if bound {
+			open = server.Bind
+		}
+		server.SetUnlinkOnClose(false)
+		require.NoError(t, open("unix", path))
+		require.NoError(t, server.Close())
+		require.FileExists(t, path)
+		require.NoError(t, os.Remove(path))
+
+		require.NoError(t, open("unix", path))
+		require.NoError(t, server.Close())
+		require.FileExists(t, path, "it stays over Close and Listen")
+		require.NoError(t, os.Remove(path))
+
+		require.NoError(t, open("unix", path))
+		server.SetUnlinkOnClose(true)
+		require.NoError(t, server.Close())
+		require.NoFileExists(t, path)
+	}
+}
+
+// Who closes l first does not matter.
+func TestListenOnTakesOverTheRemovalOfAPath(t *testing.T) {
+	needUnix(t)
+	listenNet := func(path string) *net.UnixListener {
+		l, err := net.Listen("unix", path)
+		require.NoError(t, err)
+		t.Cleanup(func() { l.Close() })
+		return l.(*net.UnixListener)
+	}
+	for name, c := range map[string]struct {
+		make    func(path string) *net.UnixListener
+		removes bool
+	}{
+		"Listen": {listenNet, true},
+		"ListenThatKeeps": {func(path string) *net.UnixListener {
+			l := listenNet(path)
+			l.SetUnlinkOnClose(false)
+			return l
+		}, false},
+		"FileListener": {func(path string) *net.UnixListener {
+			l, err := net.FileListener(fileOf(t, listenNet(path)))
+			require.NoError(t, err)
+			t.Cleanup(func() { l.Close() })
+			return l.(*net.UnixListener)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			l := c.make(path)
+			var server tcpserver.TcpServer
+			require.NoError(t, server.ListenOn(l))
+			t.Cleanup(func() { server.Close() })
+			require.NoError(t, l.Close())
+			require.True(t, reaches(path))
+			require.NoError(t, server.Close())
+			if c.removes {
+				assert.NoFileExists(t, path)
+			} else {
+				assert.FileExists(t, path)
+			}
+		})
+	}
+	var server tcpserver.TcpServer
+	require.Error(t, server.ListenOn((*net.UnixListener)(nil)))
+}
+
 func TestListenFileRefusesWhatIsNoSocket(t *testing.T) {
 	plain, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	require.NoError(t, err)

@@ -25,7 +25,8 @@ func (s *TcpServer) Close() error {
 	}
 	s.mu.Unlock()
 	if bound != nil {
-		bound.closeDescriptor()
+		sysClose(bound.fd)
+		s.removeFile(bound)
 	}
 	if ln != nil && s.stopListening(ln) {
 		s.endCycle(ln, nil)
@@ -62,7 +63,7 @@ func (s *TcpServer) stopListening(ln *listener) bool {
 	s.recount()
 	s.mu.Unlock()
 
-	ln.file.remove()
+	s.removeFile(ln)
 	for _, socket := range left {
 		socket.Close()
 	}

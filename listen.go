@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -17,7 +18,7 @@ import (
 // The address of the first three is "host:port", as for net.Listen: without a host, "tcp" takes IPv4 and IPv6
 // connections alike, with port 0 the system picks one, and of a host name the first address is taken. Looking a name up
 // may take a while: ListenAsync does not keep the caller. The address of "unix" is a path, which must not exist and
-// which Close removes, or on Linux an abstract name that begins with '@'.
+// which Close removes (SetUnlinkOnClose), or on Linux an abstract name that begins with '@'.
 //
 // The error is a *net.OpError with ErrAlreadyListening or ErrAlreadyBound, which change nothing, with
 // ErrInvalidAddress, ErrInvalidPort or ErrBacklog, with ErrUnsupported where there is no poller, with net.ErrClosed if
@@ -92,7 +93,7 @@ func (s *TcpServer) prepare(ctx context.Context, ln *listener, address string) (
 	switch {
 	case ctx.Err() != nil:
 		err = ErrServerClosed
-	case err == nil && to.isAbstract() && ln.socketMode != 0:
+	case err == nil && isAbstract(to.path) && ln.socketMode != 0:
 		err = fmt.Errorf("%w: an abstract name has no permissions", ErrInvalidAddress)
 	}
 	return to, err
@@ -158,15 +159,15 @@ type target struct {
 	path      string // of a unix socket
 }
 
-// isAbstract reports whether it is the name of a unix socket that is no file.
-func (t target) isAbstract() bool { return abstractNames && strings.HasPrefix(t.path, "@") }
+// isAbstract reports whether path is the name of a unix socket that is no file.
+func isAbstract(path string) bool { return abstractNames && strings.HasPrefix(path, "@") }
 
 // bind opens the descriptor and binds it. server.mu is held.
 func (ln *listener) bind(to target) (err error) {
 	if to.addr.family == addrUnix {
 		ln.addr, ln.path = to.addr, to.path
-		if ln.fd, err = sysBindUnix(ln.path, ln.socketMode); err == nil && !to.isAbstract() {
-			ln.file = fileAt(ln.path)
+		if ln.fd, err = sysBindUnix(ln.path, ln.socketMode); err == nil {
+			ln.file, ln.unlink = fileAt(ln.path), true
 		}
 		return err
 	}
@@ -204,13 +205,18 @@ func (ln *listener) closeDescriptor() {
 	ln.file.remove()
 }
 
-// A socketFile is the file of a unix socket that this package has made; nil: there is none.
+// A socketFile is the file of a unix socket; nil: there is none.
 type socketFile struct {
-	path string // absolute: the program may change its directory
-	info fs.FileInfo
+	path    string // absolute: the program may change its directory
+	info    fs.FileInfo
+	removed sync.Once
 }
 
+// fileAt returns the file of the unix socket of that name.
 func fileAt(path string) *socketFile {
+	if isAbstract(path) {
+		return nil
+	}
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil
@@ -218,16 +224,44 @@ func fileAt(path string) *socketFile {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}
-	return &socketFile{path, info}
+	return &socketFile{path: path, info: info}
 }
 
-// remove leaves alone what others have put in the place of the file.
+// remove leaves alone what others have put in the place of the file. A second call waits for the first.
 func (f *socketFile) remove() {
 	if f == nil {
 		return
 	}
-	if now, err := os.Lstat(f.path); err == nil && os.SameFile(now, f.info) {
-		os.Remove(f.path)
+	f.removed.Do(func() {
+		if now, err := os.Lstat(f.path); err == nil && os.SameFile(now, f.info) {
+			os.Remove(f.path)
+		}
+	})
+}
+
+// SetUnlinkOnClose sets whether the file of a unix socket is removed when listening ends. By default the file is removed
+// that Listen or Bind has made, and that of a *net.UnixListener passed to ListenOn if it would have removed it; the file
+// of a descriptor that ListenFile was given stays. It may be called in any state, counts at once, and stays over Close
+// and Listen. A file that others have put in its place is left alone in any case.
+//
+// To hand a unix socket over to another process, call File, SetUnlinkOnClose(false) and Close; the other, once it serves
+// the descriptor with ListenFile, may call SetUnlinkOnClose(true).
+func (s *TcpServer) SetUnlinkOnClose(unlink bool) {
+	s.mu.Lock()
+	s.unlink = &unlink
+	s.mu.Unlock()
+}
+
+// removeFile removes the file of ln's unix socket if it is to be removed. mu is not held.
+func (s *TcpServer) removeFile(ln *listener) {
+	s.mu.Lock()
+	unlink := ln.unlink
+	if s.unlink != nil {
+		unlink = *s.unlink
+	}
+	s.mu.Unlock()
+	if unlink {
+		ln.file.remove()
 	}
 }
 

@@ -135,9 +135,10 @@ type TcpServer struct {
 
 	accepted, dropped, acceptErrors uint64
 
-	open           int // sockets that have not ended, the pending ones among them
-	maxConnections int // of open; 0: no limit
-	owed           int // callbacks of ListenAsync and CloseAsync that have not returned
+	open           int   // sockets that have not ended, the pending ones among them
+	maxConnections int   // of open; 0: no limit
+	owed           int   // callbacks of ListenAsync and CloseAsync that have not returned
+	unlink         *bool // SetUnlinkOnClose; nil: as listener.unlink says
 	unreferenced   bool
 	counted        struct{ serving, alive bool } // among those that Wait waits for
 
@@ -165,7 +166,8 @@ type listener struct {
 	network string
 	addr    sockAddr
 	path    string      // of a unix socket
-	file    *socketFile // that bind has made
+	file    *socketFile // its file
+	unlink  bool        // the file is removed at the end, unless SetUnlinkOnClose says otherwise
 
 	poller        *Poller
 	backlog       int
