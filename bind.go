@@ -106,7 +106,7 @@ func unlinksOnClose(l *net.UnixListener) bool {
 // adopt listens on a duplicate of c's descriptor.
 func (s *TcpServer) adopt(c syscall.Conn, unlink bool) error {
 	ln := s.newListener("tcp")
-	ln.unlink = unlink
+	ln.adopted, ln.unlink = true, unlink
 	err := s.tryAdopt(ln, c)
 	return s.report(ln.network, ln.netAddr(), err)
 }

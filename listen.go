@@ -188,9 +188,10 @@ func (ln *listener) setKeepAlive() error {
 	return sysSetKeepAlive(ln.fd, ln.keepAlive)
 }
 
-// passOptions gives a connection what it has not inherited. That a connection is gone already is found out later.
+// passOptions gives a connection what it has not inherited: of an adopted listener, one that had come before. That a
+// connection is gone already is found out later.
 func (ln *listener) passOptions(fd handle) {
-	if optionsInherited || ln.addr.family == addrUnix {
+	if optionsInherited && !ln.adopted || ln.addr.family == addrUnix {
 		return
 	}
 	sysSetNoDelay(fd, true)

@@ -78,6 +78,34 @@ func TestTimesOfKeepAliveArePassedOn(t *testing.T) {
 	}
 }
 
+// Linux gives a connection the options that the listener had when it came: one that waited has got none of ours.
+func TestConnectionsThatWaitedInAnAdoptedListenerGetTheOptions(t *testing.T) {
+	t.Parallel()
+	for _, adopt := range []func(*tcpserver.TcpServer, *net.TCPListener) error{
+		func(server *tcpserver.TcpServer, l *net.TCPListener) error { return server.ListenOn(l) },
+		func(server *tcpserver.TcpServer, l *net.TCPListener) error { return server.ListenFile(fileOf(t, l)) },
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		for range 3 {
+			conn, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			defer conn.Close()
+		}
+		server := &tcpserver.TcpServer{KeepAlive: net.KeepAliveConfig{Enable: true, Idle: 80 * time.Second}}
+		require.NoError(t, adopt(server, l.(*net.TCPListener)))
+		t.Cleanup(func() { server.Close() })
+		dial(t, server)
+		for range 4 {
+			socket := take(t, server)
+			require.NotZero(t, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+			require.NotZero(t, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+			require.Equal(t, 80, sockopt(t, socket, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE))
+		}
+	}
+}
+
 func TestAbstractUnixName(t *testing.T) {
 	t.Parallel()
 	name := fmt.Sprintf("@tcpserver-test-%d", os.Getpid())

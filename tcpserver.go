@@ -165,6 +165,7 @@ type listener struct {
 	loop    *loop
 	network string
 	addr    sockAddr
+	adopted bool        // by ListenFile or ListenOn
 	path    string      // of a unix socket
 	file    *socketFile // its file
 	unlink  bool        // the file is removed at the end, unless SetUnlinkOnClose says otherwise
