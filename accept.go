@@ -51,7 +51,7 @@ func (s *TcpServer) mayAccept() bool {
 
 // callAccept asks the loop to accept if there may be something and no reason is left not to. mu is held.
 func (s *TcpServer) callAccept() {
-	if ln := s.cur; s.mayAccept() && ln.ready && !ln.called {
+	if ln := s.cur; s.mayAccept() && ln.ready && !ln.called && !ln.admitting {
 		ln.called = true
 		ln.loop.post(ln)
 	}
@@ -108,7 +108,7 @@ type candidate struct {
 }
 
 // accept takes one connection from the system. ok is false when there is none, or a reason not to accept. The lock
-// stands for a reference on the descriptor: accept does not block.
+// stands for a use of the descriptor: accept does not block.
 func (ln *listener) accept() (c candidate, ok bool) {
 	s := ln.server
 	s.mu.Lock()
@@ -117,7 +117,14 @@ func (ln *listener) accept() (c candidate, ok bool) {
 		return c, false
 	}
 	ln.ready = false
-	c.fd, c.peer, c.errno = sysAccept(ln.fd)
+	if ln.shared {
+		c.fd, c.peer, c.errno = ln.acceptShared()
+		if s.cur != ln {
+			return c, false
+		}
+	} else {
+		c.fd, c.peer, c.errno = sysAccept(ln.fd)
+	}
 	if c.errno == errAgain {
 		ln.loop.kern.expect(ln.key, evRead)
 		return c, false
@@ -134,6 +141,50 @@ func (ln *listener) accept() (c candidate, ok bool) {
 		ln.members++
 	}
 	return c, true
+}
+
+// acceptShared is sysAccept for an open file description that others have too, and may put into blocking mode: if that
+// comes between two of its calls, accept blocks, and must hold up nothing but its own goroutine, which the watchdog then
+// relieves of the loop. mu is held, but not meanwhile. A connection that comes after the end of listening is ended like
+// the pending ones.
+func (ln *listener) acceptShared() (fd handle, peer sockAddr, e errno) {
+	s := ln.server
+	ln.admitting = true
+	ln.use()
+	s.mu.Unlock()
+	fd, peer, e = sysAcceptShared(ln.fd)
+	s.mu.Lock()
+	ln.unuse()
+	ln.admitting = false
+	if s.cur != ln && e == 0 {
+		sysClose(fd)
+	}
+	return fd, peer, e
+}
+
+// use keeps the descriptor open until unuse, while mu is not held. Calling it and unuse, it is held. False: the
+// descriptor is closed.
+func (ln *listener) use() bool {
+	if ln.closed {
+		return false
+	}
+	ln.uses++
+	return true
+}
+
+func (ln *listener) unuse() {
+	ln.uses--
+	if ln.closed && ln.uses == 0 {
+		sysClose(ln.fd)
+	}
+}
+
+// close closes the descriptor when nobody uses it. mu is held.
+func (ln *listener) close() {
+	ln.closed = true
+	if ln.uses == 0 {
+		sysClose(ln.fd)
+	}
 }
 
 // admit makes a socket of the connection, queues it and tells the program, or turns it away. The error is a shortage

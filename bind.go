@@ -65,7 +65,8 @@ func (s *TcpServer) ListenBound() error {
 // ListenFile listens on a descriptor that was made elsewhere: one that systemd passes on, say, or a parent process as
 // its ExtraFiles. It is a stream socket that listens, or is bound, in which case it is made to listen; a Backlog other
 // than 0 is applied to either. The server uses a duplicate: the program still closes f. The duplicates share the
-// non-blocking mode, which is set. Of a unix socket Close does not remove the file, but see SetUnlinkOnClose.
+// non-blocking mode, which is set, and set again when somebody has cleared it, as os.File.Fd does. Of a unix socket
+// Close does not remove the file, but see SetUnlinkOnClose.
 //
 // The error is a *net.OpError with ErrAlreadyListening, ErrAlreadyBound or ErrBacklog, with ErrNotBound,
 // syscall.ENOTSOCK for what is no socket, syscall.EPROTOTYPE for one that is no stream, syscall.EISCONN for a
@@ -106,7 +107,7 @@ func unlinksOnClose(l *net.UnixListener) bool {
 // adopt listens on a duplicate of c's descriptor.
 func (s *TcpServer) adopt(c syscall.Conn, unlink bool) error {
 	ln := s.newListener("tcp")
-	ln.adopted, ln.unlink = true, unlink
+	ln.adopted, ln.shared, ln.unlink = true, true, unlink
 	err := s.tryAdopt(ln, c)
 	return s.report(ln.network, ln.netAddr(), err)
 }
@@ -178,6 +179,7 @@ func (s *TcpServer) File() (*os.File, error) {
 		return nil, opError(opFile, "tcp", nil, nil, ErrNotListening)
 	}
 	fd, err := sysDup(ln.fd)
+	ln.shared = true
 	if err != nil {
 		return nil, opError(opFile, ln.network, nil, ln.netAddr(), err)
 	}

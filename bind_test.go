@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -579,6 +580,57 @@ func TestListenOn(t *testing.T) {
 	require.ErrorIs(t, other.ListenOn(nil), tcpserver.ErrInvalidAddress)
 	bind(t, &other)
 	require.ErrorIs(t, other.ListenOn(l), tcpserver.ErrAlreadyBound)
+}
+
+// Whoever has the same open file description may put it into blocking mode: another process, or exec.Cmd.ExtraFiles with
+// the File of a listener.
+func TestSharedListenerInBlockingModeHoldsUpNobody(t *testing.T) {
+	unblocked := func(t *testing.T, server *tcpserver.TcpServer) {
+		over := make(chan bool)
+		go func() {
+			runtime.GC() // needs all threads that do not say that they are in the system
+			over <- server.IsListening()
+		}()
+		require.True(t, receive(t, over))
+	}
+	for name, share := range map[string]func(t *testing.T, server *tcpserver.TcpServer) *os.File{
+		"ListenOn": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			t.Cleanup(func() { l.Close() })
+			require.NoError(t, server.ListenOn(l))
+			return fileOf(t, l.(*net.TCPListener))
+		},
+		"ListenFile": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
+			first := listen(t, new(tcpserver.TcpServer))
+			f := fileOf(t, first)
+			require.NoError(t, first.Close())
+			require.NoError(t, server.ListenFile(f))
+			return f
+		},
+		"File": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
+			return fileOf(t, listen(t, server))
+		},
+		"FileOfABoundServer": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
+			f := fileOf(t, bind(t, server))
+			require.NoError(t, server.ListenBound())
+			return f
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var server tcpserver.TcpServer
+			f := share(t, &server)
+			t.Cleanup(func() { server.Close() })
+			for range 3 {
+				require.NoError(t, systemBlock(f.Fd()))
+				connect(t, &server)
+				unblocked(t, &server)
+			}
+			// Listening ends as ever.
+			require.NoError(t, systemBlock(f.Fd()))
+			require.NoError(t, server.Close())
+		})
+	}
 }
 
 func TestListenOnUnixListener(t *testing.T) {

@@ -58,7 +58,7 @@ func (s *TcpServer) stopListening(ln *listener) bool {
 		left = append(left, s.popPending())
 	}
 	ln.loop.kern.remove(ln.fd, ln.key)
-	sysClose(ln.fd)
+	ln.close()
 	s.wakeWaiting()
 	s.recount()
 	s.mu.Unlock()

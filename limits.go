@@ -68,12 +68,13 @@ func (s *TcpServer) SetMaxConnections(n int) {
 // isFull reports whether the queue has reached its limit. mu is held.
 func (s *TcpServer) isFull() bool { return s.pending.Len() >= s.max.limit() }
 
-// limit reports whether, and why, one more connection is too many. mu is held.
+// limit reports whether, and why, one more connection is too many. With OverflowWait none is accepted while the queue is
+// full, but the limit may have been lowered during an accept: the connection is queued then. mu is held.
 func (s *TcpServer) limit() (DropReason, bool) {
 	switch {
 	case s.maxConnections > 0 && s.open >= s.maxConnections:
 		return DropMaxConnections, true
-	case s.isFull(): // it is accepted even so: by OverflowDrop
+	case s.isFull() && s.cur.overflow == OverflowDrop:
 		return DropQueueFull, true
 	}
 	return 0, false

@@ -5,6 +5,7 @@ package tcpserver_test
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -214,6 +215,20 @@ func TestWaitingDoesNotSpin(t *testing.T) {
 			require.Less(t, cpuTime(t)-before, lasts/3)
 		})
 	}
+	t.Run("FilterThinksAndMoreBehind", func(t *testing.T) {
+		asked, think := make(chan struct{}, 10), make(chan struct{})
+		server := listen(t, &tcpserver.TcpServer{Filter: func(netip.AddrPort) bool {
+			asked <- struct{}{}
+			<-think
+			return true
+		}})
+		dial(t, server)
+		receive(t, asked)
+		dialMany(t, server, 3)
+		require.Less(t, cpuOf(t, lasts), lasts/3)
+		close(think)
+		untilPending(t, server, 4)
+	})
 	t.Run("FullAndMoreBehind", func(t *testing.T) {
 		server := listen(t, new(tcpserver.TcpServer))
 		server.SetMaxPendingConnections(1)

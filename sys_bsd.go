@@ -28,11 +28,19 @@ func isPassing(e errno) bool {
 
 // sysAccept does not block.
 func sysAccept(fd handle) (handle, sockAddr, errno) {
-	n, sa, err := acceptSocket(int(fd))
+	return accepted(acceptSocket(int(fd)))
+}
+
+// acceptTold is sysAccept for a descriptor with which it may block.
+func acceptTold(fd handle) (handle, sockAddr, errno) {
+	return accepted(acceptShared(int(fd)))
+}
+
+func accepted(fd int, sa unix.Sockaddr, err error) (handle, sockAddr, errno) {
 	if err != nil {
 		return 0, sockAddr{}, errnoOf(err)
 	}
-	return handle(n), sockAddrOf(sa), 0
+	return handle(fd), sockAddrOf(sa), 0
 }
 
 func sysLocalAddr(fd handle) (sockAddr, error) {

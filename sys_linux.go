@@ -46,6 +46,18 @@ func sysAccept(fd handle) (handle, sockAddr, errno) {
 	return handle(n), sockAddrOf(&rsa), 0
 }
 
+// acceptTold is sysAccept with the scheduler told: it may block.
+func acceptTold(fd handle) (handle, sockAddr, errno) {
+	var rsa unix.RawSockaddrAny
+	size := uint32(unix.SizeofSockaddrAny)
+	n, _, e := unix.Syscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&rsa)),
+		uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if e != 0 {
+		return 0, sockAddr{}, e
+	}
+	return handle(n), sockAddrOf(&rsa), 0
+}
+
 func sysLocalAddr(fd handle) (sockAddr, error) {
 	var rsa unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)

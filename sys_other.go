@@ -42,6 +42,7 @@ func sysAdopt(handle) (bool, error)                     { return false, ErrUnsup
 func sysLocalPath(handle) string                        { return "" }
 func sysPeerPath(handle) string                         { return "" }
 func sysAccept(handle) (handle, sockAddr, errno)        { return 0, sockAddr{}, errAgain }
+func sysAcceptShared(handle) (handle, sockAddr, errno)  { return 0, sockAddr{}, errAgain }
 func sysLocalAddr(handle) (sockAddr, error)             { return sockAddr{}, ErrUnsupported }
 func sysRecv(handle, []byte) (int, errno)               { return 0, errAgain }
 func sysSend(handle, []byte) (int, errno)               { return 0, errAgain }

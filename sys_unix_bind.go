@@ -116,6 +116,34 @@ func sysAdopt(fd handle) (listening bool, err error) {
 	return accepts != 0, os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), true))
 }
 
+// sysAcceptShared is sysAccept for an open file description that others have too. O_NONBLOCK belongs to the description:
+// it is set again if somebody has cleared it.
+func sysAcceptShared(fd handle) (handle, sockAddr, errno) {
+	state := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(state, 0)
+	for err == unix.EINTR {
+		n, err = unix.Poll(state, 0)
+	}
+	if err == nil && n == 0 {
+		return 0, sockAddr{}, errAgain
+	}
+	if err == nil {
+		err = keepNonblock(int(fd))
+	}
+	if e, _ := err.(errno); e != 0 {
+		return 0, sockAddr{}, e
+	}
+	return acceptTold(fd)
+}
+
+func keepNonblock(fd int) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_NONBLOCK == 0 {
+		err = unix.SetNonblock(fd, true)
+	}
+	return err
+}
+
 // sysLocalPath and sysPeerPath return the name of a unix socket, "" if it has none. An abstract one begins with '@'.
 func sysLocalPath(fd handle) string { return unixPath(unix.Getsockname(int(fd))) }
 func sysPeerPath(fd handle) string  { return unixPath(unix.Getpeername(int(fd))) }

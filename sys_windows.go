@@ -185,6 +185,15 @@ func sysAccept(fd handle) (handle, sockAddr, errno) {
 	return handle(s), sockAddrOf(sa), 0
 }
 
+// sysAcceptShared is sysAccept for a socket that others have too: the mode belongs to the socket, and cannot be asked
+// for.
+func sysAcceptShared(fd handle) (handle, sockAddr, errno) {
+	if err := setNonblock(fd); err != nil {
+		return 0, sockAddr{}, errnoOf(err)
+	}
+	return sysAccept(fd)
+}
+
 func sysLocalAddr(fd handle) (sockAddr, error) {
 	sa, err := windows.Getsockname(windows.Handle(fd))
 	if err != nil {

@@ -21,6 +21,9 @@ var (
 func systemRead(fd uintptr, p []byte) (int, error)  { return syscall.Read(int(fd), p) }
 func systemWrite(fd uintptr, p []byte) (int, error) { return syscall.Write(int(fd), p) }
 
+// systemBlock clears the non-blocking mode of what fd stands for, for all that share it.
+func systemBlock(fd uintptr) error { return syscall.SetNonblock(int(fd), false) }
+
 func systemGetInt(fd uintptr, level, option int) (int, error) {
 	return unix.GetsockoptInt(int(fd), level, option)
 }

@@ -3,6 +3,7 @@ package tcpserver_test
 import (
 	"errors"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -27,6 +28,14 @@ func systemWrite(fd uintptr, p []byte) (int, error) {
 	buf := windows.WSABuf{Len: uint32(len(p)), Buf: &p[0]}
 	err := windows.WSASend(windows.Handle(fd), &buf, 1, &n, 0, nil, nil)
 	return int(n), err
+}
+
+// systemBlock clears the non-blocking mode of what fd stands for, for all that share it.
+func systemBlock(fd uintptr) error {
+	const ioctlNonblock = 0x8004667e // FIONBIO
+	var off, n uint32
+	return windows.WSAIoctl(windows.Handle(fd), ioctlNonblock, (*byte)(unsafe.Pointer(&off)), uint32(unsafe.Sizeof(off)),
+		nil, 0, &n, nil, 0)
 }
 
 func systemGetInt(fd uintptr, level, option int) (int, error) {

@@ -192,10 +192,16 @@ type listener struct {
 
 	ready  bool // there may be connections to accept; guarded by server.mu
 	called bool // a turn has been asked of the loop; guarded by server.mu
-	// admitting: a connection is on its way into the queue. The next is accepted when it is there, also by a
-	// goroutine that has taken over the loop, so that they keep their order. Guarded by server.mu.
+	// admitting: a connection is on its way into the queue, or is being accepted without the lock. The next is
+	// accepted when it is there, also by a goroutine that has taken over the loop, so that they keep their order.
+	// Guarded by server.mu.
 	admitting bool
 	dealt     atomic.Uint64 // connections accepted, for choosing a loop
+
+	// The descriptor: what is done with it under server.mu needs no use of its own. Guarded by server.mu.
+	shared bool // others have its open file description too, and may clear its non-blocking mode
+	uses   int  // without the lock
+	closed bool // by the last use, if there are any
 
 	// The end of the period; guarded by server.mu.
 	ended     bool
