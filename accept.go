@@ -254,20 +254,35 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 func (ln *listener) acceptFailed(d *desk, err error, shortage bool) {
 	s := ln.server
 	err = opError(opAccept, ln.network, nil, ln.netAddr(), err)
-	stopped := !shortage && s.stopListening(ln)
-	s.mu.Lock()
-	s.err = err
-	tell := ln.acceptError != nil && !s.retry.short
-	if shortage && s.cur == ln {
-		s.retry.begin(func() { s.retryAccept(ln) })
-	}
-	if tell {
-		s.lane.failure = func() { ln.acceptError(s, err) }
-	}
-	s.mu.Unlock()
-	s.announce(d)
-	if stopped {
+	if shortage {
+		s.beginShortage(ln, err)
+		s.announce(d)
+	} else if s.stopListening(ln, err) {
+		s.announce(d)
 		s.endCycle(ln, err)
+	}
+}
+
+func (s *TcpServer) beginShortage(ln *listener, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur != ln {
+		return
+	}
+	if s.retry.short {
+		s.err = err
+	} else {
+		s.keepFailure(ln, err)
+	}
+	s.retry.begin(func() { s.retryAccept(ln) })
+}
+
+// keepFailure has AcceptErrorHandler called. ln is, or was until now, the present listener: Close, and a Listen that
+// follows, are not told of what came before. mu is held.
+func (s *TcpServer) keepFailure(ln *listener, err error) {
+	s.err = err
+	if ln.acceptError != nil {
+		s.lane.failure = func() { ln.acceptError(s, err) }
 	}
 }
 

@@ -492,6 +492,28 @@ func TestUnlinkOnCloseCountsInAnyState(t *testing.T) {
 	}
 }
 
+func TestPathIsFreeOnceTheServerSaysSo(t *testing.T) {
+	needUnix(t)
+	path := socketPath(t)
+	for i := range 200 {
+		var server tcpserver.TcpServer
+		has, open := server.IsListening, server.Listen
+		if i%2 == 0 {
+			has, open = server.IsBound, server.Bind
+		}
+		require.NoError(t, open("unix", path))
+		over := make(chan struct{})
+		go func() { server.Close(); close(over) }()
+		for has() {
+			runtime.Gosched()
+		}
+		var next tcpserver.TcpServer
+		require.NoError(t, next.Listen("unix", path))
+		<-over
+		require.NoError(t, next.Close())
+	}
+}
+
 // Who closes l first does not matter.
 func TestListenOnTakesOverTheRemovalOfAPath(t *testing.T) {
 	needUnix(t)

@@ -16,33 +16,47 @@ import (
 // that is neither bound nor listening Close does nothing. It returns nil.
 func (s *TcpServer) Close() error {
 	s.mu.Lock()
-	ln, bound := s.cur, s.bound
-	s.bound = nil
+	ln := s.address()
 	s.lane.failure = nil
 	if s.life != nil {
 		s.endLife()
 		s.life = nil
 	}
 	s.mu.Unlock()
-	if bound != nil {
-		sysClose(bound.fd)
-		s.removeFile(bound)
+	if ln == nil {
+		return nil
 	}
-	if ln != nil && s.stopListening(ln) {
+	s.removeFile(ln)
+	if !s.giveUp(ln) && s.stopListening(ln, nil) {
 		s.endCycle(ln, nil)
 	}
 	return nil
 }
 
+// giveUp gives up the address that ln is bound to, unless it listens there, or has given it up already. The file is
+// removed before.
+func (s *TcpServer) giveUp(ln *listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bound != ln {
+		return false
+	}
+	s.bound = nil
+	ln.close()
+	return true
+}
+
 // evict ends the listening of a server whose poller is closed.
 func (ln *listener) evict() {
-	if ln.server.stopListening(ln) {
+	if ln.server.stopListening(ln, nil) {
 		ln.server.endCycle(ln, net.ErrClosed)
 	}
 }
 
-// stopListening ends the period of ln, unless it has ended. endCycle follows.
-func (s *TcpServer) stopListening(ln *listener) bool {
+// stopListening ends the period of ln, unless it has ended. failure is what AcceptErrorHandler is to be told. endCycle
+// follows. The path of a unix socket is free before the server says that it does not listen.
+func (s *TcpServer) stopListening(ln *listener, failure error) bool {
+	s.removeFile(ln)
 	s.mu.Lock()
 	if s.cur != ln {
 		s.mu.Unlock()
@@ -61,9 +75,11 @@ func (s *TcpServer) stopListening(ln *listener) bool {
 	ln.close()
 	s.wakeWaiting()
 	s.recount()
+	if failure != nil {
+		s.keepFailure(ln, failure)
+	}
 	s.mu.Unlock()
 
-	s.removeFile(ln)
 	for _, socket := range left {
 		socket.Close()
 	}

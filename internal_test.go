@@ -2,6 +2,7 @@ package tcpserver
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -199,6 +200,26 @@ func TestTicksNeverEndEarly(t *testing.T) {
 	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
 		// Part of the first tick may be over when counting begins.
 		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
+	}
+}
+
+// What befalls an accept is told after a moment. The server may listen anew by then.
+func TestFailureOfAnEndedPeriodIsNotTold(t *testing.T) {
+	told := make(chan error, 2)
+	server := &TcpServer{AcceptErrorHandler: func(_ *TcpServer, err error) { told <- err }}
+	for _, shortage := range []bool{true, false} {
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		ended := server.period()
+		require.NoError(t, server.Close())
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		ended.acceptFailed(new(desk), errors.New("of the first period"), shortage)
+		assert.NoError(t, server.Err())
+		assert.True(t, server.IsAccepting())
+		called := make(chan bool)
+		server.ConnectionCountAsync(func(*TcpServer, int, error) { close(called) })
+		<-called
+		assert.Empty(t, told)
+		require.NoError(t, server.Close())
 	}
 }
 

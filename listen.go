@@ -253,13 +253,15 @@ func (s *TcpServer) SetUnlinkOnClose(unlink bool) {
 	s.mu.Unlock()
 }
 
-// removeFile removes the file of ln's unix socket if it is to be removed. mu is not held.
+// removeFile removes the file of ln's unix socket if it is to be removed, and has not been given up before. mu is not
+// held.
 func (s *TcpServer) removeFile(ln *listener) {
 	s.mu.Lock()
 	unlink := ln.unlink
 	if s.unlink != nil {
 		unlink = *s.unlink
 	}
+	unlink = unlink && s.address() == ln
 	s.mu.Unlock()
 	if unlink {
 		ln.file.remove()
