@@ -43,7 +43,9 @@ func (s *TcpServer) reserve(ln *listener, to target) error {
 }
 
 // ListenBound listens on the address that Bind has reserved. The error is a *net.OpError with ErrNotBound,
-// ErrAlreadyListening, net.ErrClosed if the Poller is closed, or the system's; the address stays reserved then.
+// ErrAlreadyListening, net.ErrClosed if the Poller is closed, or the system's; the address stays reserved then. It is
+// given up only if the system listens already when the poller fails for want of memory, or is closed at that moment:
+// clients would be taken that nobody serves.
 func (s *TcpServer) ListenBound() error {
 	s.mu.Lock()
 	ln, listening := s.bound, s.cur
@@ -54,12 +56,20 @@ func (s *TcpServer) ListenBound() error {
 	case ln == nil:
 		return s.report("tcp", nil, ErrNotBound)
 	}
-	return s.report(ln.network, ln.netAddr(), s.begin(context.Background(), ln, func() error {
+	listens := false
+	err := s.begin(context.Background(), ln, func() error {
 		if s.bound != ln {
 			return ErrNotBound // somebody else has been quicker
 		}
-		return sysListen(ln.fd, ln.backlog)
-	}))
+		err := sysListen(ln.fd, ln.backlog)
+		listens = err == nil
+		return err
+	})
+	if err != nil && listens {
+		s.removeFile(ln)
+		s.giveUp(ln)
+	}
+	return s.report(ln.network, ln.netAddr(), err)
 }
 
 // ListenFile listens on a descriptor that was made elsewhere: one that systemd passes on, say, or a parent process as
@@ -130,10 +140,10 @@ func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
 	listening, err := ln.inspect()
 	if err == nil {
 		err = s.begin(context.Background(), ln, func() error {
-			if err := s.mayBind(); err != nil || listening && ln.backlog == 0 {
+			if err := s.mayBind(); err != nil {
 				return err
 			}
-			return sysListen(ln.fd, ln.backlog)
+			return ln.takeOver(listening)
 		})
 	}
 	if err != nil {
@@ -142,9 +152,26 @@ func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
 	return err
 }
 
-// inspect finds out what descriptor ln was given.
+// takeOver changes what the server needs of a descriptor that others have too. What is not inherited, or was not by
+// connections that have come before, passOptions sets on each.
+func (ln *listener) takeOver(listening bool) error {
+	if err := sysUnblock(ln.fd); err != nil {
+		return err
+	}
+	if ln.addr.family != addrUnix {
+		if err := ln.setKeepAlive(); err != nil {
+			return err
+		}
+	}
+	if listening && ln.backlog == 0 {
+		return nil
+	}
+	return sysListen(ln.fd, ln.backlog)
+}
+
+// inspect finds out what descriptor ln was given, and changes nothing.
 func (ln *listener) inspect() (listening bool, err error) {
-	if listening, err = sysAdopt(ln.fd); err != nil {
+	if listening, err = sysInspect(ln.fd); err != nil {
 		return false, err
 	}
 	if ln.addr, err = sysLocalAddr(ln.fd); err != nil {
@@ -156,11 +183,6 @@ func (ln *listener) inspect() (listening bool, err error) {
 	case addrUnix:
 		ln.network, ln.path = "unix", sysLocalPath(ln.fd)
 		ln.file = fileAt(ln.path)
-	default:
-		sysSetNoDelay(ln.fd, true) // accepted connections inherit it
-		if err = ln.setKeepAlive(); err != nil {
-			return false, err
-		}
 	}
 	if !listening && ln.addr.port == 0 && ln.path == "" {
 		return false, ErrNotBound
@@ -172,18 +194,25 @@ func (ln *listener) inspect() (listening bool, err error) {
 // it. Closing the server does not end it: what is passed on goes on to take connections. The path of a unix socket goes
 // with Close, unless SetUnlinkOnClose says otherwise. The error is a *net.OpError with ErrNotListening or the system's.
 func (s *TcpServer) File() (*os.File, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ln := s.address()
+	ln, fd, err := s.duplicate()
 	if ln == nil {
 		return nil, opError(opFile, "tcp", nil, nil, ErrNotListening)
 	}
-	fd, err := sysDup(ln.fd)
-	ln.shared = true
 	if err != nil {
 		return nil, opError(opFile, ln.network, nil, ln.netAddr(), err)
 	}
 	return os.NewFile(uintptr(fd), ln.network+":"+ln.netAddr().String()), nil
+}
+
+// duplicate is the part of File under the lock. ln is nil if the server has no address.
+func (s *TcpServer) duplicate() (ln *listener, fd handle, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ln = s.address(); ln != nil {
+		ln.shared = true
+		fd, err = sysDup(ln.fd)
+	}
+	return ln, fd, err
 }
 
 // address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.

@@ -203,6 +203,26 @@ func TestTicksNeverEndEarly(t *testing.T) {
 	}
 }
 
+// Clients would connect to a listener that no loop serves.
+func TestListenBoundThatFailsLateGivesTheAddressUp(t *testing.T) {
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	other, server := &TcpServer{Poller: poller}, &TcpServer{Poller: poller}
+	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
+	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
+	addr := server.Addr().String()
+	// The poller is being closed.
+	l := poller.loops[0]
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	require.ErrorIs(t, server.ListenBound(), net.ErrClosed)
+	assert.False(t, server.IsBound())
+	_, err = net.Dial("tcp", addr)
+	require.Error(t, err)
+	require.NoError(t, other.Close())
+}
+
 // What befalls an accept is told after a moment. The server may listen anew by then.
 func TestFailureOfAnEndedPeriodIsNotTold(t *testing.T) {
 	told := make(chan error, 2)

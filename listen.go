@@ -16,7 +16,8 @@ import (
 // Listen starts to listen. The network is "tcp", "tcp4" or "tcp6", or "unix".
 //
 // The address of the first three is "host:port", as for net.Listen: without a host, "tcp" takes IPv4 and IPv6
-// connections alike, with port 0 the system picks one, and of a host name the first address is taken. Looking a name up
+// connections alike, with port 0 the system picks one, and of a host name the first address is taken; "" is ":0".
+// Looking a name up
 // may take a while: ListenAsync does not keep the caller. The address of "unix" is a path, which must not exist and
 // which Close removes (SetUnlinkOnClose), or on Linux an abstract name that begins with '@'.
 //
@@ -50,22 +51,23 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 	if err != nil {
 		return err
 	}
-	opened := false
-	open := func() error {
-		if err := s.mayBind(); err != nil {
-			return err
+	return patiently(func() error {
+		opened := false
+		err := s.begin(ctx, ln, func() error {
+			if err := s.mayBind(); err != nil {
+				return err
+			}
+			if err := ln.bind(to); err != nil {
+				return err
+			}
+			opened = true
+			return sysListen(ln.fd, ln.backlog)
+		})
+		if err != nil && opened {
+			ln.closeDescriptor()
 		}
-		if err := ln.bind(to); err != nil {
-			return err
-		}
-		opened = true
-		return sysListen(ln.fd, ln.backlog)
-	}
-	err = patiently(func() error { return s.begin(ctx, ln, open) })
-	if err != nil && opened {
-		ln.closeDescriptor()
-	}
-	return err
+		return err
+	})
 }
 
 // patiently calls bind again while the system may be about to give back an address that was closed just now.
@@ -298,9 +300,11 @@ func resolveUnix(path string) (target, error) {
 
 // The wildcard of "tcp" is that of a dual-stack socket.
 func resolveTCP(ctx context.Context, network, address string) (to target, err error) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return to, fmt.Errorf("%w: %w", ErrInvalidAddress, err)
+	var host, service string
+	if address != "" {
+		if host, service, err = net.SplitHostPort(address); err != nil {
+			return to, fmt.Errorf("%w: %w", ErrInvalidAddress, err)
+		}
 	}
 	port, err := lookupPort(ctx, network, service)
 	if err != nil {
@@ -349,6 +353,9 @@ func lookupHost(ctx context.Context, network, host string) (net.IP, string, erro
 		case !is4 && network != "tcp4" && first == nil:
 			first = &found[i]
 		}
+	}
+	if network == "tcp4" && len(found) == 1 && found[0].IP.Equal(net.IPv6unspecified) {
+		return net.IPv4zero, "", nil // as in package net
 	}
 	if first == nil {
 		return nil, "", fmt.Errorf("%w: %s has no address for %s", ErrInvalidAddress, host, network)

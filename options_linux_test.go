@@ -106,6 +106,23 @@ func TestConnectionsThatWaitedInAnAdoptedListenerGetTheOptions(t *testing.T) {
 	}
 }
 
+func TestListenFileThatIsRefusedChangesNothing(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	f := fileOf(t, l.(*net.TCPListener))
+	require.NoError(t, systemBlock(f.Fd()))
+	server := listen(t, &tcpserver.TcpServer{KeepAlive: net.KeepAliveConfig{Enable: true}})
+	require.ErrorIs(t, server.ListenFile(f), tcpserver.ErrAlreadyListening)
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	require.NoError(t, err)
+	require.Zero(t, flags&unix.O_NONBLOCK)
+	alive, err := systemGetInt(f.Fd(), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+	require.NoError(t, err)
+	require.Zero(t, alive)
+}
+
 func TestAbstractUnixName(t *testing.T) {
 	t.Parallel()
 	name := fmt.Sprintf("@tcpserver-test-%d", os.Getpid())

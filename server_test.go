@@ -667,7 +667,6 @@ func TestInvalidAddresses(t *testing.T) {
 		{"tcp", "127.0.0.1:-1", 0, tcpserver.ErrInvalidPort},
 		{"tcp", "127.0.0.1:99999999999999999999", 0, tcpserver.ErrInvalidPort},
 		{"tcp", "127.0.0.1:no such service", 0, tcpserver.ErrInvalidPort},
-		{"tcp", "", 0, tcpserver.ErrInvalidAddress},
 		{"tcp", "127.0.0.1", 0, tcpserver.ErrInvalidAddress},
 		{"tcp", "::1:80", 0, tcpserver.ErrInvalidAddress},
 		{"tcp", "[::1:80", 0, tcpserver.ErrInvalidAddress},
@@ -738,9 +737,13 @@ func TestNetworks(t *testing.T) {
 		{"tcp", ":0", []string{"127.0.0.1", "::1"}, nil},
 		{"tcp", "[::]:0", []string{"127.0.0.1", "::1"}, nil},
 		{"tcp", "0.0.0.0:0", []string{"127.0.0.1", "::1"}, nil}, // as with package net
+		{"tcp", "", []string{"127.0.0.1", "::1"}, nil},
 		{"tcp4", ":0", []string{"127.0.0.1", "127.0.0.2"}, []string{"::1"}},
+		{"tcp4", "", []string{"127.0.0.1"}, []string{"::1"}},
+		{"tcp4", "[::]:0", []string{"127.0.0.1"}, []string{"::1"}},
 		{"tcp4", "0.0.0.0:0", []string{"127.0.0.1"}, []string{"::1"}},
 		{"tcp6", ":0", []string{"::1"}, []string{"127.0.0.1"}},
+		{"tcp6", "", []string{"::1"}, []string{"127.0.0.1"}},
 		{"tcp6", "[::]:0", []string{"::1"}, []string{"127.0.0.1"}},
 		{"tcp6", "[::1]:0", []string{"::1"}, []string{"127.0.0.1"}},
 	} {

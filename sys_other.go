@@ -38,7 +38,8 @@ func sysBind(addr sockAddr, _, _ bool) (handle, sockAddr, error) { return 0, add
 func sysBindUnix(string, fs.FileMode) (handle, error)   { return 0, ErrUnsupported }
 func sysListen(handle, int) error                       { return ErrUnsupported }
 func sysDup(handle) (handle, error)                     { return 0, ErrUnsupported }
-func sysAdopt(handle) (bool, error)                     { return false, ErrUnsupported }
+func sysInspect(handle) (bool, error)                   { return false, ErrUnsupported }
+func sysUnblock(handle) error                           { return ErrUnsupported }
 func sysLocalPath(handle) string                        { return "" }
 func sysPeerPath(handle) string                         { return "" }
 func sysAccept(handle) (handle, sockAddr, errno)        { return 0, sockAddr{}, errAgain }

@@ -96,9 +96,8 @@ func sysDup(fd handle) (handle, error) {
 	return handle(n), os.NewSyscallError("fcntl", err)
 }
 
-// sysAdopt makes a descriptor ready that was bound elsewhere, and reports whether it listens already. It shares
-// O_NONBLOCK with its duplicates.
-func sysAdopt(fd handle) (listening bool, err error) {
+// sysInspect reports whether a descriptor that was bound elsewhere listens already.
+func sysInspect(fd handle) (listening bool, err error) {
 	kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return false, os.NewSyscallError("getsockopt", err)
@@ -113,8 +112,11 @@ func sysAdopt(fd handle) (listening bool, err error) {
 	if err != nil {
 		return false, os.NewSyscallError("getsockopt", err)
 	}
-	return accepts != 0, os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), true))
+	return accepts != 0, nil
 }
+
+// sysUnblock puts the open file description of fd into non-blocking mode, for all that have it.
+func sysUnblock(fd handle) error { return os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), true)) }
 
 // sysAcceptShared is sysAccept for an open file description that others have too. O_NONBLOCK belongs to the description:
 // it is set again if somebody has cleared it.

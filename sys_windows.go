@@ -131,9 +131,8 @@ func sysDup(fd handle) (handle, error) {
 	return handle(s), sysError("socket", err)
 }
 
-// sysAdopt makes a descriptor ready that was bound elsewhere, and reports whether it listens already. It shares the
-// non-blocking mode with its duplicates.
-func sysAdopt(fd handle) (listening bool, err error) {
+// sysInspect reports whether a descriptor that was bound elsewhere listens already.
+func sysInspect(fd handle) (listening bool, err error) {
 	kind, err := windows.GetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, soType)
 	if err != nil {
 		return false, sysError("getsockopt", err)
@@ -148,8 +147,11 @@ func sysAdopt(fd handle) (listening bool, err error) {
 	if err != nil {
 		return false, sysError("getsockopt", err)
 	}
-	return accepts != 0, sysError("ioctlsocket", setNonblock(fd))
+	return accepts != 0, nil
 }
+
+// sysUnblock puts the socket of fd into non-blocking mode, for all that have it.
+func sysUnblock(fd handle) error { return sysError("ioctlsocket", setNonblock(fd)) }
 
 // sysLocalPath and sysPeerPath return the name of a unix socket, "" if it has none.
 func sysLocalPath(fd handle) string { return unixPath(windows.Getsockname(windows.Handle(fd))) }

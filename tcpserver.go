@@ -268,11 +268,12 @@ func (s *TcpServer) IsListening() bool {
 // port 0, or a *net.UnixAddr; nil when it is neither bound nor listening.
 func (s *TcpServer) Addr() net.Addr {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if ln := s.address(); ln != nil {
-		return ln.netAddr()
+	ln := s.address()
+	s.mu.Unlock()
+	if ln == nil {
+		return nil
 	}
-	return nil
+	return ln.netAddr() // asks the system for the name of an interface: not under the lock
 }
 
 // Port returns the port that the server listens on or is bound to; 0 when it has none.
