@@ -336,9 +336,7 @@ func (s *TcpServer) call(f func(*TcpServer)) {
 		if inline {
 			v = recover()
 		}
-		if log != nil {
-			log.Error("tcpserver: handler failed", "panic", v, "stack", string(debug.Stack()))
-		}
+		logError(log, "handler failed", "panic", v, "stack", string(debug.Stack()))
 		if v == nil {
 			s.mu.Lock()
 			s.scheduleLane()

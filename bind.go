@@ -215,6 +215,44 @@ func (s *TcpServer) duplicate() (ln *listener, fd handle, err error) {
 	return ln, fd, err
 }
 
+// SyscallConn gives access to the descriptor that listens, or is bound, to set options, say. As with the listeners of
+// package net, its Read and Write return syscall.EINVAL. The function that Control calls runs with the descriptor held
+// open: a Close meanwhile gives the address back when it returns. The error is a *net.OpError with ErrNotListening; so
+// is Control's after Close.
+func (s *TcpServer) SyscallConn() (syscall.RawConn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ln := s.address()
+	if ln == nil {
+		return nil, opError(opRaw, "tcp", nil, nil, ErrNotListening)
+	}
+	ln.shared = true // what is done with the descriptor is the program's own
+	return rawListener{ln}, nil
+}
+
+// A rawListener is a syscall.RawConn.
+type rawListener struct{ ln *listener }
+
+func (r rawListener) Control(f func(fd uintptr)) error {
+	s := r.ln.server
+	s.mu.Lock()
+	ok := r.ln.use()
+	s.mu.Unlock()
+	if !ok {
+		return opError(opRaw, r.ln.network, nil, r.ln.netAddr(), ErrNotListening)
+	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r.ln.unuse()
+	}()
+	f(uintptr(r.ln.fd))
+	return nil
+}
+
+func (rawListener) Read(func(fd uintptr) bool) error  { return syscall.EINVAL }
+func (rawListener) Write(func(fd uintptr) bool) error { return syscall.EINVAL }
+
 // address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.
 // mu is held.
 func (s *TcpServer) address() *listener {

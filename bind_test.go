@@ -604,6 +604,43 @@ func TestListenOn(t *testing.T) {
 	require.ErrorIs(t, other.ListenOn(l), tcpserver.ErrAlreadyBound)
 }
 
+func TestSyscallConnOfAServer(t *testing.T) {
+	var server tcpserver.TcpServer
+	_, err := server.SyscallConn()
+	require.ErrorIs(t, err, tcpserver.ErrNotListening)
+	bind(t, &server)
+	raw, err := server.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, server.ListenBound())
+	getOption := func(fd uintptr) error {
+		_, err := systemGetInt(fd, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+		return err
+	}
+	require.NoError(t, raw.Control(func(fd uintptr) { require.NoError(t, getOption(fd)) }))
+	require.Equal(t, syscall.EINVAL, raw.Read(func(uintptr) bool { return true }))
+	require.Equal(t, syscall.EINVAL, raw.Write(func(uintptr) bool { return true }))
+	connect(t, &server)
+
+	// Close keeps nobody, and the descriptor stays open for who is at it.
+	inside, leave, over := make(chan bool), make(chan bool), make(chan error)
+	go func() {
+		var inner error
+		err := raw.Control(func(fd uintptr) {
+			close(inside)
+			<-leave
+			inner = getOption(fd)
+		})
+		over <- errors.Join(err, inner)
+	}()
+	receive(t, inside)
+	require.NoError(t, server.Close())
+	close(leave)
+	require.NoError(t, receive(t, over))
+	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed)
+	listen(t, &server)
+	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed, "it is another descriptor")
+}
+
 // Whoever has the same open file description may put it into blocking mode: another process, or exec.Cmd.ExtraFiles with
 // the File of a listener.
 func TestSharedListenerInBlockingModeHoldsUpNobody(t *testing.T) {

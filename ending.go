@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Close stops listening, or gives up the address that Bind has reserved, and ends the pending connections, whose peers
@@ -73,6 +74,9 @@ func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	}
 	ln.loop.kern.remove(ln.fd, ln.key)
 	ln.close()
+	if ln.acceptBy.cond != nil {
+		ln.acceptBy.set(time.Time{})
+	}
 	s.wakeWaiting()
 	s.recount()
 	if failure != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"slices"
@@ -168,6 +169,7 @@ func overExecutors(t *testing.T, test func(t *testing.T, g *guard)) {
 func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.TcpServer {
 	server := &tcpserver.TcpServer{
 		Executor:        g.execute,
+		Logger:          slog.New(slog.DiscardHandler),
 		WriteBufferSize: 16 << 20,
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
 			defer g.enter()()

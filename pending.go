@@ -4,7 +4,9 @@ import (
 	"context"
 	"iter"
 	"net"
+	"os"
 	"sync"
+	"time"
 )
 
 // NextPendingConnection takes the connection that has waited longest. It never blocks: nil means that none is
@@ -77,8 +79,8 @@ func (s *TcpServer) SetMaxPendingConnections(n int) {
 
 // WaitForNewConnection waits until a connection can be taken, and returns at once if one can be already; where
 // several goroutines take connections, another may be quicker. It returns the context's own error when that has ended,
-// whatever is pending, ErrNotListening if the server has never listened, and ErrServerClosed once it is closed, also
-// if it listens again at once.
+// whatever is pending, ErrNotListening if the server has never listened, ErrServerClosed once it is closed, also if it
+// listens again at once, and os.ErrDeadlineExceeded after the deadline (SetDeadline).
 //
 // Unlike Qt, it sees what was queued before, respects a pause, and never returns nil for nothing.
 func (s *TcpServer) WaitForNewConnection(ctx context.Context) error {
@@ -92,8 +94,23 @@ func (s *TcpServer) AcceptSocket(ctx context.Context) (*TcpSocket, error) {
 	return s.acceptIn(ctx, s.period())
 }
 
+// SetDeadline sets when Accept, AcceptSocket, AcceptAsync, WaitForNewConnection and Connections begin to fail with
+// os.ErrDeadlineExceeded, also those that wait already, and whatever is pending. The zero time is no deadline. It
+// concerns the present period of listening alone: each begins without a deadline. Connections are accepted and queued
+// as ever, and NextPendingConnection takes them. The error is a *net.OpError with ErrNotListening.
+func (s *TcpServer) SetDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur == nil {
+		return opError(opSet, "tcp", nil, nil, ErrNotListening)
+	}
+	s.cur.acceptBy.cond = s.waiting()
+	s.cur.acceptBy.set(t)
+	return nil
+}
+
 // Accept waits for a connection and takes it, for programs that want a net.Listener. The error is a *net.OpError
-// that matches net.ErrClosed.
+// that matches net.ErrClosed, or os.ErrDeadlineExceeded after the deadline, when its Timeout method returns true.
 func (s *TcpServer) Accept() (net.Conn, error) {
 	addr, network := s.Addr(), "tcp"
 	if addr != nil {
@@ -106,8 +123,8 @@ func (s *TcpServer) Accept() (net.Conn, error) {
 	return socket, nil
 }
 
-// Connections takes one connection after the other, waiting for each, until ctx ends or the server closes. If it
-// listens again then, the loop ends even so.
+// Connections takes one connection after the other, waiting for each, until ctx or the deadline ends or the server
+// closes. If it listens again then, the loop ends even so.
 //
 //	for socket := range server.Connections(ctx) {
 //		go serve(socket)
@@ -162,6 +179,8 @@ func (s *TcpServer) refusal(ln *listener) error {
 		return ErrNotListening
 	case ln == nil || s.cur != ln:
 		return ErrServerClosed
+	case ln.acceptBy.expired:
+		return os.ErrDeadlineExceeded
 	}
 	return nil
 }

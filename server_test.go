@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"math"
 	"math/rand"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -390,6 +392,50 @@ func TestWaitingForConnectionsEndsWithCloseThoughListenFollows(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDeadlineOfAccepting(t *testing.T) {
+	t.Parallel()
+	server := new(tcpserver.TcpServer)
+	require.ErrorIs(t, server.SetDeadline(time.Now()), tcpserver.ErrNotListening)
+	listen(t, server)
+	passed := func(err error) {
+		t.Helper()
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	}
+	// Those that wait are woken.
+	ctx, ended := watchedContext(t), make(chan error, 1)
+	go func() { ended <- server.WaitForNewConnection(ctx) }()
+	receive(t, ctx.begun)
+	require.NoError(t, server.SetDeadline(time.Now().Add(quiet)))
+	passed(receive(t, ended))
+
+	// It wins over what is pending, which can still be taken.
+	dial(t, server)
+	untilPending(t, server, 1)
+	_, err := server.Accept()
+	passed(err)
+	var netErr net.Error
+	require.ErrorAs(t, err, &netErr)
+	require.True(t, netErr.Timeout())
+	_, err = server.AcceptSocket(within(t))
+	passed(err)
+	for range server.Connections(within(t)) {
+		require.Fail(t, "a connection after the deadline")
+	}
+	called := make(chan error, 1)
+	server.AcceptAsync(within(t), func(_ *tcpserver.TcpServer, _ *tcpserver.TcpSocket, err error) { called <- err })
+	passed(receive(t, called))
+	require.NoError(t, server.SetDeadline(time.Time{}))
+	take(t, server)
+
+	// The next period begins without one.
+	require.NoError(t, server.SetDeadline(time.Now().Add(-time.Second)))
+	require.NoError(t, server.Close())
+	require.ErrorIs(t, server.SetDeadline(time.Time{}), tcpserver.ErrNotListening)
+	listen(t, server)
+	connect(t, server)
+	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)), "its timer ends with Close")
 }
 
 func TestConnectionsEndsWithItsPeriod(t *testing.T) {
@@ -998,6 +1044,35 @@ type logLines chan string
 func (l logLines) Write(p []byte) (int, error) {
 	l <- string(p)
 	return len(p), nil
+}
+
+// Not parallel: it replaces the logger of the process.
+func TestNilLoggerIsTheDefault(t *testing.T) {
+	lines := make(logLines, 10)
+	old, output, flags := slog.Default(), log.Writer(), log.Flags()
+	slog.SetDefault(slog.New(slog.NewTextHandler(lines, nil)))
+	defer func() {
+		slog.SetDefault(old)
+		log.SetOutput(output)
+		log.SetFlags(flags)
+	}()
+	var filtered atomic.Bool
+	server := listen(t, &tcpserver.TcpServer{
+		Filter: func(netip.AddrPort) bool {
+			if !filtered.Swap(true) {
+				panic("in Filter")
+			}
+			return true
+		},
+		NewConnectionHandler: func(*tcpserver.TcpServer) { panic("in NewConnectionHandler") },
+	})
+	dial(t, server)
+	require.Contains(t, receive(t, lines), "in Filter")
+	socket, conn := connect(t, server)
+	require.Contains(t, receive(t, lines), "in NewConnectionHandler")
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { panic("in ReadyRead") }})
+	say(t, conn, "hello")
+	require.Contains(t, receive(t, lines), "in ReadyRead")
 }
 
 func TestNewConnectionHandlerThatPanics(t *testing.T) {

@@ -33,12 +33,16 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gammazero/deque"
 )
 
-var _ net.Listener = (*TcpServer)(nil)
+var (
+	_ net.Listener = (*TcpServer)(nil)
+	_ syscall.Conn = (*TcpServer)(nil)
+)
 
 // A TcpServer listens for connections and queues them. The zero value is ready for Listen. It is not copied after
 // its first use. The fields are copied by Listen: a change counts from the next Listen.
@@ -81,7 +85,9 @@ type TcpServer struct {
 
 	// Filter is asked for each connection, on a goroutine of the poller and before it is queued; false turns it away.
 	// nil: all are welcome. The IPv4 address of a dual-stack server's peer is an IPv4 address here. Connections of
-	// unix sockets have none and are not filtered. A panic turns the connection away and is logged.
+	// unix sockets have none and are not filtered. A panic turns the connection away and is logged. One connection is
+	// asked for at a time: a Filter that takes its time holds up all accepting, and should look things up in memory
+	// rather than ask others. It must not wait for the end of the server, which waits for it.
 	Filter func(remote netip.AddrPort) bool
 
 	// ReusePort has several sockets listen on one port, in this process or others of the same user; the system
@@ -117,7 +123,7 @@ type TcpServer struct {
 	// files have none, Listen returns ErrUnsupported for others.
 	SocketMode fs.FileMode
 
-	// Logger is told of handlers that panic, Filter among them. nil: silent.
+	// Logger is told of handlers that panic, Filter among them. nil: slog.Default().
 	Logger *slog.Logger
 
 	mu   sync.Mutex // guards what follows, and the listening descriptor
@@ -203,6 +209,8 @@ type listener struct {
 	uses   int  // without the lock
 	closed bool // by the last use, if there are any
 
+	acceptBy deadline // SetDeadline; guarded by server.mu
+
 	// The end of the period; guarded by server.mu.
 	ended     bool
 	cause     error // why; nil: by Close
@@ -251,10 +259,14 @@ func (s *TcpServer) newListener(network string) *listener {
 	return ln
 }
 
-func (ln *listener) logError(msg string, args ...any) {
-	if ln.logger != nil {
-		ln.logger.Error("tcpserver: "+msg, args...)
+func (ln *listener) logError(msg string, args ...any) { logError(ln.logger, msg, args...) }
+
+// logError tells logger, or if that is nil the default one, what has befallen a handler.
+func logError(logger *slog.Logger, msg string, args ...any) {
+	if logger == nil {
+		logger = slog.Default()
 	}
+	logger.Error("tcpserver: "+msg, args...)
 }
 
 // IsListening reports whether the server listens, be it paused or not.
