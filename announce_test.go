@@ -141,6 +141,25 @@ func TestPauseAndResumeInAHandlerDoNotRepeatIt(t *testing.T) {
 	}
 }
 
+func TestSettingTheSameHandlersInAHandlerDoesNotRepeatIt(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	h := w.handlers()
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		socket.SetHandlers(h)
+		line, _ := socket.ReadLine()
+		w.keep(line)
+	}
+	socket.SetHandlers(h)
+	say(t, conn, "half a")
+	w.await(func() bool { return w.reads > 0 })
+	time.Sleep(awhile)
+	require.Equal(t, 1, w.count())
+	say(t, conn, " line\n")
+	w.awaitBytes("half a line\n")
+}
+
 // Somebody else may resume before the handler that has paused returns: the sink of a proxy, for example.
 func TestResumeByAnotherGoroutineDuringTheHandlerAnnounces(t *testing.T) {
 	t.Parallel()

@@ -40,15 +40,15 @@ type SocketHandlers struct {
 
 // SetHandlers has h called from now on; nil removes the handlers. What can be read already is announced at once, an
 // end that has come before too, so that nothing is lost with handlers that are set late. Once Disconnected has been
-// called, handlers that are set are never called.
+// called, handlers that are set are never called. A handler that sets the handlers that are set already changes nothing.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
-	s.handlers.Store(h)
+	same := s.handlers.Swap(h) == h
 	if h == nil {
 		return
 	}
 	var due uint32
 	s.rmu.Lock()
-	if s.in != nil {
+	if s.in != nil && !(same && s.rflags&rInTurn != 0) {
 		s.rflags |= rNew
 	}
 	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|broken) != 0 {
