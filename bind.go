@@ -13,6 +13,10 @@ import (
 // nobody else can bind the same address. Network and address are those of Listen. The fields are copied by Bind, and
 // ListenBound does not look at them again.
 //
+// On Linux one case goes unnoticed: an address that another program has bound with SO_REUSEADDR and does not listen on
+// yet cannot be told from one that only remembers earlier connections. Bind succeeds, and whichever of the two listens
+// second fails with EADDRINUSE.
+//
 // The errors are those of Listen. They change nothing.
 //
 // Unlike Qt, which has no such step.

@@ -120,7 +120,8 @@ type TcpServer struct {
 	KeepAlive net.KeepAliveConfig
 
 	// SocketMode is the permission bits of the file of a unix socket. 0: those that the umask leaves. On Windows, where
-	// files have none, Listen returns ErrUnsupported for others.
+	// files have none, Listen returns ErrUnsupported for others. Setting them, and removing the file at the end, go by
+	// its path: whoever else may write to the directory can put something else there in between.
 	SocketMode fs.FileMode
 
 	// Logger is told of handlers that panic, Filter among them. nil: slog.Default().
