@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -52,25 +53,35 @@ func lengthPrefix[Client any](size, max int, length func([]byte) uint64) func(Cl
 	}
 }
 
+// errSkipped is what a decoder of this package returns, with a count, for bytes that are done with and are no message.
+var errSkipped = errors.New("msgserver: bytes between messages")
+
 // Split decodes what a bufio.SplitFunc finds, for ThreadServer.ReadClientMessage. A message is a token; what the function
-// takes without one is skipped. The function is never told of the end of the stream: what it would have taken for a last
-// token there is dropped.
+// takes without one is skipped, and does not count as unread. With bufio.ErrFinalToken the token, if there is one, is the
+// last message, and the client is ended after it. The function is never told of the end of the stream: what it would have
+// taken for a last token there is dropped.
 func Split[Client any](split bufio.SplitFunc) func(Client, []byte) ([]byte, int, error) {
 	return func(_ Client, buf []byte) ([]byte, int, error) {
-		for pos := 0; pos < len(buf); {
-			n, token, err := split(buf[pos:], false)
+		for pos := 0; ; {
+			n, token, err := 0, []byte(nil), error(nil)
+			if pos < len(buf) {
+				n, token, err = split(buf[pos:], false)
+			}
 			switch {
-			case err != nil:
-				return nil, 0, err
 			case n < 0 || n > len(buf)-pos:
 				return nil, 0, ErrBadCount
+			case err == bufio.ErrFinalToken && token != nil:
+				return bytes.Clone(token), len(buf), err // whatever follows, nothing more is decoded
+			case err != nil:
+				return nil, 0, err
+			case n > 0 && token != nil:
+				return bytes.Clone(token), pos + n, nil
+			case n == 0 && pos > 0:
+				return nil, pos, errSkipped
 			case n == 0:
 				return nil, 0, nil
-			case token != nil:
-				return bytes.Clone(token), pos + n, nil
 			}
 			pos += n
 		}
-		return nil, 0, nil
 	}
 }

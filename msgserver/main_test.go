@@ -3,6 +3,7 @@ package msgserver
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -36,6 +37,15 @@ func TestMain(m *testing.M) {
 
 const patience = time.Minute
 
+// causeOf returns what is wrong with the client that err is about, or err if it is about none.
+func causeOf(err error) error {
+	var of *ClientError
+	if errors.As(err, &of) {
+		return of.Err
+	}
+	return err
+}
+
 // receive waits for a value.
 func receive[T any](t testing.TB, from <-chan T) T {
 	t.Helper()
@@ -62,6 +72,13 @@ func never[T any](t testing.TB, from <-chan T) {
 func serve(t testing.TB, serve func(context.Context, *tcpserver.TcpServer) error) *tcpserver.TcpServer {
 	t.Helper()
 	server := new(tcpserver.TcpServer)
+	serveOn(t, server, serve)
+	return server
+}
+
+// serveOn is serve with a server that is not listening yet.
+func serveOn(t testing.TB, server *tcpserver.TcpServer, serve func(context.Context, *tcpserver.TcpServer) error) {
+	t.Helper()
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -72,7 +89,6 @@ func serve(t testing.TB, serve func(context.Context, *tcpserver.TcpServer) error
 		require.Zero(t, server.ConnectionCount())
 		require.False(t, server.IsListening())
 	})
-	return server
 }
 
 // A client is the other end of a connection.

@@ -3,10 +3,10 @@ package msgserver
 import (
 	"container/list"
 	"context"
-	"errors"
 	"iter"
-	"math"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,16 +24,18 @@ type ServerLoop[Data any] struct {
 	NewData func(socket *tcpserver.TcpSocket) (Data, error)
 
 	// ProcessClientData handles the bytes at the begin of buf, as many as it likes, and returns how many these were; 0:
-	// more are needed. It is called again while there are bytes and it handles some. buf is valid during the call. An
-	// error ends the client.
+	// more are needed. It is called again while there are bytes and it handles some; while more than 256 KiB are
+	// queued for the client, that waits. buf is valid during the call, and never longer than MaxBufferSize. An error
+	// ends the client; what was written to it before is still sent.
 	ProcessClientData func(data Data, buf []byte) (n int, err error)
 
-	// ClientDisconnected is called once for each client that NewData has accepted. The socket is closed, and the
-	// client is no longer among Clients.
+	// ClientDisconnected is called once for each client that NewData has accepted. The socket is closed, or will be as
+	// soon as what was written to it is sent, and the client is no longer among Clients.
 	ClientDisconnected func(data Data)
 
-	// OnError is told of clients that were refused, could not be processed, or made a callback panic, which is a
-	// *tcpserver.PanicError. An end of stream or a reset is no error. nil: it is written to os.Stderr.
+	// OnError is told of clients that were refused, could not be processed, were dropped with ErrSlowClient, or made a
+	// callback panic, which is a *tcpserver.PanicError. Where one client is concerned err is a *ClientError. ClientWrite
+	// may still write to it then. An end of stream or a reset is no error. nil: it is written to os.Stderr.
 	OnError func(err error)
 
 	// Update is called after each batch of events, and at least every UpdateTime.
@@ -41,50 +43,37 @@ type ServerLoop[Data any] struct {
 
 	ListenCount   int // connections that the system queues, for Run. 0: 10
 	BufferSize    int // bytes of a buffer at first, which a client has only while there are bytes to process. 0: 128
-	MaxBufferSize int // bytes of a client that may wait for more to come. 0: 64 KiB (65536)
+	MaxBufferSize int // bytes of a client that may wait for more to come: of the longest message. 0: 64 KiB (65536)
 
 	// UpdateTime is the longest time from Update to Update. 0: a second.
 	UpdateTime time.Duration
 
+	// ConnectLag is how long a client may take nothing of what is queued for it; the package's documentation says what
+	// that means. 0: 500 ms.
+	ConnectLag time.Duration
+
+	// MaxSendBuffer is how many bytes ClientWrite may queue for one client, beyond what the system takes. A client for
+	// which it would be more is dropped with ErrSlowClient. What is written at once may be as long. 0: 64 MiB.
+	MaxSendBuffer int
+
 	// Of the loop's goroutine.
 	clients  map[*tcpserver.TcpSocket]*loopClient[Data]
-	order    list.List            // of *loopClient[Data], in the order in which they came
-	unsent   []*loopClient[Data]  // with something in out
-	arriving *tcpserver.TcpSocket // for which NewData is running
-	batch    []*loopClient[Data]  // the events that are being handled
+	order    list.List           // of *loopClient[Data], in the order in which they came
+	unsent   []*loopClient[Data] // with something in out
+	arriving *loopClient[Data]   // for which NewData is running
+	batch    []*loopClient[Data] // the events that are being handled
+	// Run ends: no message waits for its client to take something any more.
+	finishing bool
 
 	mu      sync.Mutex // guards the block below
 	running bool
 	wake    chan struct{}
-	events  []*loopClient[Data] // with something in the block that mu guards; each once at most
-	arrived bool                // there are connections to take
-	open    int                 // sockets whose Disconnected is still to come
-	spare   [][]byte            // empty buffers for in
+	works   []func()                       // of Work
+	events  []*loopClient[Data]            // with something in the block that mu guards; each once at most
+	arrived bool                           // there are connections to take
+	open    map[*loopClient[Data]]struct{} // those whose connection has not ended
+	spare   [][]byte                       // empty buffers for in
 }
-
-// A loopClient is a client of a ServerLoop.
-type loopClient[D any] struct {
-	loop   *ServerLoop[D]
-	socket *tcpserver.TcpSocket
-	data   D
-
-	// Of the loop's goroutine.
-	rest []byte // what ProcessClientData wants more for
-	out  []byte // what ClientWrite was given since the last Send
-	elem *list.Element
-	gone bool
-
-	// Guarded by loop.mu.
-	in     []byte // what has come
-	queued bool   // in loop.events
-	paused bool
-	ended  bool
-}
-
-// maxSpare is how many buffers are kept for the next that has something to process.
-const maxSpare = 64
-
-var errNoProcess = errors.New("msgserver: ProcessClientData is nil")
 
 // Run listens on TCP, and serves until ctx ends, whose error it returns. An error of listening is returned at once. It
 // uses the process-wide poller.
@@ -98,9 +87,9 @@ func (l *ServerLoop[D]) Run(ctx context.Context, host string, port int) error {
 }
 
 // Serve takes the connections of a server that listens already, until ctx ends, whose error it returns, or until the
-// server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server and all clients, calls
-// ClientDisconnected for each, and returns when all connections have ended. What was written is still sent, within the
-// server's CloseTimeout.
+// server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server, processes what has come,
+// closes all clients, calls ClientDisconnected for each, and returns when all connections have ended. What was written is
+// still sent, within the server's CloseTimeout.
 func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) error {
 	if err := l.begin(); err != nil {
 		return err
@@ -128,7 +117,11 @@ func (l *ServerLoop[D]) begin() error {
 	l.running = true
 	l.wake = make(chan struct{}, 1)
 	l.clients = make(map[*tcpserver.TcpSocket]*loopClient[D])
+	l.open = make(map[*loopClient[D]]struct{})
 	l.order.Init()
+	if len(l.works) > 0 {
+		l.nudge()
+	}
 	return nil
 }
 
@@ -165,6 +158,7 @@ func (l *ServerLoop[D]) work(server *tcpserver.TcpServer, taken chan<- struct{},
 		}
 		if l.Update != nil {
 			l.guard(l.Update)
+			l.flush()
 		}
 		updates.Reset(every)
 	}
@@ -173,9 +167,8 @@ func (l *ServerLoop[D]) work(server *tcpserver.TcpServer, taken chan<- struct{},
 // handle sees to a batch of events.
 func (l *ServerLoop[D]) handle(server *tcpserver.TcpServer, taken chan<- struct{}) {
 	l.mu.Lock()
-	l.batch, l.events = l.events, l.batch[:0]
-	arrived := l.arrived
-	l.arrived = false
+	arrived, works := l.arrived, l.works
+	l.arrived, l.works = false, nil
 	l.mu.Unlock()
 	if arrived {
 		for range server.PendingConnections() {
@@ -185,6 +178,18 @@ func (l *ServerLoop[D]) handle(server *tcpserver.TcpServer, taken chan<- struct{
 		}
 		taken <- struct{}{}
 	}
+	l.processEvents()
+	for _, f := range works {
+		l.guard(f)
+		l.flush()
+	}
+}
+
+// processEvents sees to the clients for which something has happened.
+func (l *ServerLoop[D]) processEvents() {
+	l.mu.Lock()
+	l.batch, l.events = l.events, l.batch[:0]
+	l.mu.Unlock()
 	for i, c := range l.batch {
 		l.batch[i] = nil
 		l.process(c)
@@ -192,26 +197,56 @@ func (l *ServerLoop[D]) handle(server *tcpserver.TcpServer, taken chan<- struct{
 	}
 }
 
-// finish ends all clients, and waits until their connections have ended.
+// finish processes what has come, ends all clients, and waits until their connections have ended.
 func (l *ServerLoop[D]) finish() {
-	for l.order.Len() > 0 {
-		l.CloseConnection(l.order.Front().Value.(*loopClient[D]).socket)
+	l.finishing = true
+	for _, c := range l.inOrder() {
+		l.process(c)
+		l.flush()
 	}
-	l.flush()
-	for {
-		l.mu.Lock()
-		l.events = nil
-		if l.open == 0 {
-			l.running = false
-			l.mu.Unlock()
-			return
-		}
-		l.mu.Unlock()
+	for l.order.Len() > 0 {
+		l.remove(l.order.Front().Value.(*loopClient[D]))
+		l.flush()
+	}
+	l.closeAll()
+	for !l.isFinished() {
 		<-l.wake
+	}
+	l.finishing = false
+}
+
+// closeAll closes the connections that are still sending; from now on the server's CloseTimeout limits that.
+func (l *ServerLoop[D]) closeAll() {
+	l.mu.Lock()
+	open := slices.Collect(maps.Keys(l.open))
+	l.mu.Unlock()
+	for _, c := range open {
+		c.socket.Close()
 	}
 }
 
-// nudge wakes the loop. mu is held.
+// isFinished reports whether all connections have ended; then the loop may run again.
+func (l *ServerLoop[D]) isFinished() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = nil
+	if len(l.open) > 0 {
+		return false
+	}
+	l.running = false
+	return true
+}
+
+// Work has f called on the loop's goroutine. Any goroutine may call it, also before Run; what is queued when Run ends
+// waits for the next one. What f writes is sent after it.
+func (l *ServerLoop[D]) Work(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.works = append(l.works, f)
+	l.nudge()
+}
+
+// nudge wakes the loop, if there is one. mu is held.
 func (l *ServerLoop[D]) nudge() {
 	select {
 	case l.wake <- struct{}{}:
@@ -219,177 +254,13 @@ func (l *ServerLoop[D]) nudge() {
 	}
 }
 
-// add makes a client of a connection.
-func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
-	c := &loopClient[D]{loop: l, socket: socket}
-	if l.NewData != nil {
-		l.arriving = socket
-		var err error
-		if failure := try(func() { c.data, err = l.NewData(socket) }); failure != nil {
-			err = failure
-		}
-		refused := l.arriving == nil // by CloseConnection
-		l.arriving = nil
-		if err != nil {
-			l.report(err)
-		}
-		if err != nil || refused {
-			socket.Close()
-			return
-		}
-	}
-	l.clients[socket] = c
-	c.elem = l.order.PushBack(c)
-	l.mu.Lock()
-	l.open++
-	l.mu.Unlock()
-	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: c.readyRead, Disconnected: c.disconnected})
-	l.flush()
-}
-
-// readyRead runs on a loop of the poller.
-func (c *loopClient[D]) readyRead(socket *tcpserver.TcpSocket) {
-	p := socket.Peek(math.MaxInt)
-	l := c.loop
-	l.mu.Lock()
-	if c.in == nil {
-		c.in = l.buffer()
-	}
-	c.in = append(c.in, p...)
-	if len(c.in) > l.limit() && !c.paused {
-		c.paused = true
-		socket.PauseReading()
-	}
-	c.post()
-	l.mu.Unlock()
-	socket.Discard(len(p))
-}
-
-func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
-	l := c.loop
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open--
-	c.ended = true
-	c.post()
-	if l.open == 0 {
-		l.nudge() // finish may be waiting for it
-	}
-}
-
-// post makes an event of what has changed. mu is held.
-func (c *loopClient[D]) post() {
-	if c.queued {
-		return
-	}
-	c.queued = true
-	c.loop.events = append(c.loop.events, c)
-	if len(c.loop.events) == 1 {
-		c.loop.nudge()
-	}
-}
-
-// buffer returns an empty buffer. mu is held.
-func (l *ServerLoop[D]) buffer() []byte {
-	if n := len(l.spare); n > 0 {
-		b := l.spare[n-1]
-		l.spare = l.spare[:n-1]
-		return b
-	}
-	return make([]byte, 0, orDefault(l.BufferSize, 128))
-}
-
-func (l *ServerLoop[D]) limit() int { return orDefault(l.MaxBufferSize, 64<<10) }
-
-// process handles what has come from one client, and its end.
-func (l *ServerLoop[D]) process(c *loopClient[D]) {
-	l.mu.Lock()
-	in, ended := c.in, c.ended
-	c.in, c.queued = nil, false
-	if c.paused {
-		c.paused = false
-		c.socket.ResumeReading()
-	}
-	l.mu.Unlock()
-	if c.gone {
-		return
-	}
-	buf := in
-	if len(c.rest) > 0 {
-		buf = append(c.rest, in...)
-	}
-	left, err := l.consume(c, buf)
-	switch {
-	case c.gone:
-	case err != nil:
-		l.report(err)
-		l.remove(c)
-	case ended:
-		l.remove(c)
-	default:
-		c.keep(buf, left)
-	}
-	l.recycle(in)
-}
-
-// consume has the bytes of a client processed, and returns what is left.
-func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) ([]byte, error) {
-	for len(buf) > 0 && !c.gone {
-		var n int
-		var err error
-		if failure := try(func() { n, err = l.ProcessClientData(c.data, buf) }); failure != nil {
-			err = failure
-		}
-		if err == nil && (n < 0 || n > len(buf)) {
-			err = ErrBadCount
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			break
-		}
-		buf = buf[n:]
-	}
-	if len(buf) > l.limit() && !c.gone {
-		return nil, ErrBufferFull
-	}
-	return buf, nil
-}
-
-// keep holds on to left, the end of buf, which is made of rest, or is a buffer that others use next.
-func (c *loopClient[D]) keep(buf, left []byte) {
-	switch {
-	case len(left) == 0:
-		c.rest = nil
-	case len(c.rest) > 0:
-		c.rest = buf[:copy(buf, left)]
-	default:
-		c.rest = append([]byte(nil), left...)
-	}
-}
-
-// recycle takes a buffer back that is not in use any more.
-func (l *ServerLoop[D]) recycle(b []byte) {
-	if cap(b) == 0 || cap(b) > l.limit() {
-		return
-	}
-	l.mu.Lock()
-	if len(l.spare) < maxSpare {
-		l.spare = append(l.spare, b[:0])
-	}
-	l.mu.Unlock()
-}
-
 // ClientWrite writes to a client. It never waits: what is written during a callback is sent together after it, and what
-// the system does not take is queued. A client for which more is queued than the WriteBufferSize of its server, 1 MiB by
-// default, is disconnected.
+// the system does not take is queued. A client that takes nothing for ConnectLag, or for which more than MaxSendBuffer
+// would be queued, is dropped with ErrSlowClient. What is written to a socket that is no client's, or not any more, is
+// dropped.
 func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
-	c := l.clients[socket]
+	c := l.client(socket)
 	if c == nil {
-		if socket == l.arriving {
-			socket.Send(buf)
-		}
 		return
 	}
 	if len(c.out) == 0 {
@@ -409,6 +280,14 @@ func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
 // maxOut is how much is collected before it is sent.
 const maxOut = 64 << 10
 
+// client returns the client with that socket, also during its NewData.
+func (l *ServerLoop[D]) client(socket *tcpserver.TcpSocket) *loopClient[D] {
+	if c := l.arriving; c != nil && c.socket == socket && !c.gone {
+		return c
+	}
+	return l.clients[socket]
+}
+
 // flush sends what was written.
 func (l *ServerLoop[D]) flush() {
 	for i := 0; i < len(l.unsent); i++ {
@@ -425,53 +304,29 @@ func (l *ServerLoop[D]) send(c *loopClient[D]) {
 	if len(c.out) == 0 || c.gone {
 		return
 	}
-	err := c.socket.Send(c.out)
+	err := c.output.send(c.out)
 	c.out = c.out[:0]
-	if err == tcpserver.ErrWriteBufferFull {
-		l.report(errSlow)
+	if err != nil {
 		c.socket.Abort()
-		l.remove(c)
+		l.fail(c, err)
 	}
 }
 
 // CloseConnection ends the connection of a client: what was written to it is still sent, and ClientDisconnected is
 // called before CloseConnection returns. false: it is no client, or not any more. In NewData it refuses the client.
 func (l *ServerLoop[D]) CloseConnection(socket *tcpserver.TcpSocket) bool {
-	if socket == l.arriving && socket != nil {
-		l.arriving = nil
-		return true
-	}
-	c := l.clients[socket]
+	c := l.client(socket)
 	if c == nil {
 		return false
 	}
-	l.send(c)
-	if !c.gone {
-		l.remove(c)
-	}
+	l.remove(c)
 	return true
-}
-
-// remove ends a client.
-func (l *ServerLoop[D]) remove(c *loopClient[D]) {
-	c.gone = true
-	c.rest = nil
-	delete(l.clients, c.socket)
-	l.order.Remove(c.elem)
-	c.socket.Close()
-	if l.ClientDisconnected != nil {
-		l.guard(func() { l.ClientDisconnected(c.data) })
-	}
 }
 
 // Clients are the data of the clients, in the order in which they came. A client may be closed meanwhile.
 func (l *ServerLoop[D]) Clients() iter.Seq[D] {
 	return func(yield func(D) bool) {
-		var all []*loopClient[D]
-		for e := l.order.Front(); e != nil; e = e.Next() {
-			all = append(all, e.Value.(*loopClient[D]))
-		}
-		for _, c := range all {
+		for _, c := range l.inOrder() {
 			if !c.gone && !yield(c.data) {
 				return
 			}
@@ -479,6 +334,15 @@ func (l *ServerLoop[D]) Clients() iter.Seq[D] {
 	}
 }
 
+// inOrder returns the clients of this moment, in the order in which they came.
+func (l *ServerLoop[D]) inOrder() (all []*loopClient[D]) {
+	for e := l.order.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*loopClient[D]))
+	}
+	return all
+}
+
+// guard calls a callback whose panic ends no client.
 func (l *ServerLoop[D]) guard(f func()) {
 	if err := try(f); err != nil {
 		l.report(err)

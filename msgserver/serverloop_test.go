@@ -39,7 +39,7 @@ func loopJournal() (*ServerLoop[loopClientData], chan string) {
 		ClientDisconnected: func(data loopClientData) {
 			events <- fmt.Sprint(data.name, " disconnected ", data.socket.State())
 		},
-		OnError: func(err error) { events <- fmt.Sprint("error ", err) },
+		OnError: func(err error) { events <- fmt.Sprint("error ", causeOf(err)) },
 	}
 	l.ProcessClientData = func(data loopClientData, buf []byte) (int, error) {
 		i := bytes.IndexByte(buf, '\n')
@@ -161,7 +161,7 @@ func TestLoopSlowClientHoldsUpNobody(t *testing.T) {
 	require.Equal(t, "c1 connected", receive(t, events))
 	require.Equal(t, "c1 much", receive(t, events))
 	// What nobody reads ends in the client's disconnection, because the queue is bounded.
-	require.Equal(t, fmt.Sprint("error ", errSlow), receive(t, events))
+	require.Equal(t, fmt.Sprint("error ", ErrSlowClient), receive(t, events))
 	require.Contains(t, receive(t, events), "c1 disconnected")
 	other := dial(t, server)
 	other.send("x\n")

@@ -1,7 +1,10 @@
 package msgserver
 
 import (
+	"bufio"
+	"errors"
 	"math"
+	"time"
 
 	"github.com/pullaccept/tcpserver"
 )
@@ -11,13 +14,18 @@ const maxWaiting = 64
 
 // A session is a client of a ThreadServer.
 type session[C, M any] struct {
-	server *ThreadServer[C, M]
-	socket *tcpserver.TcpSocket
-	client C
+	output
+	server   *ThreadServer[C, M]
+	handlers tcpserver.SocketHandlers
+	client   C
 
 	// Of the socket's handlers, of which one runs at a time.
 	partial []byte // the begin of a message; nil when there is none
-	failed  bool
+	done    bool   // nothing more is decoded
+
+	// Of the worker.
+	parked  []task[C, M] // what waits for the client's output, in order
+	refused bool         // by ClientConnected
 
 	// Guarded by server.mu.
 	waiting int // messages that the worker has not handled
@@ -25,19 +33,70 @@ type session[C, M any] struct {
 	cause   error // why we have ended the connection; nil: the socket says why
 }
 
-// readyRead decodes what has come. What is left is part of a message, and kept here, so that an end of stream closes the
-// socket; only what has to wait for the worker stays in the socket.
+func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *session[C, M] {
+	c := &session[C, M]{server: s}
+	c.socket, c.drop = socket, c.dropped
+	c.max = orDefault(s.MaxSendBuffer, defaultMaxSend)
+	c.lag = orDefault(s.ConnectLag, defaultLag)
+	c.handlers = tcpserver.SocketHandlers{
+		ReadyRead: c.readyRead, ReadClosed: c.readClosed, BytesWritten: c.bytesWritten, Disconnected: c.disconnected,
+	}
+	return c
+}
+
+// listen has the socket call the session. The end of its stream is left to the worker.
+func (c *session[C, M]) listen() {
+	c.socket.SetAllowHalfOpen(true)
+	c.socket.SetHandlers(&c.handlers)
+}
+
+// readyRead decodes what has come. What is left is part of a message, and kept here, so that the end of the stream can be
+// told; only what has to wait stays in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
-	if c.failed {
+	if !c.done && !c.ending.Load() {
+		if c.mustWait() {
+			c.pause()
+			return
+		}
+		view := socket.Peek(math.MaxInt)
+		used, err := c.decode(view)
+		if err != nil {
+			c.done = true
+			c.push(task[C, M]{kind: taskFailure, client: c, err: err})
+		} else if !c.done {
+			socket.Discard(used)
+			return
+		}
+	}
+	c.partial = nil
+	socket.Discard(len(socket.Peek(math.MaxInt))) // of no interest
+}
+
+// readClosed is the end of the client's stream.
+func (c *session[C, M]) readClosed(*tcpserver.TcpSocket) {
+	c.push(task[C, M]{kind: taskEnd, client: c})
+}
+
+func (c *session[C, M]) bytesWritten(*tcpserver.TcpSocket, int) {
+	if !c.written() {
 		return
 	}
-	view := socket.Peek(math.MaxInt)
-	used, err := c.decode(view)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	socket.Discard(used)
+	s := c.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.push(task[C, M]{kind: taskResume, client: c})
+	c.resume()
+}
+
+func (c *session[C, M]) disconnected(_ *tcpserver.TcpSocket, err error) {
+	c.push(task[C, M]{kind: taskDisconnect, client: c, err: err})
+}
+
+// push queues a task for the worker.
+func (c *session[C, M]) push(t task[C, M]) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.server.push(t)
 }
 
 // decode returns how many bytes of view are done with.
@@ -50,15 +109,15 @@ func (c *session[C, M]) decode(view []byte) (used int, err error) {
 		}
 	}
 	for len(view)-used >= c.header() {
-		n, full, err := c.next(view[used:])
+		n, stop, err := c.next(view[used:min(len(view), used+c.limit())])
 		if err != nil {
 			return used, err
 		}
-		if n == 0 {
+		if n == 0 && !stop {
 			break
 		}
 		used += n
-		if full {
+		if stop {
 			return used, nil
 		}
 	}
@@ -74,27 +133,27 @@ func (c *session[C, M]) decode(view []byte) (used int, err error) {
 // on.
 func (c *session[C, M]) join(view []byte) (used int, more bool, err error) {
 	begun := len(c.partial)
-	taken := min(len(view), c.limit()+1-begun)
+	taken := min(len(view), c.limit()-begun)
 	buf := append(c.partial, view[:taken]...)
 	if len(buf) < c.header() {
 		c.partial = buf
 		return taken, false, nil
 	}
-	n, full, err := c.next(buf)
+	n, stop, err := c.next(buf)
 	switch {
 	case err != nil:
 		return 0, false, err
-	case n == 0 && len(buf) > c.limit():
+	case n == 0 && taken < len(view) && !stop:
 		return 0, false, ErrBufferFull
 	case n == 0:
 		c.partial = buf
 		return taken, false, nil
 	case n < begun: // the decoder has changed its mind about what it has seen before
-		c.partial = buf[n:begun]
-		return 0, true, nil
+		c.keep(buf[n:begun])
+		return 0, !stop, nil
 	}
 	c.partial = nil
-	return n - begun, !full, nil
+	return n - begun, !stop, nil
 }
 
 // keep holds on to part of a message.
@@ -104,68 +163,103 @@ func (c *session[C, M]) keep(rest []byte) {
 	}
 }
 
-func (c *session[C, M]) header() int { return orDefault(c.server.MessageHeaderSize, 1) }
-func (c *session[C, M]) limit() int  { return orDefault(c.server.MaxBufferSize, 64<<10) }
+func (c *session[C, M]) header() int { return c.server.headerSize() }
+func (c *session[C, M]) limit() int  { return c.server.bufferLimit() }
 
-// next decodes one message and queues it for the worker. full: the worker is behind.
-func (c *session[C, M]) next(buf []byte) (n int, full bool, err error) {
+// next decodes one message and queues it for the worker. stop: nothing more is to be decoded now.
+func (c *session[C, M]) next(buf []byte) (n int, stop bool, err error) {
 	var msg M
 	if decode := c.server.ReadClientMessage; decode == nil {
 		n = len(buf)
-	} else {
-		if failure := try(func() { msg, n, err = decode(c.client, buf) }); failure != nil {
-			err = failure
-		}
+	} else if failure := try(func() { msg, n, err = decode(c.client, buf) }); failure != nil {
+		err = failure
 	}
-	if err == nil && (n < 0 || n > len(buf)) {
-		err = ErrBadCount
-	}
-	if err != nil || n == 0 {
+	final := errors.Is(err, bufio.ErrFinalToken)
+	switch {
+	case err != nil && err != errSkipped && !final:
 		return 0, false, err
+	case n < 0 || n > len(buf):
+		return 0, false, ErrBadCount
+	case err != errSkipped && n > 0:
+		stop = c.pass(msg)
 	}
-	return n, c.pass(msg), nil
+	if final {
+		c.done = true
+		c.push(task[C, M]{kind: taskEnd, client: c})
+	}
+	return n, stop || final, nil
 }
 
-// pass queues a message, and reports whether the worker has so many that nothing more is to be read.
-func (c *session[C, M]) pass(msg M) (full bool) {
+// pass queues a message, and reports whether nothing more is to be read now: the worker has many already, or has
+// stopped the client.
+func (c *session[C, M]) pass(msg M) (stop bool) {
 	s := c.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.push(task[C, M]{kind: taskMessage, client: c, msg: msg})
 	c.waiting++
-	if c.waiting >= maxWaiting && !c.paused {
-		c.paused = true
-		c.socket.PauseReading()
+	if c.waiting >= maxWaiting {
+		c.pauseLocked()
 	}
-	return c.paused
+	return c.paused || c.ending.Load()
 }
 
-// handled is told by the worker of each message.
-func (c *session[C, M]) handled() {
-	s := c.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.waiting--
-	if c.paused && c.waiting <= maxWaiting/2 {
+func (c *session[C, M]) pause() {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.pauseLocked()
+}
+
+func (c *session[C, M]) pauseLocked() {
+	c.paused = true
+	c.socket.PauseReading()
+}
+
+// resume goes on reading if nothing speaks against it. server.mu is held.
+func (c *session[C, M]) resume() {
+	if !c.paused || c.server.ending {
+		return
+	}
+	if c.ending.Load() || c.waiting <= maxWaiting/2 && !c.mustWait() {
 		c.paused = false
 		c.socket.ResumeReading()
 	}
 }
 
-// fail ends the client because of what it has sent. What was sent to it before is still sent.
-func (c *session[C, M]) fail(err error) {
-	c.failed, c.partial = true, nil
-	s := c.server
-	s.mu.Lock()
-	c.cause = err
-	s.push(task[C, M]{kind: taskError, err: err})
-	s.mu.Unlock()
-	c.socket.Close()
+// handled is told by the worker of each message.
+func (c *session[C, M]) handled() {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.waiting--
+	c.resume()
 }
 
-func (c *session[C, M]) disconnected(_ *tcpserver.TcpSocket, err error) {
-	s := c.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.push(task[C, M]{kind: taskDisconnect, client: c, err: err})
+// finish ends the connection when all is sent that was given to SendData. What still comes is read and dropped: closing a
+// connection with unread bytes may take from the peer what it was sent. cause is why; nil: an orderly end.
+func (c *session[C, M]) finish(cause error) {
+	c.blame(cause)
+	c.end()
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.resume()
 }
+
+// dropped ends the connection at once.
+func (c *session[C, M]) dropped(cause error) {
+	c.blame(cause)
+	c.socket.Abort()
+}
+
+// blame keeps the first cause of the end.
+func (c *session[C, M]) blame(cause error) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if c.cause == nil {
+		c.cause = cause
+	}
+}
+
+const (
+	defaultLag     = 500 * time.Millisecond
+	defaultMaxSend = 64 << 20
+)

@@ -35,7 +35,7 @@ func journal() (*ThreadServer[string, string], chan string) {
 		ReadClientMessage:  Lines[string](0),
 		ClientMessage:      func(name, line string) { events <- name + " " + line },
 		ClientDisconnected: func(name string, err error) { events <- fmt.Sprint(name, " disconnected ", err) },
-		OnError:            func(err error, stack []byte) { events <- fmt.Sprint("error ", err, " ", len(stack) > 0) },
+		OnError:            func(err error, stack []byte) { events <- fmt.Sprint("error ", causeOf(err), " ", len(stack) > 0) },
 	}
 	return s, events
 }
@@ -294,18 +294,18 @@ func TestFullBufferEndsTheClientByOneByteMore(t *testing.T) {
 	s.MaxBufferSize, s.InitialBufferSize = most, 10
 	server := serve(t, s.Serve)
 	fine := dial(t, server)
-	for range 10 {
+	for range 9 {
 		fine.send(strings.Repeat("x", most/10))
 	}
-	fine.send("\n")
+	fine.send(strings.Repeat("x", most/10-1) + "\n")
 	require.Equal(t, "c1 connected", receive(t, events))
-	require.Equal(t, "c1 "+strings.Repeat("x", most), receive(t, events), "the end of line is beyond the buffer, and whole")
+	require.Equal(t, "c1 "+strings.Repeat("x", most-1), receive(t, events), "it is as long as the buffer")
 
 	full := dial(t, server)
 	full.send(strings.Repeat("x", most))
 	require.Equal(t, "c2 connected", receive(t, events))
 	never(t, events)
-	full.send("xx")
+	full.send("\n")
 	full.ended()
 	require.Equal(t, fmt.Sprint("error ", ErrBufferFull, " false"), receive(t, events))
 	require.Equal(t, fmt.Sprint("c2 disconnected ", ErrBufferFull), receive(t, events))

@@ -1,0 +1,665 @@
+package msgserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// A lineServer is a ThreadServer or a ServerLoop. Its messages are lines, and "bad" is one that cannot be decoded.
+// Callbacks that are nil do nothing.
+type lineServer struct {
+	connected    func(*tcpserver.TcpSocket) error
+	said         func(*tcpserver.TcpSocket, string)
+	disconnected func(*tcpserver.TcpSocket)
+	failed       func(error)
+	update       func()
+
+	lag                time.Duration
+	maxBuffer, maxSend int
+	updateTime         time.Duration
+	serve              func(context.Context, *tcpserver.TcpServer) error
+	write              func(*tcpserver.TcpSocket, []byte)
+	stop               func(*tcpserver.TcpSocket)
+	work               func(func())
+}
+
+var errBad = errors.New("bad line")
+
+// onBoth runs a test with a ThreadServer and with a ServerLoop.
+func onBoth(t *testing.T, test func(t *testing.T, s *lineServer)) {
+	for name, build := range map[string]func(*lineServer){"ThreadServer": asThreadServer, "ServerLoop": asServerLoop} {
+		t.Run(name, func(t *testing.T) {
+			s := new(lineServer)
+			s.connected = func(*tcpserver.TcpSocket) error { return nil }
+			s.said = func(*tcpserver.TcpSocket, string) {}
+			s.disconnected = func(*tcpserver.TcpSocket) {}
+			s.failed = func(error) {}
+			s.updateTime = time.Hour
+			build(s)
+			test(t, s)
+		})
+	}
+}
+
+func asThreadServer(s *lineServer) {
+	decode := Lines[*tcpserver.TcpSocket](0)
+	server := &ThreadServer[*tcpserver.TcpSocket, string]{
+		ClientConnected: func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, s.connected(socket) },
+		ReadClientMessage: func(socket *tcpserver.TcpSocket, buf []byte) (string, int, error) {
+			line, n, err := decode(socket, buf)
+			if line == "bad" {
+				err = errBad
+			}
+			return line, n, err
+		},
+		ClientMessage:      func(socket *tcpserver.TcpSocket, line string) { s.said(socket, line) },
+		ClientDisconnected: func(socket *tcpserver.TcpSocket, err error) { s.disconnectedBy(socket, err) },
+		OnError:            func(err error, _ []byte) { s.failed(err) },
+	}
+	s.write, s.stop, s.work = server.SendData, server.StopClient, server.Work
+	s.serve = func(ctx context.Context, tcp *tcpserver.TcpServer) error {
+		server.ConnectLag, server.MaxBufferSize, server.MaxSendBuffer = s.lag, s.maxBuffer, s.maxSend
+		server.UpdateTime, server.Update = s.updateTime, s.update
+		return server.Serve(ctx, tcp)
+	}
+}
+
+// disconnectedBy tells of an ErrSlowClient as a ServerLoop does.
+func (s *lineServer) disconnectedBy(socket *tcpserver.TcpSocket, err error) {
+	if errors.Is(err, ErrSlowClient) {
+		s.failed(&ClientError{socket, err})
+	}
+	s.disconnected(socket)
+}
+
+func asServerLoop(s *lineServer) {
+	loop := &ServerLoop[*tcpserver.TcpSocket]{
+		NewData: func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, s.connected(socket) },
+		ProcessClientData: func(socket *tcpserver.TcpSocket, buf []byte) (int, error) {
+			line, _, whole := bytes.Cut(buf, []byte("\n"))
+			switch {
+			case !whole:
+				return 0, nil
+			case string(line) == "bad":
+				return 0, errBad
+			}
+			s.said(socket, string(line))
+			return len(line) + 1, nil
+		},
+		ClientDisconnected: func(socket *tcpserver.TcpSocket) { s.disconnected(socket) },
+		OnError:            func(err error) { s.failed(err) },
+	}
+	s.write, s.work = loop.ClientWrite, loop.Work
+	s.stop = func(socket *tcpserver.TcpSocket) { loop.CloseConnection(socket) }
+	s.serve = func(ctx context.Context, tcp *tcpserver.TcpServer) error {
+		loop.ConnectLag, loop.MaxBufferSize, loop.MaxSendBuffer = s.lag, s.maxBuffer, s.maxSend
+		loop.UpdateTime, loop.Update = s.updateTime, s.update
+		return loop.Serve(ctx, tcp)
+	}
+}
+
+// answer has each line answered with itself and '!'.
+func (s *lineServer) answer() {
+	s.said = func(socket *tcpserver.TcpSocket, line string) { s.write(socket, []byte(line+"!\n")) }
+}
+
+// halfClose ends the client's stream.
+func (c *client) halfClose() {
+	c.t.Helper()
+	require.NoError(c.t, c.Conn.(*net.TCPConn).CloseWrite())
+}
+
+// rest returns what comes until the server ends the stream in an orderly way.
+func (c *client) rest() string {
+	c.t.Helper()
+	require.NoError(c.t, c.SetReadDeadline(time.Now().Add(patience)))
+	all, err := io.ReadAll(c.lines)
+	require.NoError(c.t, err)
+	return string(all)
+}
+
+func TestHalfClosedClientIsAnswered(t *testing.T) {
+	for _, halfOpen := range []bool{false, true} {
+		onBoth(t, func(t *testing.T, s *lineServer) {
+			ends := make(chan *tcpserver.TcpSocket, 100)
+			s.disconnected = func(socket *tcpserver.TcpSocket) { ends <- socket }
+			s.failed = func(err error) { assert.NoError(t, err) }
+			s.answer()
+			server := new(tcpserver.TcpServer)
+			server.AllowHalfOpen = halfOpen
+			serveOn(t, server, s.serve)
+			for range 20 {
+				conn := dial(t, server)
+				conn.send("one\ntwo\nunfinished")
+				conn.halfClose()
+				require.Equal(t, "one!\ntwo!\n", conn.rest())
+				receive(t, ends)
+			}
+			never(t, ends)
+		})
+	}
+}
+
+// A large reply to a client that has half-closed is sent to its end, whatever the CloseTimeout.
+func TestHalfClosedClientGetsALargeReplyWhole(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 20<<20)) }
+		server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond}
+		serveOn(t, server, s.serve)
+		conn := dial(t, server)
+		conn.send("much\n")
+		conn.halfClose()
+		require.Len(t, conn.rest(), 20<<20)
+	})
+}
+
+// What was written before the program ends a client is sent to its end, whatever the CloseTimeout.
+func TestEndedClientGetsALargeReplyWhole(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		ends := make(chan *tcpserver.TcpSocket, 100)
+		s.disconnected = func(socket *tcpserver.TcpSocket) { ends <- socket }
+		s.said = func(socket *tcpserver.TcpSocket, _ string) {
+			s.write(socket, make([]byte, 20<<20))
+			s.stop(socket)
+			s.stop(socket)
+			s.write(socket, []byte("nobody gets it"))
+		}
+		server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond}
+		serveOn(t, server, s.serve)
+		conn := dial(t, server)
+		conn.send("much\nand more\n")
+		require.Len(t, conn.rest(), 20<<20)
+		receive(t, ends)
+		never(t, ends)
+	})
+}
+
+func TestRepliesBeforeAnErrorArrive(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.answer()
+		errs, ends := make(chan error, 10), make(chan *tcpserver.TcpSocket, 10)
+		s.disconnected = func(socket *tcpserver.TcpSocket) { ends <- socket }
+		s.failed = func(err error) {
+			var of *ClientError
+			if assert.ErrorAs(t, err, &of) {
+				s.write(of.Socket, []byte("error: "+of.Err.Error()+"\n"))
+			}
+			errs <- err
+		}
+		server := serve(t, s.serve)
+		for range 20 {
+			conn := dial(t, server)
+			conn.send("one\ntwo\nbad\nthree\n")
+			require.Equal(t, "one!\ntwo!\nerror: bad line\n", conn.rest())
+			require.ErrorIs(t, receive(t, errs), errBad)
+			receive(t, ends)
+		}
+		never(t, errs)
+		never(t, ends)
+	})
+}
+
+func TestRepliesBeforeAPanicArrive(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		errs := make(chan error, 10)
+		s.failed = func(err error) { errs <- err }
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			s.write(socket, []byte(line+"!\n"))
+			if line == "panic" {
+				panic("at the disco")
+			}
+		}
+		conn := dial(t, serve(t, s.serve))
+		conn.send("one\npanic\n")
+		require.Equal(t, "one!\npanic!\n", conn.rest())
+		var p *tcpserver.PanicError
+		require.ErrorAs(t, receive(t, errs), &p)
+	})
+}
+
+func TestRefusedClientGetsWhatItWasWritten(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.connected = func(socket *tcpserver.TcpSocket) error {
+			s.write(socket, bytes.Repeat([]byte("full house\n"), 200_000))
+			return errors.New("full house")
+		}
+		s.disconnected = func(*tcpserver.TcpSocket) { assert.Fail(t, "it has never been a client") }
+		errs := make(chan error, 10)
+		s.failed = func(err error) { errs <- err }
+		server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond, WriteBufferSize: 1000}
+		serveOn(t, server, s.serve)
+		require.Len(t, dial(t, server).rest(), 2_200_000)
+		var of *ClientError
+		require.ErrorAs(t, receive(t, errs), &of)
+		require.NotNil(t, of.Socket)
+	})
+}
+
+// Nothing has to come from a client for what it is written to be sent.
+func TestWhatAnyCallbackWritesIsSentAtOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		var first *tcpserver.TcpSocket
+		connected := make(chan struct{}, 10)
+		s.updateTime = time.Millisecond
+		s.connected = func(socket *tcpserver.TcpSocket) error {
+			if first == nil {
+				first = socket
+			}
+			connected <- struct{}{}
+			return nil
+		}
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			if line == "panic" {
+				panic(line)
+			}
+			s.write(first, []byte("message\n"))
+		}
+		s.disconnected = func(*tcpserver.TcpSocket) { s.write(first, []byte("disconnected\n")) }
+		s.failed = func(error) { s.write(first, []byte("failed\n")) }
+		updates := 0
+		s.update = func() {
+			if updates++; updates > 5 && first != nil {
+				s.write(first, []byte("update\n"))
+				updates = -1 << 30
+			}
+		}
+		server := serve(t, s.serve)
+		conn := dial(t, server)
+		receive(t, connected)
+		require.Equal(t, "update\n", conn.line())
+		s.work(func() { s.write(first, []byte("work\n")) })
+		require.Equal(t, "work\n", conn.line())
+		other := dial(t, server)
+		other.send("say\n")
+		require.Equal(t, "message\n", conn.line())
+		other.send("panic\n")
+		require.Equal(t, "failed\n", conn.line())
+		require.Equal(t, "disconnected\n", conn.line())
+	})
+}
+
+func TestReplyOfAnySizeArrivesWhole(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			var n int
+			fmt.Sscan(line, &n)
+			s.write(socket, append(bytes.Repeat([]byte("x"), n), '\n'))
+		}
+		s.connected = func(socket *tcpserver.TcpSocket) error {
+			s.write(socket, append(make([]byte, 3<<20), '\n'))
+			return nil
+		}
+		conn := dial(t, serve(t, s.serve))
+		require.Len(t, conn.line(), 3<<20+1)
+		for _, n := range []int{0, 1, 1 << 20, 1<<20 + 1, 30 << 20} {
+			conn.send(fmt.Sprintln(n))
+			require.Len(t, conn.line(), n+1)
+		}
+	})
+}
+
+// Requests of a client that does not read their replies wait, so that it cannot have more queued than a reply and the
+// mark; none is lost when it reads.
+func TestRequestsWaitUntilTheirRepliesAreTaken(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		const requests, size = 200, 300_000
+		s.lag = time.Hour
+		var handled atomic.Int32
+		sockets := make(chan *tcpserver.TcpSocket, 1)
+		s.connected = func(socket *tcpserver.TcpSocket) error { sockets <- socket; return nil }
+		reply := append(bytes.Repeat([]byte("x"), size-1), '\n')
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			assert.Equal(t, fmt.Sprint(handled.Add(1)), line)
+			s.write(socket, reply)
+			assert.LessOrEqual(t, socket.BytesToWrite(), mark+size)
+		}
+		server := serve(t, s.serve)
+		conn := dial(t, server)
+		var all strings.Builder
+		for i := range requests {
+			fmt.Fprintln(&all, i+1)
+		}
+		conn.send(all.String())
+		conn.halfClose()
+		socket := receive(t, sockets)
+		eventually(t, func() bool { return socket.BytesToWrite() > mark })
+		done := make(chan struct{})
+		s.work(func() { close(done) }) // the worker is not held up
+		receive(t, done)
+		require.Less(t, handled.Load(), int32(requests))
+		require.Len(t, conn.rest(), requests*size)
+		require.EqualValues(t, requests, handled.Load())
+	})
+}
+
+// While a client takes nothing, what it sends is not read, so that TCP holds it back.
+func TestClientThatDoesNotReadIsNotRead(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.lag = time.Hour
+		sockets := make(chan *tcpserver.TcpSocket, 1)
+		s.connected = func(socket *tcpserver.TcpSocket) error { sockets <- socket; return nil }
+		var handled atomic.Int32
+		s.said = func(*tcpserver.TcpSocket, string) { handled.Add(1) }
+		conn := dial(t, serve(t, s.serve))
+		socket := receive(t, sockets)
+		s.work(func() { s.write(socket, make([]byte, 30<<20)) })
+		eventually(t, func() bool { return socket.BytesToWrite() > mark })
+		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+		line := append(bytes.Repeat([]byte("x"), 999), '\n')
+		sent := 0
+		for {
+			n, err := conn.Write(line)
+			sent += n
+			if err != nil {
+				require.ErrorContains(t, err, "timeout", "the system's buffers are full")
+				break
+			}
+		}
+		require.Zero(t, handled.Load())
+		require.LessOrEqual(t, socket.BytesRead(), uint64(1<<20))
+		read := make(chan int64, 1)
+		go func() {
+			n, _ := io.CopyN(io.Discard, conn, 30<<20)
+			read <- n
+		}()
+		require.EqualValues(t, 30<<20, receive(t, read))
+		eventually(t, func() bool { return handled.Load() == int32(sent/len(line)) })
+	})
+}
+
+// readAt reads at a steady rate in bytes a second, for so long, and returns how much it has read.
+func (c *client) readAt(rate int, how time.Duration) int {
+	buf := make([]byte, 1<<20)
+	read := 0
+	begin := time.Now()
+	for now := range time.Tick(20 * time.Millisecond) {
+		for due := int(now.Sub(begin).Seconds()*float64(rate)) - read; due > 0; {
+			n, err := c.Read(buf[:min(due, len(buf))])
+			if !assert.NoError(c.t, err, "%d bytes a second, after %v", rate, now.Sub(begin)) {
+				return read
+			}
+			read += n
+			due -= n
+		}
+		if now.Sub(begin) > how {
+			break
+		}
+	}
+	return read
+}
+
+// Who reads at 100 kB/s or more is never dropped, however much is queued.
+func TestSteadyReaderIsNotDropped(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		t.Parallel()
+		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 40<<20)) }
+		s.failed = func(err error) { assert.NoError(t, err) }
+		server := serve(t, s.serve)
+		done := make(chan int, 10)
+		rates := []int{100, 200, 500, 1000, 2000}
+		for _, rate := range rates {
+			conn := dial(t, server)
+			conn.send("much\n")
+			go func() { done <- conn.readAt(rate*1000, 4*time.Second) }()
+		}
+		for range rates {
+			require.Positive(t, receive(t, done))
+		}
+	})
+}
+
+func TestClientThatTakesNothingIsDropped(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.lag = 50 * time.Millisecond
+		errs, ends := make(chan error, 10), make(chan *tcpserver.TcpSocket, 10)
+		s.failed = func(err error) { errs <- err }
+		s.disconnected = func(socket *tcpserver.TcpSocket) { ends <- socket }
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			s.write(socket, make([]byte, 10<<20))
+			if line == "and stop" {
+				s.stop(socket)
+			}
+		}
+		server := serve(t, s.serve)
+		conn := dial(t, server)
+		conn.send("much\n")
+		var of *ClientError
+		require.ErrorAs(t, receive(t, errs), &of)
+		require.ErrorIs(t, of, ErrSlowClient)
+		require.Equal(t, of.Socket, receive(t, ends))
+		_, err := io.Copy(io.Discard, conn)
+		require.Error(t, err, "what is cut off does not end like something whole")
+
+		stopped := dial(t, server)
+		stopped.send("and stop\n")
+		socket := receive(t, ends)
+		eventually(t, func() bool { return socket.State() == tcpserver.StateUnconnected })
+		_, err = io.Copy(io.Discard, stopped)
+		require.Error(t, err)
+	})
+}
+
+func TestClientBeyondMaxSendBufferIsDropped(t *testing.T) {
+	for _, most := range []int{10_000, 3 << 20} {
+		onBoth(t, func(t *testing.T, s *lineServer) {
+			s.maxSend, s.lag = most, time.Hour
+			errs, ends := make(chan error, 10), make(chan *tcpserver.TcpSocket, 10)
+			s.failed = func(err error) { errs <- err }
+			s.disconnected = func(socket *tcpserver.TcpSocket) { ends <- socket }
+			s.said = func(socket *tcpserver.TcpSocket, _ string) {
+				for socket.State() == tcpserver.StateConnected {
+					s.write(socket, make([]byte, 100_000))
+					assert.LessOrEqual(t, socket.BytesToWrite(), most)
+				}
+			}
+			server := serve(t, s.serve)
+			dial(t, server).send("much\n")
+			require.ErrorIs(t, receive(t, errs), ErrSlowClient)
+			receive(t, ends)
+			never(t, errs)
+		})
+	}
+}
+
+// Where TCP cuts a stream makes no difference to which messages are too long.
+func TestLimitIsTheSameWhereverTheStreamIsCut(t *testing.T) {
+	const limit = 8
+	for length := limit - 2; length <= limit+2; length++ {
+		line := strings.Repeat("x", length-1) + "\n"
+		stream := "ok\n" + line + "more\n"
+		want := []string{"ok", line[:length-1], "more"}
+		if length > limit {
+			want = []string{"ok", ErrBufferFull.Error()}
+		}
+		for first := range len(stream) + 1 {
+			for second := first; second <= len(stream); second++ {
+				chunks := [][]byte{[]byte(stream[:first]), []byte(stream[first:second]), []byte(stream[second:])}
+				require.Equal(t, want, cutByThreadServer(t, limit, chunks), "%q %d %d", stream, first, second)
+				require.Equal(t, want, cutByServerLoop(t, limit, chunks), "%q %d %d", stream, first, second)
+			}
+		}
+	}
+}
+
+func cutByThreadServer(t *testing.T, limit int, chunks [][]byte) (got []string) {
+	s := &ThreadServer[int, string]{MaxBufferSize: limit, ReadClientMessage: func(_ int, buf []byte) (string, int, error) {
+		require.LessOrEqual(t, len(buf), limit)
+		return Lines[int](0)(0, buf)
+	}}
+	c := &session[int, string]{server: s}
+	for _, chunk := range chunks {
+		_, err := c.decode(chunk)
+		for s.tasks.Len() > 0 {
+			got = append(got, s.tasks.PopFront().msg)
+		}
+		if err != nil {
+			return append(got, err.Error())
+		}
+	}
+	return got
+}
+
+func cutByServerLoop(t *testing.T, limit int, chunks [][]byte) (got []string) {
+	l := &ServerLoop[int]{MaxBufferSize: limit, finishing: true}
+	l.ProcessClientData = func(_ int, buf []byte) (int, error) {
+		require.LessOrEqual(t, len(buf), limit)
+		line, _, whole := bytes.Cut(buf, []byte("\n"))
+		if !whole {
+			return 0, nil
+		}
+		got = append(got, string(line))
+		return len(line) + 1, nil
+	}
+	c := &loopClient[int]{loop: l}
+	for _, chunk := range chunks {
+		buf := append(c.rest, chunk...)
+		left, _, err := l.consume(c, buf)
+		if err != nil {
+			return append(got, err.Error())
+		}
+		c.keep(buf, left)
+	}
+	return got
+}
+
+// The same over the network: one message that is too long by a byte, at once and byte by byte.
+func TestMessageTooLongByAByteIsRefusedHoweverItComes(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.maxBuffer = 100
+		errs := make(chan error, 10)
+		s.failed = func(err error) { errs <- err }
+		s.answer()
+		server := serve(t, s.serve)
+		line := strings.Repeat("x", 99)
+		for _, pieces := range []int{1, 2, 50, 100} {
+			conn := dial(t, server)
+			for _, text := range []string{line + "\n", line + "x\n"} {
+				for rest := text; rest != ""; {
+					n := (len(text) + pieces - 1) / pieces
+					n = min(n, len(rest))
+					if _, err := conn.Write([]byte(rest[:n])); err != nil {
+						break // it has been refused already
+					}
+					rest = rest[n:]
+				}
+			}
+			require.Equal(t, line+"!\n", conn.line())
+			require.ErrorIs(t, receive(t, errs), ErrBufferFull)
+			conn.ended()
+		}
+	})
+}
+
+// The end of the context does not have to wait for a moment without work.
+func TestEndsWhileThereIsAlwaysWork(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		server := new(tcpserver.TcpServer)
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		n := 0
+		var again func()
+		again = func() {
+			if n++; n == 1000 {
+				cancel()
+			}
+			s.work(again)
+		}
+		s.work(again)
+		ended := make(chan error, 1)
+		go func() { ended <- s.serve(ctx, server) }()
+		require.ErrorIs(t, receive(t, ended), context.Canceled)
+	})
+}
+
+func TestMessagesThatHaveComeAreHandledBeforeTheEnd(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		server := new(tcpserver.TcpServer)
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		sockets := make(chan *tcpserver.TcpSocket, 1)
+		s.connected = func(socket *tcpserver.TcpSocket) error { sockets <- socket; return nil }
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			if line == "1" {
+				cancel()
+				eventually(t, func() bool { return socket.BytesRead() == uint64(len("1\n2\n3\n")) })
+			}
+			s.write(socket, []byte(line+"!\n"))
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- s.serve(ctx, server) }()
+		conn := dial(t, server)
+		receive(t, sockets)
+		conn.send("1\n2\n3\n")
+		require.Equal(t, "1!\n2!\n3!\n", conn.rest())
+		require.ErrorIs(t, receive(t, ended), context.Canceled)
+	})
+}
+
+func TestRunsAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.answer()
+		for range 3 {
+			server := new(tcpserver.TcpServer)
+			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- s.serve(ctx, server) }()
+			conn := dial(t, server)
+			conn.send("hello\n")
+			require.Equal(t, "hello!\n", conn.line())
+			cancel()
+			require.ErrorIs(t, receive(t, ended), context.Canceled)
+			conn.ended()
+			done := make(chan struct{})
+			s.work(func() { close(done) }) // for the next run
+			never(t, done)
+		}
+	})
+}
+
+func TestWorkBeforeRunAndFromAnywhere(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		done := make(chan struct{}, 100)
+		s.work(func() { done <- struct{}{} })
+		serve(t, s.serve)
+		receive(t, done)
+		for range 10 {
+			go s.work(func() { s.work(func() { done <- struct{}{} }) })
+		}
+		for range 10 {
+			receive(t, done)
+		}
+	})
+}
+
+func TestErrorTextsBeginWithThePackageOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.maxBuffer = 10
+		errs := make(chan error, 10)
+		s.failed = func(err error) { errs <- err }
+		server := serve(t, s.serve)
+		conn := dial(t, server)
+		conn.send("much too long\n")
+		err := receive(t, errs)
+		require.Equal(t, fmt.Sprintf("msgserver: client %v: no message in a full buffer", conn.LocalAddr()), err.Error())
+		var out bytes.Buffer
+		printError(&out, err)
+		printError(&out, errors.New("of somebody else"))
+		require.Equal(t, err.Error()+"\nmsgserver: of somebody else\n", out.String())
+	})
+}

@@ -1,0 +1,303 @@
+package msgserver
+
+import (
+	"container/list"
+	"math"
+	"slices"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// A loopClient is a client of a ServerLoop.
+type loopClient[D any] struct {
+	output
+	loop     *ServerLoop[D]
+	handlers tcpserver.SocketHandlers
+	data     D
+
+	// Of the loop's goroutine.
+	rest []byte // what ProcessClientData wants more for, or what waits for the client's output
+	out  []byte // what ClientWrite was given since the last send
+	elem *list.Element
+	gone bool
+
+	// Guarded by loop.mu.
+	in       []byte // what has come
+	queued   bool   // in loop.events
+	paused   bool
+	finished bool  // the client has finished sending
+	ended    bool  // the connection has ended
+	cause    error // why we have ended it, elsewhere than on the loop's goroutine
+}
+
+func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopClient[D] {
+	c := &loopClient[D]{loop: l}
+	c.socket, c.drop = socket, c.dropped
+	c.max = orDefault(l.MaxSendBuffer, defaultMaxSend)
+	c.lag = orDefault(l.ConnectLag, defaultLag)
+	c.handlers = tcpserver.SocketHandlers{
+		ReadyRead: c.readyRead, ReadClosed: c.readClosed, BytesWritten: c.bytesWritten, Disconnected: c.disconnected,
+	}
+	return c
+}
+
+// add makes a client of a connection.
+func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
+	c := newLoopClient(l, socket)
+	l.mu.Lock()
+	l.open[c] = struct{}{}
+	l.mu.Unlock()
+	if l.admit(c) {
+		l.clients[socket] = c
+		c.elem = l.order.PushBack(c)
+	} else {
+		l.remove(c)
+	}
+	socket.SetAllowHalfOpen(true)
+	socket.SetHandlers(&c.handlers)
+	c.settle()
+	l.flush()
+}
+
+// admit has NewData called, and reports whether it takes the client.
+func (l *ServerLoop[D]) admit(c *loopClient[D]) bool {
+	if l.NewData == nil {
+		return true
+	}
+	l.arriving = c
+	var err error
+	if failure := try(func() { c.data, err = l.NewData(c.socket) }); failure != nil {
+		err = failure
+	}
+	if err != nil {
+		l.report(&ClientError{c.socket, err})
+	}
+	l.send(c)
+	l.arriving = nil
+	return err == nil && !c.gone
+}
+
+// readyRead runs on a loop of the poller.
+func (c *loopClient[D]) readyRead(socket *tcpserver.TcpSocket) {
+	p := socket.Peek(math.MaxInt)
+	if !c.ending.Load() {
+		c.receive(p)
+	}
+	socket.Discard(len(p))
+}
+
+func (c *loopClient[D]) receive(p []byte) {
+	l := c.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.in == nil {
+		c.in = l.buffer()
+	}
+	c.in = append(c.in, p...)
+	if len(c.in) > l.limit() {
+		c.pause()
+	}
+	c.post()
+}
+
+// pause stops the reading until the loop resumes it. loop.mu is held.
+func (c *loopClient[D]) pause() {
+	if !c.paused {
+		c.paused = true
+		c.socket.PauseReading()
+	}
+}
+
+// resume ends a pause. loop.mu is held.
+func (c *loopClient[D]) resume() {
+	if c.paused {
+		c.paused = false
+		c.socket.ResumeReading()
+	}
+}
+
+func (c *loopClient[D]) readClosed(*tcpserver.TcpSocket) {
+	c.loop.mu.Lock()
+	defer c.loop.mu.Unlock()
+	c.finished = true
+	c.post()
+}
+
+func (c *loopClient[D]) bytesWritten(*tcpserver.TcpSocket, int) {
+	if c.written() {
+		c.loop.mu.Lock()
+		defer c.loop.mu.Unlock()
+		c.post()
+	}
+}
+
+func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
+	l := c.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, c)
+	c.ended = true
+	c.post()
+	if len(l.open) == 0 {
+		l.nudge() // finish may be waiting for it
+	}
+}
+
+// dropped ends the connection at once. It is called on any goroutine.
+func (c *loopClient[D]) dropped(cause error) {
+	c.loop.mu.Lock()
+	c.cause = cause
+	c.loop.mu.Unlock()
+	c.socket.Abort()
+}
+
+// post makes an event of what has changed. loop.mu is held.
+func (c *loopClient[D]) post() {
+	if c.queued {
+		return
+	}
+	c.queued = true
+	c.loop.events = append(c.loop.events, c)
+	if len(c.loop.events) == 1 {
+		c.loop.nudge()
+	}
+}
+
+// maxSpare is how many buffers are kept for the next client that has something to process.
+const maxSpare = 64
+
+// buffer returns an empty buffer. mu is held.
+func (l *ServerLoop[D]) buffer() []byte {
+	if n := len(l.spare); n > 0 {
+		b := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return b
+	}
+	return make([]byte, 0, orDefault(l.BufferSize, 128))
+}
+
+// recycle takes a buffer back that is not in use any more.
+func (l *ServerLoop[D]) recycle(b []byte) {
+	if cap(b) == 0 || cap(b) > l.limit() {
+		return
+	}
+	l.mu.Lock()
+	if len(l.spare) < maxSpare {
+		l.spare = append(l.spare, b[:0])
+	}
+	l.mu.Unlock()
+}
+
+func (l *ServerLoop[D]) limit() int { return orDefault(l.MaxBufferSize, 64<<10) }
+
+// process handles what has come from one client, and its end.
+func (l *ServerLoop[D]) process(c *loopClient[D]) {
+	l.mu.Lock()
+	in, cause := c.in, c.cause
+	over := c.finished || c.ended
+	c.in, c.queued = nil, false
+	l.mu.Unlock()
+	if c.gone {
+		return
+	}
+	buf := in
+	if len(c.rest) > 0 {
+		buf = append(c.rest, in...)
+	}
+	left, wait, err := l.consume(c, buf)
+	if cause != nil {
+		err = cause
+	}
+	switch {
+	case c.gone:
+	case err != nil:
+		l.fail(c, err)
+	case over && !wait:
+		l.remove(c)
+	default:
+		c.keep(buf, left)
+		l.readOn(c, wait)
+	}
+	l.recycle(in)
+}
+
+// readOn goes on reading from a client, or stops that while its messages have to wait.
+func (l *ServerLoop[D]) readOn(c *loopClient[D], wait bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if wait {
+		c.pause()
+	} else {
+		c.resume()
+	}
+}
+
+// consume has the bytes of a client processed, and returns what is left. wait: it has to wait for the client's output.
+func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait bool, err error) {
+	for len(buf) > 0 && !c.gone {
+		if !l.finishing && c.mustWait() {
+			return buf, true, nil
+		}
+		var n int
+		view := buf[:min(len(buf), l.limit())]
+		if failure := try(func() { n, err = l.ProcessClientData(c.data, view) }); failure != nil {
+			err = failure
+		}
+		switch {
+		case err != nil:
+			return nil, false, err
+		case n < 0 || n > len(view):
+			return nil, false, ErrBadCount
+		case n == 0 && len(view) < len(buf):
+			return nil, false, ErrBufferFull
+		case n == 0:
+			return buf, false, nil
+		}
+		buf = buf[n:]
+	}
+	return nil, false, nil
+}
+
+// keep holds on to left, the end of buf, which is made of rest, or is a buffer that others use next. It does not hold on
+// to a buffer that has become far too large.
+func (c *loopClient[D]) keep(buf, left []byte) {
+	switch {
+	case len(left) == 0:
+		c.rest = nil
+	case len(c.rest) > 0 && cap(buf) <= 4*len(left):
+		c.rest = buf[:copy(buf, left)]
+	default:
+		c.rest = slices.Clone(left)
+	}
+}
+
+// fail reports what is wrong with a client, and ends it.
+func (l *ServerLoop[D]) fail(c *loopClient[D], err error) {
+	l.report(&ClientError{c.socket, err})
+	l.remove(c)
+}
+
+// remove ends a client, unless it has been ended. What was written to it is still sent.
+func (l *ServerLoop[D]) remove(c *loopClient[D]) {
+	l.send(c)
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.rest = nil
+	c.end()
+	l.mu.Lock()
+	c.resume() // what still comes is dropped
+	l.mu.Unlock()
+	if c.elem == nil {
+		return // refused
+	}
+	delete(l.clients, c.socket)
+	l.order.Remove(c.elem)
+	if l.ClientDisconnected == nil {
+		return
+	}
+	if err := try(func() { l.ClientDisconnected(c.data) }); err != nil {
+		l.report(&ClientError{c.socket, err})
+	}
+}

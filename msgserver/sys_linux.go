@@ -1,0 +1,17 @@
+package msgserver
+
+import "golang.org/x/sys/unix"
+
+// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged, and for how many more
+// the peer has announced room.
+func sysUnacked(fd uintptr) (unacked, window int64) {
+	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+	if err != nil {
+		return 0, 0
+	}
+	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return int64(n), 0
+	}
+	return int64(n), int64(info.Snd_wnd)
+}

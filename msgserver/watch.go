@@ -1,0 +1,106 @@
+package msgserver
+
+import (
+	"syscall"
+	"time"
+)
+
+const (
+	// slowest is the rate in bytes a second at which a client uses up its credit. It is below the rate that is promised
+	// to be enough, because programs read in bursts.
+	slowest = 64 << 10
+	// leastCredit is the most credit that a client with a small receive window may have, in bytes. Systems empty a small
+	// receive buffer altogether before they announce room again.
+	leastCredit = 256 << 10
+	// unseenWindow is the largest receive window, in bytes, that a client is believed to have without having shown it.
+	unseenWindow = 4 << 20
+)
+
+// A tolerance decides when a client has taken nothing for too long; see the package's documentation.
+type tolerance struct {
+	lag    time.Duration
+	taken  int64         // bytes that the client has taken so far
+	credit int64         // bytes
+	window int64         // the client's receive window, in bytes
+	idle   time.Duration // since the client has taken something
+}
+
+// isOver reports whether the client is to be dropped. taken is what it has taken so far, passed the time since the last
+// call.
+func (p *tolerance) isOver(taken, window int64, passed time.Duration) bool {
+	p.window = max(p.window, window, min(taken, unseenWindow))
+	p.idle += passed
+	if taken > p.taken {
+		p.credit += taken - p.taken
+		p.taken = taken
+		p.idle = 0
+	}
+	p.credit = min(p.credit, leastCredit+p.window/8)
+	p.credit = max(p.credit-int64(slowest*passed.Seconds()), 0)
+	return p.idle >= p.lag && p.credit == 0
+}
+
+// A watch looks after an output as long as something is queued.
+type watch struct {
+	output    *output
+	conn      syscall.RawConn // nil: the system is not asked
+	tolerance tolerance
+	last      time.Time // of the last look
+}
+
+// watch has the client dropped if it does not take what is queued.
+func (o *output) watch() {
+	if o.watched.Swap(true) {
+		return
+	}
+	w := &watch{output: o, tolerance: tolerance{lag: o.lag}, last: time.Now()}
+	if o.socket.RemoteAddr().Network() == "tcp" {
+		w.conn, _ = o.socket.SyscallConn()
+	}
+	taken, window := w.progress()
+	w.tolerance.isOver(taken, window, 0) // what it has taken before is its credit
+	w.again()
+}
+
+// interval is the time between two looks.
+func (w *watch) interval() time.Duration {
+	return min(max(w.tolerance.lag/8, 5*time.Millisecond), 100*time.Millisecond)
+}
+
+func (w *watch) again() { time.AfterFunc(w.interval(), w.look) }
+
+func (w *watch) look() {
+	o := w.output
+	if o.socket.BytesToWrite() == 0 {
+		o.watched.Store(false)
+		o.settle()
+		if o.socket.BytesToWrite() > 0 {
+			o.watch()
+		}
+		return
+	}
+	now := time.Now()
+	// A program that was held up itself has not looked, and does not count that against the client.
+	passed := min(now.Sub(w.last), 2*w.interval())
+	w.last = now
+	if taken, window := w.progress(); w.tolerance.isOver(taken, window, passed) {
+		o.drop(ErrSlowClient)
+		return
+	}
+	w.again()
+}
+
+// progress returns how many bytes the client has taken so far, and for how many more its system has announced room; 0 if
+// that is not known.
+func (w *watch) progress() (taken, window int64) {
+	taken = int64(w.output.socket.BytesSent())
+	if w.conn == nil {
+		return taken, 0
+	}
+	w.conn.Control(func(fd uintptr) {
+		var unacked int64
+		unacked, window = sysUnacked(fd)
+		taken -= unacked
+	})
+	return taken, window
+}

@@ -1,0 +1,263 @@
+package msgserver
+
+import "time"
+
+// A task is something for the worker of a ThreadServer.
+type task[C, M any] struct {
+	kind   taskKind
+	client *session[C, M] // nil for taskWork
+	msg    M              // taskMessage
+	err    error          // taskFailure, taskDisconnect
+	work   func()         // taskWork
+}
+
+type taskKind uint8
+
+const (
+	taskWork       taskKind = iota
+	taskConnect             // a new client
+	taskResume              // the client's parked tasks may go on
+	taskMessage             // from the client
+	taskFailure             // what the client has sent cannot be decoded
+	taskEnd                 // the client has finished sending
+	taskDisconnect          // the connection has ended
+)
+
+// Work has f called on the worker, in order with everything else there. It may be called before Run; what is queued
+// when Run ends waits for the next one.
+func (s *ThreadServer[C, M]) Work(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.push(task[C, M]{kind: taskWork, work: f})
+}
+
+// push queues a task. mu is held.
+func (s *ThreadServer[C, M]) push(t task[C, M]) {
+	s.tasks.PushBack(t)
+	if s.tasks.Len() == 1 {
+		s.nudge()
+	}
+}
+
+// nudge wakes the worker, if there is one. mu is held.
+func (s *ThreadServer[C, M]) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work is the worker, until accepting has ended.
+func (s *ThreadServer[C, M]) work(ended <-chan error) error {
+	updates := time.NewTicker(orDefault(s.UpdateTime, time.Second))
+	defer updates.Stop()
+	s.runTasks(ended, updates.C) // what was queued before Run
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-updates.C:
+			s.update()
+		case <-s.wake:
+			s.runTasks(ended, updates.C)
+		}
+	}
+}
+
+// runTasks runs what is queued now, and the updates that come up meanwhile, unless accepting ends. It makes sure that the
+// worker comes back for the rest.
+func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Time) {
+	s.mu.Lock()
+	n := s.tasks.Len()
+	for ; n > 0 && len(ended) == 0; n-- {
+		t := s.tasks.PopFront()
+		s.mu.Unlock()
+		s.runTask(t)
+		select {
+		case <-updates:
+			s.update()
+		default:
+		}
+		s.mu.Lock()
+	}
+	if s.tasks.Len() > 0 {
+		s.nudge()
+	}
+	s.mu.Unlock()
+}
+
+// finish handles what has been decoded, ends the clients, and works until all have ended.
+func (s *ThreadServer[C, M]) finish() {
+	clients := s.stopReading()
+	for _, c := range clients {
+		s.runParked(c)
+	}
+	s.runTasks(nil, nil)
+	for _, c := range clients {
+		c.socket.Close()
+	}
+	for !s.isFinished() {
+		<-s.wake
+		s.runTasks(nil, nil)
+	}
+}
+
+func (s *ThreadServer[C, M]) stopReading() (clients []*session[C, M]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	for _, c := range s.sessions {
+		c.pauseLocked()
+		clients = append(clients, c)
+	}
+	return clients
+}
+
+// isFinished reports whether all clients have ended; then the server may run again.
+func (s *ThreadServer[C, M]) isFinished() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sessions) > 0 {
+		return false
+	}
+	s.running, s.ending = false, false
+	return true
+}
+
+func (s *ThreadServer[C, M]) runTask(t task[C, M]) {
+	c := t.client
+	switch {
+	case t.kind == taskWork:
+		s.guard(t.work)
+		s.afterEvent()
+	case t.kind == taskConnect:
+		s.connect(c)
+	case t.kind == taskResume:
+		s.runParked(c)
+	case len(c.parked) > 0 || s.mustPark(c):
+		c.parked = append(c.parked, t)
+		s.runParked(c)
+	default:
+		s.runOf(c, t)
+	}
+}
+
+// mustPark reports whether the tasks of a client have to wait until it has taken some of what it was sent.
+func (s *ThreadServer[C, M]) mustPark(c *session[C, M]) bool { return !s.ending && c.mustWait() }
+
+// runParked runs what has waited for the output of a client.
+func (s *ThreadServer[C, M]) runParked(c *session[C, M]) {
+	for len(c.parked) > 0 {
+		if s.mustPark(c) {
+			return
+		}
+		t := c.parked[0]
+		c.parked[0] = task[C, M]{}
+		c.parked = c.parked[1:]
+		s.runOf(c, t)
+	}
+	c.parked = nil
+}
+
+// runOf runs a task of a client.
+func (s *ThreadServer[C, M]) runOf(c *session[C, M], t task[C, M]) {
+	switch t.kind {
+	case taskMessage:
+		s.handle(c, t.msg)
+	case taskFailure:
+		s.fail(c, t.err)
+	case taskEnd:
+		c.finish(nil)
+		return
+	case taskDisconnect:
+		s.disconnect(c, t.err)
+		if c.refused {
+			return
+		}
+	}
+	s.afterEvent()
+}
+
+func (s *ThreadServer[C, M]) handle(c *session[C, M], msg M) {
+	if s.ClientMessage != nil {
+		if err := try(func() { s.ClientMessage(c.client, msg) }); err != nil {
+			s.fail(c, err)
+		}
+	}
+	c.handled()
+}
+
+// fail reports what is wrong with a client, and ends it.
+func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
+	s.report(&ClientError{c.socket, err})
+	c.finish(err)
+}
+
+func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
+	var err error
+	switch {
+	case s.ending:
+		c.refused = true // it has come too late
+	case s.ClientConnected != nil:
+		if failure := try(func() { c.client, err = s.ClientConnected(c.socket) }); failure != nil {
+			err = failure
+		}
+	}
+	if err != nil {
+		c.refused = true
+		s.report(&ClientError{c.socket, err})
+	}
+	c.listen()
+	if c.refused {
+		c.end()
+	}
+	c.settle()
+	if !s.ending {
+		s.afterEvent()
+	}
+}
+
+func (s *ThreadServer[C, M]) disconnect(c *session[C, M], err error) {
+	s.mu.Lock()
+	delete(s.sessions, c.socket)
+	if c.cause != nil {
+		err = c.cause
+	}
+	s.mu.Unlock()
+	if s.ClientDisconnected == nil || c.refused {
+		return
+	}
+	if failure := try(func() { s.ClientDisconnected(c.client, err) }); failure != nil {
+		s.report(&ClientError{c.socket, failure})
+	}
+}
+
+func (s *ThreadServer[C, M]) update() {
+	if s.Update != nil {
+		s.guard(s.Update)
+		s.afterEvent()
+	}
+}
+
+func (s *ThreadServer[C, M]) afterEvent() {
+	if s.AfterEvent != nil {
+		s.guard(s.AfterEvent)
+	}
+}
+
+// guard calls a callback whose panic ends no client.
+func (s *ThreadServer[C, M]) guard(f func()) {
+	if err := try(f); err != nil {
+		s.report(err)
+	}
+}
+
+// report tells OnError. If that panics too, the panic is written at least.
+func (s *ThreadServer[C, M]) report(err error) {
+	if s.OnError != nil {
+		if err = try(func() { s.OnError(err, stackOf(err)) }); err == nil {
+			return
+		}
+	}
+	printError(s.ErrorOutput, err)
+}
