@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -244,4 +245,64 @@ func ExampleLines() {
 	line, n, err := decode(nil, []byte("Hello\r\nworld"))
 	fmt.Printf("%q %d %v\n", line, n, err)
 	// Output: "Hello" 7 <nil>
+}
+
+func TestSplitSkipsWhatIsNoToken(t *testing.T) {
+	s, events := journal()
+	s.MaxBufferSize = 10
+	words := Split[string](bufio.ScanWords)
+	s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
+		word, n, err := words(name, buf)
+		return string(word), n, err
+	}
+	conn := dial(t, serve(t, s.Serve))
+	require.Equal(t, "c1 connected", receive(t, events))
+	conn.send(strings.Repeat(" ", 1000) + "one")
+	conn.send(strings.Repeat(" ", 1000) + "two ")
+	require.Equal(t, "c1 one", receive(t, events))
+	require.Equal(t, "c1 two", receive(t, events))
+	for range 20 {
+		conn.send(" ")
+	}
+	conn.send("three ")
+	require.Equal(t, "c1 three", receive(t, events))
+	conn.send("much too long ")
+	require.Equal(t, "c1 much", receive(t, events))
+	require.Equal(t, "c1 too", receive(t, events))
+	require.Equal(t, "c1 long", receive(t, events))
+	conn.send("incomprehensible")
+	require.Contains(t, receive(t, events), ErrBufferFull.Error())
+}
+
+func TestFinalTokenIsTheLastMessage(t *testing.T) {
+	for final, want := range map[string][]string{
+		"with":    {"c1 one", "c1 stop"},
+		"without": {"c1 one"},
+	} {
+		for _, advance := range []int{0, 5} {
+			s, events := journal()
+			words := Split[string](func(data []byte, atEOF bool) (int, []byte, error) {
+				n, word, err := bufio.ScanWords(data, atEOF)
+				switch {
+				case string(word) != "stop":
+					return n, word, err
+				case final == "with":
+					return advance, word, bufio.ErrFinalToken
+				default:
+					return advance, nil, bufio.ErrFinalToken
+				}
+			})
+			s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
+				word, n, err := words(name, buf)
+				return string(word), n, err
+			}
+			conn := dial(t, serve(t, s.Serve))
+			conn.send("one stop two three ")
+			conn.ended()
+			for _, event := range slices.Concat([]string{"c1 connected"}, want, []string{"c1 disconnected <nil>"}) {
+				require.Equal(t, event, receive(t, events))
+			}
+			never(t, events)
+		}
+	}
 }

@@ -529,3 +529,88 @@ func TestWakeUpWithoutBytesIsHarmless(t *testing.T) {
 	conn.send("alive\n")
 	assert.Equal(t, "c1 alive", receive(t, events))
 }
+
+func TestSendDataBeforeRunAndToSocketsOfNoClient(t *testing.T) {
+	server := new(tcpserver.TcpServer)
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	conn := dial(t, server)
+	socket, err := server.AcceptSocket(context.Background())
+	require.NoError(t, err)
+	s := new(ThreadServer[int, int])
+	s.SendData(socket, []byte("hello\n"))
+	require.Equal(t, "hello\n", conn.line())
+	s.AddSocket(socket)
+	s.AddSocket(socket)
+	s.SendData(socket, append(make([]byte, 20<<20), '\n'))
+	require.Len(t, conn.line(), 20<<20+1)
+	s.StopClient(socket)
+	conn.ended()
+	s.SendData(socket, []byte("nobody gets it"))
+	s.StopClient(socket)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, s.Serve(ctx, server), context.Canceled)
+}
+
+func TestAddSocketBetweenTwoRuns(t *testing.T) {
+	s, events := journal()
+	for i := range 3 {
+		server := new(tcpserver.TcpServer)
+		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		conn := dial(t, server)
+		socket, err := server.AcceptSocket(context.Background())
+		require.NoError(t, err)
+		s.AddSocket(socket)
+		conn.send("early\n")
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(ctx, server) }()
+		name := fmt.Sprint("c", i+1)
+		require.Equal(t, name+" connected", receive(t, events))
+		require.Equal(t, name+" early", receive(t, events))
+		cancel()
+		require.ErrorIs(t, receive(t, ended), context.Canceled)
+		require.Equal(t, name+" disconnected <nil>", receive(t, events))
+	}
+	require.Zero(t, s.Refused())
+}
+
+func TestHeaderLargerThanTheBufferIsRefused(t *testing.T) {
+	s := &ThreadServer[int, int]{MessageHeaderSize: 11, MaxBufferSize: 10}
+	require.ErrorIs(t, s.Run(context.Background(), "127.0.0.1", 0), errHeaderSize)
+	server := new(tcpserver.TcpServer)
+	require.ErrorIs(t, s.Serve(context.Background(), server), errHeaderSize)
+	s.MaxBufferSize = 11
+	require.ErrorIs(t, s.Serve(context.Background(), server), tcpserver.ErrNotListening)
+}
+
+// A client that asks for more than it takes holds up neither the others nor Work, and its own messages stay in order.
+func TestParkedMessagesHoldUpNobody(t *testing.T) {
+	var s ThreadServer[*tcpserver.TcpSocket, string]
+	s.ConnectLag = time.Hour
+	s.ClientConnected = func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil }
+	s.ReadClientMessage = Lines[*tcpserver.TcpSocket](0)
+	var parked atomic.Bool
+	s.ClientMessage = func(socket *tcpserver.TcpSocket, line string) {
+		reply := line + "\n"
+		if line != "ping" {
+			reply = strings.Repeat(" ", 200_000) + reply
+		}
+		s.SendData(socket, []byte(reply))
+		parked.Store(parked.Load() || socket.BytesToWrite() > mark)
+	}
+	server := serve(t, s.Serve)
+	greedy, modest := dial(t, server), dial(t, server)
+	const n = 100
+	for i := range n {
+		greedy.send(fmt.Sprintln(i))
+	}
+	eventually(t, parked.Load)
+	for range 10 {
+		modest.send("ping\n")
+		require.Equal(t, "ping\n", modest.line())
+	}
+	for i := range n {
+		require.Equal(t, fmt.Sprint(i), strings.TrimSpace(greedy.line()))
+	}
+}
