@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -77,23 +79,128 @@ func TestGetDoesNotAllocate(t *testing.T) {
 	assert.Equal(t, "$5\r\nvalue\r\n", string(s.run(get)))
 }
 
-func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
+// start serves until the test ends, and returns a connection.
+func start(t testing.TB) *net.TCPConn {
+	t.Helper()
 	server := new(tcpserver.TcpServer)
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- newLoop().Serve(ctx, server) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
-	}()
+	})
 	conn, err := net.Dial("tcp", server.Addr().String())
 	require.NoError(t, err)
-	defer conn.Close()
-	_, err = conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\nINCR n\r\nSET s x\r\nINCR s\r\n" +
+	t.Cleanup(func() { conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	return conn.(*net.TCPConn)
+}
+
+// send sends text and ends the stream, as nc -N does.
+func send(t testing.TB, conn *net.TCPConn, text string) {
+	t.Helper()
+	_, err := io.WriteString(conn, text)
+	require.NoError(t, err)
+	require.NoError(t, conn.CloseWrite())
+}
+
+func setCommand(value string) string {
+	return fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nv\r\n$%d\r\n%s\r\n", len(value), value)
+}
+
+func TestHalfClosedClientGetsItsReply(t *testing.T) {
+	conn := start(t)
+	send(t, conn, "PING\r\n")
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "+PONG\r\n", string(got))
+}
+
+// redis-cli --pipe ends with an ECHO, and waits for its reply.
+func TestEchoTellsTheEndOfAPipe(t *testing.T) {
+	conn := start(t)
+	send(t, conn, "SET a 1\r\n\r\n*2\r\n$4\r\nECHO\r\n$3\r\nend\r\n")
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "+OK\r\n$3\r\nend\r\n", string(got))
+}
+
+func TestManyLargeRepliesArriveWhole(t *testing.T) {
+	conn := start(t)
+	const size, n = 300_000, 100
+	send(t, conn, setCommand(strings.Repeat("x", size))+strings.Repeat("GET v\r\n", n))
+	got, err := io.Copy(io.Discard, conn)
+	require.NoError(t, err)
+	require.EqualValues(t, len("+OK\r\n")+n*(size+len("$300000\r\n\r\n")), got)
+}
+
+func TestClientThatReadsHalfAMegabyteASecondIsNotDropped(t *testing.T) {
+	conn := start(t)
+	const size, n = 300_000, 100
+	send(t, conn, setCommand(strings.Repeat("x", size))+strings.Repeat("GET v\r\n", n))
+	begin := time.Now()
+	read := 0
+	for now := range time.Tick(50 * time.Millisecond) {
+		due := int(now.Sub(begin).Seconds()*500_000) - read
+		_, err := io.CopyN(io.Discard, conn, int64(due))
+		require.NoError(t, err)
+		if read += due; read > 1_500_000 {
+			break
+		}
+	}
+	_, err := io.Copy(io.Discard, conn)
+	require.NoError(t, err)
+}
+
+// Whether a value is too long does not depend on how it comes: at once, or its end much later.
+func TestLimitOfAValueDoesNotDependOnTime(t *testing.T) {
+	longest := strings.Repeat("x", maxCommand-len(setCommand(""))-len("000000")) // whose length has seven digits
+	for value, want := range map[string]string{
+		longest[:1_060_000]: "+OK\r\n",
+		longest:             "+OK\r\n",
+		longest + "x":       "-ERR Protocol error: too long\r\n",
+	} {
+		command := setCommand(value)
+		for _, first := range []int{len(command), len(command) - 1, 1 << 20, 30} {
+			conn := start(t)
+			_, err := io.WriteString(conn, command[:first])
+			if want == "+OK\r\n" {
+				require.NoError(t, err)
+				send(t, conn, command[first:])
+			}
+			got, err := io.ReadAll(conn)
+			if want == "+OK\r\n" || err == nil { // the end may be a reset, as the server does not take the whole
+				require.NoError(t, err)
+				require.Equal(t, want, string(got), "%d %d", len(value), first)
+			}
+		}
+	}
+	conn := start(t)
+	_, err := io.WriteString(conn, strings.Repeat("x", maxLine))
+	require.NoError(t, err)
+	got, _ := io.ReadAll(conn)
+	require.Equal(t, "-ERR Protocol error: too long\r\n", string(got))
+}
+
+func TestShortValueDoesNotKeepTheMemoryOfALongOne(t *testing.T) {
+	s := newStore()
+	set := func(value []byte) { s.run([][]byte{[]byte("SET"), []byte("k"), value}) }
+	set(make([]byte, 1<<20))
+	set([]byte("1"))
+	assert.Less(t, cap(s.values["k"]), 100)
+	set(bytes.Repeat([]byte("0"), 1<<20))
+	s.run([][]byte{[]byte("INCR"), []byte("k")})
+	assert.Less(t, cap(s.values["k"]), 100)
+	assert.Equal(t, "1", string(s.values["k"]))
+}
+
+func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
+	conn := start(t)
+	_, err := conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\nINCR n\r\nSET s x\r\nINCR s\r\n" +
 		"GET\r\nPING hello\r\nCOMMAND DOCS\r\n*x\r\n"))
 	require.NoError(t, err)
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	assert.Equal(t, "+PONG\r\n+OK\r\n:42\r\n$2\r\n42\r\n$-1\r\n:1\r\n:1\r\n+OK\r\n"+
@@ -103,18 +210,7 @@ func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 
 // BenchmarkGet has one GET after another answered. What it allocates is all there is, on both ends.
 func BenchmarkGet(b *testing.B) {
-	server := new(tcpserver.TcpServer)
-	require.NoError(b, server.Listen("tcp", "127.0.0.1:0"))
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- newLoop().Serve(ctx, server) }()
-	defer func() {
-		cancel()
-		<-ended
-	}()
-	conn, err := net.Dial("tcp", server.Addr().String())
-	require.NoError(b, err)
-	defer conn.Close()
+	conn := start(b)
 	get := []byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
 	reply := make([]byte, 5)
 	b.ReportAllocs()

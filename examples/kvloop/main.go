@@ -1,5 +1,6 @@
-// Kvloop keeps keys and values in memory, and speaks enough of the protocol of Redis for redis-cli and redis-benchmark:
-// PING, GET, SET, DEL, INCR. Everything runs on one goroutine, so that nothing needs a lock.
+// Kvloop keeps keys and values in memory, and speaks enough of the protocol of Redis for redis-cli, redis-benchmark and
+// redis-cli --pipe: PING, ECHO, GET, SET, DEL, INCR. Everything runs on one goroutine, so that nothing needs a lock. A
+// command may have 2 MiB.
 package main
 
 import (
@@ -47,7 +48,7 @@ func newLoop() *msgserver.ServerLoop[*tcpserver.TcpSocket] {
 	store := newStore()
 	var command [][]byte
 	loop := &msgserver.ServerLoop[*tcpserver.TcpSocket]{
-		MaxBufferSize: 1 << 20,
+		MaxBufferSize: maxCommand + maxLength, // parse sees the length of what is too long
 		NewData:       func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil },
 		OnError:       func(err error) { slog.Warn("client", "error", err) },
 	}
@@ -55,8 +56,7 @@ func newLoop() *msgserver.ServerLoop[*tcpserver.TcpSocket] {
 		command, n, err = parse(command[:0], buf)
 		if err != nil {
 			loop.ClientWrite(socket, []byte("-ERR Protocol error: "+err.Error()+"\r\n"))
-			loop.CloseConnection(socket)
-			return 0, nil
+			return 0, err
 		}
 		if len(command) > 0 {
 			loop.ClientWrite(socket, store.run(command))

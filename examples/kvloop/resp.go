@@ -5,16 +5,22 @@ import (
 	"errors"
 )
 
-// maxArgs is how many words a command may have.
-const maxArgs = 1024
+const (
+	maxArgs    = 1024     // words of a command
+	maxLine    = 64 << 10 // bytes of a command that is a line
+	maxCommand = 2 << 20  // bytes of any command
+	maxLength  = 16       // bytes of the longest number with its mark and end of line
+)
 
 var (
 	errProtocol = errors.New("invalid format")
 	errTooMany  = errors.New("too many arguments")
+	errTooLong  = errors.New("too long")
 )
 
 // parse appends to command the words of the first command in buf, which point into it, and returns how many bytes that
 // takes; 0: it is not whole yet. A command is an array of strings, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", or a line of words.
+// One that is too long is refused as soon as that is known, and however much of it has come.
 func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
 	if len(buf) > 0 && buf[0] != '*' {
 		return parseLine(command, buf)
@@ -32,6 +38,9 @@ func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
 			return command[:0], 0, err
 		}
 		begin := pos + n
+		if begin+size+2 > maxCommand {
+			return nil, 0, errTooLong
+		}
 		if len(buf)-begin < size+2 {
 			return command[:0], 0, nil
 		}
@@ -45,8 +54,11 @@ func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
 }
 
 func parseLine(command [][]byte, buf []byte) ([][]byte, int, error) {
-	end := bytes.IndexByte(buf, '\n')
-	if end < 0 {
+	end := bytes.IndexByte(buf[:min(len(buf), maxLine)], '\n')
+	switch {
+	case end < 0 && len(buf) >= maxLine:
+		return nil, 0, errTooLong
+	case end < 0:
 		return command, 0, nil
 	}
 	for word := range bytes.FieldsSeq(buf[:end]) {

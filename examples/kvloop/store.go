@@ -20,12 +20,12 @@ func (s *store) run(command [][]byte) []byte {
 	switch {
 	case is(name, "PING") && len(args) == 0:
 		s.line("+PONG")
-	case is(name, "PING") && len(args) == 1:
+	case (is(name, "PING") || is(name, "ECHO")) && len(args) == 1:
 		s.bulk(args[0])
 	case is(name, "GET") && len(args) == 1:
 		s.get(args[0])
 	case is(name, "SET") && len(args) == 2:
-		s.values[string(args[0])] = append(s.values[string(args[0])][:0], args[1]...)
+		s.set(args[0], args[1])
 		s.line("+OK")
 	case is(name, "DEL") && len(args) > 0:
 		s.del(args)
@@ -42,6 +42,15 @@ func (s *store) run(command [][]byte) []byte {
 // is reports whether name is that of a command, in capitals or not.
 func is(name []byte, command string) bool {
 	return len(name) == len(command) && bytes.EqualFold(name, []byte(command))
+}
+
+// set uses the memory of the old value again, unless that is far too much for the new one.
+func (s *store) set(key, value []byte) {
+	old := s.values[string(key)]
+	if cap(old) > 64+2*len(value) {
+		old = nil
+	}
+	s.values[string(key)] = append(old[:0], value...)
 }
 
 func (s *store) get(key []byte) {
@@ -77,7 +86,8 @@ func (s *store) incr(key []byte) {
 		s.line("-ERR increment would overflow")
 		return
 	}
-	s.values[string(key)] = strconv.AppendInt(value[:0], n, 10)
+	var digits [20]byte
+	s.set(key, strconv.AppendInt(digits[:0], n, 10))
 	s.number(n)
 }
 
