@@ -52,6 +52,8 @@ func TestEveryoneElseHears(t *testing.T) {
 	require.Equal(t, "ann: hello\n", bobHears())
 	fmt.Fprint(bob, "\r\nhi\r\n")
 	require.Equal(t, "bob: hi\n", annHears())
+	fmt.Fprintln(bob, "\x1b[2J\x07\tred\u009b31m\u202e\xff")
+	require.Equal(t, "bob: [2J red31m\ufffd\n", annHears(), "nothing that commands a terminal")
 	require.NoError(t, bob.Close())
 	require.Equal(t, "* bob has gone; 1 here\n", annHears())
 }

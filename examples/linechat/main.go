@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"unicode"
 
 	"github.com/pullaccept/tcpserver"
 	"github.com/pullaccept/tcpserver/msgserver"
@@ -61,6 +62,7 @@ func newChat() *chat {
 	c.server.ReadClientMessage = msgserver.Lines[*user](maxLine)
 	c.server.ClientMessage = c.said
 	c.server.ClientDisconnected = c.disconnected
+	c.server.OnError = func(err error, _ []byte) { slog.Warn("client", "error", err) }
 	return c
 }
 
@@ -71,7 +73,7 @@ func (c *chat) connected(socket *tcpserver.TcpSocket) (*user, error) {
 }
 
 func (c *chat) said(u *user, line string) {
-	line = strings.TrimSpace(line)
+	line = strings.TrimSpace(strings.Map(printable, line))
 	switch {
 	case line == "":
 	case u.name == "":
@@ -81,6 +83,17 @@ func (c *chat) said(u *user, line string) {
 	default:
 		c.tell(u, fmt.Sprintf("%s: %s", u.name, line))
 	}
+}
+
+// printable drops what could command the terminal of somebody else.
+func printable(r rune) rune {
+	switch {
+	case r == '\t':
+		return ' '
+	case unicode.IsPrint(r):
+		return r
+	}
+	return -1
 }
 
 func (c *chat) disconnected(u *user, err error) {
