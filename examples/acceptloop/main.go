@@ -1,4 +1,5 @@
-// Acceptloop answers every line of a client in upper case. It is an explicit loop, with a goroutine a client.
+// Acceptloop answers every line of a client in upper case, and one of more than 64 KiB with an error. It is an explicit
+// loop, with a goroutine a client.
 package main
 
 import (
@@ -28,6 +29,9 @@ func run(addr string) error {
 	defer stop()
 
 	var server tcpserver.TcpServer
+	server.AcceptErrorHandler = func(_ *tcpserver.TcpServer, err error) {
+		slog.Warn("accepting failed", "error", err)
+	}
 	if err := server.Listen("tcp", addr); err != nil {
 		return err
 	}
@@ -47,16 +51,41 @@ func run(addr string) error {
 	return nil
 }
 
+// maxLine is the longest line that is answered, in bytes, its end included.
+const maxLine = 64 << 10
+
 func serve(socket *tcpserver.TcpSocket) {
 	defer socket.Close()
 	log := slog.With("remote", socket.RemoteAddr())
 	log.Info("connected")
-	lines := bufio.NewScanner(socket)
-	for lines.Scan() {
-		if _, err := socket.Write(append(bytes.ToUpper(lines.Bytes()), '\n')); err != nil {
-			log.Warn("writing failed", "error", err)
+	lines := bufio.NewReaderSize(socket, maxLine)
+	for {
+		answer, err := next(lines)
+		if len(answer) > 0 {
+			if _, err := socket.Write(answer); err != nil {
+				log.Warn("writing failed", "error", err)
+				return
+			}
+		}
+		if err != nil {
+			log.Info("disconnected", "error", err)
 			return
 		}
 	}
-	log.Info("disconnected", "error", lines.Err())
+}
+
+// next returns the answer to the next line. The last one need not have an end; with it comes io.EOF.
+func next(lines *bufio.Reader) (answer []byte, err error) {
+	line, err := lines.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		for err == bufio.ErrBufferFull {
+			_, err = lines.ReadSlice('\n')
+		}
+		return []byte("error: a line of more than 64 KiB\n"), err
+	}
+	if len(line) == 0 {
+		return nil, err
+	}
+	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte{'\n'}), []byte{'\r'})
+	return append(bytes.ToUpper(line), '\n'), err
 }
