@@ -57,7 +57,9 @@ func onBoth(t *testing.T, test func(t *testing.T, s *lineServer)) {
 func asThreadServer(s *lineServer) {
 	decode := Lines[*tcpserver.TcpSocket](0)
 	server := &ThreadServer[*tcpserver.TcpSocket, string]{
-		ClientConnected: func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, s.connected(socket) },
+		ClientConnected: func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) {
+			return socket, s.connected(socket)
+		},
 		ReadClientMessage: func(socket *tcpserver.TcpSocket, buf []byte) (string, int, error) {
 			line, n, err := decode(socket, buf)
 			if line == "bad" {
@@ -423,6 +425,7 @@ func TestSteadyReaderIsNotDropped(t *testing.T) {
 
 func TestClientThatTakesNothingIsDropped(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
+		t.Parallel()
 		s.lag = 50 * time.Millisecond
 		errs, ends := make(chan error, 10), make(chan *tcpserver.TcpSocket, 10)
 		s.failed = func(err error) { errs <- err }

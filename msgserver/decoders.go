@@ -56,10 +56,10 @@ func lengthPrefix[Client any](size, max int, length func([]byte) uint64) func(Cl
 // errSkipped is what a decoder of this package returns, with a count, for bytes that are done with and are no message.
 var errSkipped = errors.New("msgserver: bytes between messages")
 
-// Split decodes what a bufio.SplitFunc finds, for ThreadServer.ReadClientMessage. A message is a token; what the function
-// takes without one is skipped, and does not count as unread. With bufio.ErrFinalToken the token, if there is one, is the
-// last message, and the client is ended after it. The function is never told of the end of the stream: what it would have
-// taken for a last token there is dropped.
+// Split decodes what a bufio.SplitFunc finds, for ThreadServer.ReadClientMessage. A message is a token; what the
+// function takes without one is skipped, and does not count as unread. With bufio.ErrFinalToken the token, if there is
+// one, is the last message, and the client is ended after it. The function is never told of the end of the stream: what
+// it would have taken for a last token there is dropped.
 func Split[Client any](split bufio.SplitFunc) func(Client, []byte) ([]byte, int, error) {
 	return func(_ Client, buf []byte) ([]byte, int, error) {
 		for pos := 0; ; {

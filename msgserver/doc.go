@@ -16,9 +16,9 @@
 // # The end of a client
 //
 // The end of a client's stream is handled after its messages. What they made the server write is sent before the
-// connection is closed, also to a client that has half-closed its connection, as nc -N does. The same holds for a client
-// that the program or an error ends: what was written before is sent first, however long that takes, as long as the
-// client takes it. At the end of Serve the CloseTimeout of the server limits it.
+// connection is closed, also to a client that has half-closed its connection, as nc -N does. The same holds for a
+// client that the program or an error ends: what was written before is sent first, however long that takes, as long as
+// the client takes it. At the end of Serve the CloseTimeout of the server limits it.
 //
 // # Slow clients
 //
@@ -26,16 +26,16 @@
 // TCP holds back a client that asks for more than it takes. MaxSendBuffer limits what the callbacks may queue for it
 // beyond that.
 //
-// A client for which something is queued, and which takes nothing for ConnectLag, is dropped with ErrSlowClient. A client
-// has taken what its system has acknowledged, where the server's system tells that (Linux, macOS, FreeBSD, NetBSD), and
-// elsewhere what the server's own system has taken. A system acknowledges in steps: it first fills its buffer for a
-// program that does not read, and then keeps silent until the program has emptied a good part of it. So each client has a
-// credit, which is what it has taken lately, and of which 64 KiB are used up each second; it is dropped only when that is
-// used up too. Who reads at 100 kB/s or more is therefore never dropped, however much is queued, and who has stopped
-// reading is dropped after ConnectLag, or after a second for every 64 KiB that its system took last, if that is longer.
-// The credit is at most 256 KiB and an eighth of the client's receive window, which is believed to be as large as the
-// server has seen it, and as what the client has ever taken, up to 4 MiB. So a client that has taken little before is
-// dropped after a second or two, and one that has taken many megabytes after 12 s.
+// A client for which something is queued, and which takes nothing for ConnectLag, is dropped with ErrSlowClient. A
+// client has taken what its system has acknowledged, where the server's system tells that (Linux, macOS, FreeBSD,
+// NetBSD), and elsewhere what the server's own system has taken. A system acknowledges in steps: it first fills its
+// buffer for a program that does not read, and then keeps silent until the program has emptied a good part of it. So
+// each client has a credit, which is what it has taken lately, and of which 64 KiB are used up each second; it is
+// dropped only when that is used up too. Who reads at 100 kB/s or more is therefore never dropped, however much is
+// queued, and who has stopped reading is dropped after ConnectLag, or after a second for every 64 KiB that its system
+// took last, if that is longer. The credit is at most 256 KiB and an eighth of the client's receive window, which is
+// believed to be as large as the server has seen it, and as what the client has ever taken, up to 4 MiB. So a client
+// that has taken little before is dropped after a second or two, and one that has taken many megabytes after 12 s.
 //
 // A client whose receive buffer is smaller than a segment of its connection, 64 KiB on the loopback interface, cannot
 // reach 100 kB/s over TCP and may be dropped as well.

@@ -19,8 +19,8 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A register checks what the callbacks may rely on: no two run at a time, a client is connected once, disconnected once,
-// and nothing is heard of it before or after.
+// A register checks what the callbacks may rely on: no two run at a time, a client is connected once, disconnected
+// once, and nothing is heard of it before or after.
 type register struct {
 	t     testing.TB
 	inner atomic.Int32
@@ -45,8 +45,8 @@ func (r *register) others() (some []*tcpserver.TcpSocket) {
 	return some
 }
 
-// Clients that send byte by byte, never read, reset at any moment, and send thousands of tiny messages, and callbacks that
-// stop, write to and close whatever they find, confuse nothing.
+// Clients that send byte by byte, never read, reset at any moment, and send thousands of tiny messages, and callbacks
+// that stop, write to and close whatever they find, confuse nothing.
 func TestHostileClientsAndCallbacks(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		r := &register{t: t, state: map[*tcpserver.TcpSocket]string{}}

@@ -258,8 +258,8 @@ func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait
 	return nil, false, nil
 }
 
-// keep holds on to left, the end of buf, which is made of rest, or is a buffer that others use next. It does not hold on
-// to a buffer that has become far too large.
+// keep holds on to left, the end of buf, which is made of rest, or is a buffer that others use next. It does not hold
+// on to a buffer that has become far too large.
 func (c *loopClient[D]) keep(buf, left []byte) {
 	switch {
 	case len(left) == 0:

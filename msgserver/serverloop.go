@@ -15,9 +15,9 @@ import (
 )
 
 // A ServerLoop serves all clients on one goroutine, the one that called Run or Serve: every callback runs there, one
-// after another. The loops of the poller only bring bytes to it, so that a client that is slow or silent holds up nobody.
-// The zero value of each field but ProcessClientData is a good default. The fields are set before Run and not changed
-// while it runs. The methods are called in callbacks, unless it says otherwise.
+// after another. The loops of the poller only bring bytes to it, so that a client that is slow or silent holds up
+// nobody. The zero value of each field but ProcessClientData is a good default. The fields are set before Run and not
+// changed while it runs. The methods are called in callbacks, unless it says otherwise.
 type ServerLoop[Data any] struct {
 	// NewData makes what belongs to a new client. An error refuses the client; it is told to OnError, and no other
 	// callback is called. nil: the zero Data.
@@ -34,8 +34,8 @@ type ServerLoop[Data any] struct {
 	ClientDisconnected func(data Data)
 
 	// OnError is told of clients that were refused, could not be processed, were dropped with ErrSlowClient, or made a
-	// callback panic, which is a *tcpserver.PanicError. Where one client is concerned err is a *ClientError. ClientWrite
-	// may still write to it then. An end of stream or a reset is no error. nil: it is written to os.Stderr.
+	// callback panic, which is a *tcpserver.PanicError. Where one client is concerned err is a *ClientError.
+	// ClientWrite may still write to it then. An end of stream or a reset is no error. nil: it is written to os.Stderr.
 	OnError func(err error)
 
 	// Update is called after each batch of events, and at least every UpdateTime.
@@ -87,9 +87,9 @@ func (l *ServerLoop[D]) Run(ctx context.Context, host string, port int) error {
 }
 
 // Serve takes the connections of a server that listens already, until ctx ends, whose error it returns, or until the
-// server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server, processes what has come,
-// closes all clients, calls ClientDisconnected for each, and returns when all connections have ended. What was written is
-// still sent, within the server's CloseTimeout.
+// server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server, processes what has
+// come, closes all clients, calls ClientDisconnected for each, and returns when all connections have ended. What was
+// written is still sent, within the server's CloseTimeout.
 func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) error {
 	if err := l.begin(); err != nil {
 		return err

@@ -50,8 +50,8 @@ func (c *session[C, M]) listen() {
 	c.socket.SetHandlers(&c.handlers)
 }
 
-// readyRead decodes what has come. What is left is part of a message, and kept here, so that the end of the stream can be
-// told; only what has to wait stays in the socket.
+// readyRead decodes what has come. What is left is part of a message, and kept here, so that the end of the stream can
+// be told; only what has to wait stays in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	if !c.done && !c.ending.Load() {
 		if c.mustWait() {
@@ -234,8 +234,8 @@ func (c *session[C, M]) handled() {
 	c.resume()
 }
 
-// finish ends the connection when all is sent that was given to SendData. What still comes is read and dropped: closing a
-// connection with unread bytes may take from the peer what it was sent. cause is why; nil: an orderly end.
+// finish ends the connection when all is sent that was given to SendData. What still comes is read and dropped: closing
+// a connection with unread bytes may take from the peer what it was sent. cause is why; nil: an orderly end.
 func (c *session[C, M]) finish(cause error) {
 	c.blame(cause)
 	c.end()

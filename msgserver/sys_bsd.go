@@ -4,8 +4,8 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged. For how many more the
-// peer has room is not known.
+// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged. For how many more
+// the peer has room is not known.
 func sysUnacked(fd uintptr) (unacked, window int64) {
 	n, err := unix.IoctlGetInt(int(fd), fionwrite)
 	if err != nil {

@@ -2,8 +2,8 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged, and for how many more
-// the peer has announced room.
+// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged, and for how many
+// more the peer has announced room.
 func sysUnacked(fd uintptr) (unacked, window int64) {
 	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 	if err != nil {

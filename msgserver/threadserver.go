@@ -13,9 +13,9 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A ThreadServer decodes the messages of many clients in parallel, and calls back on one goroutine, the worker, which is
-// the one that called Run or Serve. The zero value of each field is a good default. The fields are set before Run and
-// not changed while it runs; the methods may be called from any goroutine.
+// A ThreadServer decodes the messages of many clients in parallel, and calls back on one goroutine, the worker, which
+// is the one that called Run or Serve. The zero value of each field is a good default. The fields are set before Run
+// and not changed while it runs; the methods may be called from any goroutine.
 type ThreadServer[Client, Message any] struct {
 	// ClientConnected is called for a new client, before anything is read from it. An error refuses the client; it is
 	// told to OnError, and no other callback is called. nil: the client is the zero Client.
@@ -93,8 +93,8 @@ func (s *ThreadServer[C, M]) Run(ctx context.Context, host string, port int) err
 
 // Serve takes the connections of a server that listens already, until ctx ends, whose error it returns, or until the
 // server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server, handles the messages
-// that have been decoded, closes the clients, and returns after the last ClientDisconnected. What was sent to the clients
-// is still sent, within the server's CloseTimeout.
+// that have been decoded, closes the clients, and returns after the last ClientDisconnected. What was sent to the
+// clients is still sent, within the server's CloseTimeout.
 func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpServer) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -172,8 +172,8 @@ func (s *ThreadServer[C, M]) Refused() uint64 {
 }
 
 // StopClient closes the connection of a client: what was sent to it is still sent, nothing more is read, and
-// ClientDisconnected follows. Messages that were decoded before are still passed on. A second call does nothing. A socket
-// that is no client's is closed.
+// ClientDisconnected follows. Messages that were decoded before are still passed on. A second call does nothing. A
+// socket that is no client's is closed.
 func (s *ThreadServer[C, M]) StopClient(socket *tcpserver.TcpSocket) {
 	if c := s.session(socket); c != nil {
 		c.finish(nil)
@@ -182,10 +182,10 @@ func (s *ThreadServer[C, M]) StopClient(socket *tcpserver.TcpSocket) {
 	}
 }
 
-// SendData sends data to a client, or queues a copy of what the system does not take. It never waits. A client that takes
-// nothing for ConnectLag, or for which more than MaxSendBuffer would be queued, is dropped with ErrSlowClient. A client
-// that is being ended gets nothing any more. For a socket that is no client's it is the socket's Send, but ends the
-// connection if that is refused.
+// SendData sends data to a client, or queues a copy of what the system does not take. It never waits. A client that
+// takes nothing for ConnectLag, or for which more than MaxSendBuffer would be queued, is dropped with ErrSlowClient. A
+// client that is being ended gets nothing any more. For a socket that is no client's it is the socket's Send, but ends
+// the connection if that is refused.
 func (s *ThreadServer[C, M]) SendData(socket *tcpserver.TcpSocket, data []byte) {
 	c := s.session(socket)
 	switch {

@@ -9,8 +9,8 @@ const (
 	// slowest is the rate in bytes a second at which a client uses up its credit. It is below the rate that is promised
 	// to be enough, because programs read in bursts.
 	slowest = 64 << 10
-	// leastCredit is the most credit that a client with a small receive window may have, in bytes. Systems empty a small
-	// receive buffer altogether before they announce room again.
+	// leastCredit is the most credit that a client with a small receive window may have, in bytes. Systems empty a
+	// small receive buffer altogether before they announce room again.
 	leastCredit = 256 << 10
 	// unseenWindow is the largest receive window, in bytes, that a client is believed to have without having shown it.
 	unseenWindow = 4 << 20
@@ -90,8 +90,8 @@ func (w *watch) look() {
 	w.again()
 }
 
-// progress returns how many bytes the client has taken so far, and for how many more its system has announced room; 0 if
-// that is not known.
+// progress returns how many bytes the client has taken so far, and for how many more its system has announced room; 0
+// if that is not known.
 func (w *watch) progress() (taken, window int64) {
 	taken = int64(w.output.socket.BytesSent())
 	if w.conn == nil {

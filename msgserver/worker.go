@@ -64,8 +64,8 @@ func (s *ThreadServer[C, M]) work(ended <-chan error) error {
 	}
 }
 
-// runTasks runs what is queued now, and the updates that come up meanwhile, unless accepting ends. It makes sure that the
-// worker comes back for the rest.
+// runTasks runs what is queued now, and the updates that come up meanwhile, unless accepting ends. It makes sure that
+// the worker comes back for the rest.
 func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Time) {
 	s.mu.Lock()
 	n := s.tasks.Len()

@@ -19,8 +19,8 @@ var (
 )
 
 // parse appends to command the words of the first command in buf, which point into it, and returns how many bytes that
-// takes; 0: it is not whole yet. A command is an array of strings, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", or a line of words.
-// One that is too long is refused as soon as that is known, and however much of it has come.
+// takes; 0: it is not whole yet. A command is an array of strings, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", or a line of
+// words. One that is too long is refused as soon as that is known, and however much of it has come.
 func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
 	if len(buf) > 0 && buf[0] != '*' {
 		return parseLine(command, buf)
