@@ -19,6 +19,7 @@ import (
 //	wait() int                               the same, waiting until there is one or until wake
 //	event(i int) (slotKey, events)           the i-th of what poll or wait found
 //	wake()                                   make the present or the next wait return; from any goroutine
+//	stir()                                   make the runtime's monitor wake up, unless poll does
 //	close()                                  give everything back
 //
 // poll, wait and event belong to the goroutine that runs the loop, which asks once for each event.
@@ -94,6 +95,7 @@ type loop struct {
 	peers  []*loop // all loops of the poller, this one among them
 	kern   kernel
 	load   atomic.Int32 // tenants
+	born   time.Time
 
 	// The turn counter is odd while a tenant has its turn. Whoever makes it even again goes on with the batch: the
 	// goroutine that gave the turn, or the watchdog on behalf of a new one.
@@ -114,6 +116,7 @@ type loop struct {
 	serving tenant // whose turn it is, or was last
 	desk    *desk  // of the turn
 	spinner spinner
+	rested  time.Duration // the loop's age when it slept or rested last
 
 	wheel wheel
 }
@@ -129,6 +132,7 @@ func (l *loop) start() error {
 	if err := l.kern.open(); err != nil {
 		return err
 	}
+	l.born = time.Now()
 	l.wheel.loop = l
 	l.awake.Store(true)
 	go l.run()
@@ -159,6 +163,7 @@ func (l *loop) run() {
 				d.release()
 				return
 			}
+			l.rest()
 		}
 		mark = 0
 		l.serving = nil
@@ -166,6 +171,24 @@ func (l *loop) run() {
 			d.release()
 			return
 		}
+	}
+}
+
+// age returns how long ago the loop was started.
+func (l *loop) age() time.Duration { return time.Since(l.born) }
+
+// stint is how long a loop that has enough to do goes on before it rests, or one turn longer.
+const stint = 2 * time.Millisecond
+
+// rest looks after everything else in the process at the end of a stint, also in the middle of a batch. The loop
+// yields, which lets timers fire and other goroutines run. That does not suffice for the descriptors that the runtime
+// watches, among them the queue of a loop that sleeps: while no processor is idle, only the runtime's monitor looks at
+// them, every 10 ms. Once it has found the whole process idle, it sleeps until an ordinary system call wakes it.
+func (l *loop) rest() {
+	if now := l.age(); now-l.rested > stint {
+		l.rested = now
+		l.kern.stir()
+		runtime.Gosched()
 	}
 }
 
@@ -195,11 +218,9 @@ func (l *loop) takeOver(mark uint64) {
 
 // collect waits for something to do and makes it the batch. False: the loop has ended.
 func (l *loop) collect() bool {
+	// Whoever was woken in the last batch runs now, and often makes work for the next one at once.
+	runtime.Gosched()
 	n := l.kern.poll()
-	if n == 0 {
-		// Whoever was woken in the last batch often makes work for the next one at once.
-		runtime.Gosched()
-	}
 	l.mu.Lock()
 	if n == 0 && len(l.posted) == 0 {
 		if l.ending {
@@ -218,6 +239,7 @@ func (l *loop) collect() bool {
 		}
 		l.awake.Store(true)
 		l.dog.arm()
+		l.rested = l.age()
 		l.mu.Lock()
 		l.asleep = false
 	}

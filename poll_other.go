@@ -19,4 +19,5 @@ func (k *kernel) poll() int                   { return 0 }
 func (k *kernel) wait() int                   { return 0 }
 func (k *kernel) event(int) (slotKey, events) { return slotKey{}, 0 }
 func (k *kernel) wake()                       {}
+func (k *kernel) stir()                       {}
 func (k *kernel) close()                      {}

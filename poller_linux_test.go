@@ -1,0 +1,128 @@
+package tcpserver_test
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// A busyLoop always has something to do, and nobody else takes part in that: each of its connections is sent the next
+// byte by its own handler, with a system call that the runtime does not see.
+type busyLoop struct {
+	turns   atomic.Int64
+	over    atomic.Bool
+	clients []*net.TCPConn
+}
+
+// newBusyLoop returns one with n connections. It begins when a byte is written to its clients. Each handler calls work.
+func newBusyLoop(t *testing.T, n int, work func(turn int64)) *busyLoop {
+	var l busyLoop
+	server := listen(t, &tcpserver.TcpServer{Poller: newPoller(t, 1)})
+	for range n {
+		socket, client := connect(t, server)
+		raw, err := client.SyscallConn()
+		require.NoError(t, err)
+		var fd uintptr
+		require.NoError(t, raw.Control(func(f uintptr) { fd = f }))
+		one := new([1]byte)
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+			socket.ReadAll()
+			work(l.turns.Add(1))
+			if !l.over.Load() {
+				syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(one)), 1)
+			}
+		}})
+		l.clients = append(l.clients, client)
+	}
+	t.Cleanup(func() { l.over.Store(true) })
+	return &l
+}
+
+func TestBusyLoopLetsOtherGoroutinesRun(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	runtime.GOMAXPROCS(1)
+	for _, c := range []struct {
+		conns int
+		took  time.Duration // of a handler
+		limit int64         // turns
+	}{
+		{conns: 1, limit: 100},
+		{conns: 100, took: time.Millisecond, limit: 10},
+	} {
+		woken := make(chan int64, 1)
+		l := newBusyLoop(t, c.conns, func(turn int64) {
+			for begin := time.Now(); time.Since(begin) < c.took; {
+			}
+			select {
+			case woken <- turn:
+			default:
+			}
+		})
+		for _, client := range l.clients {
+			_, err := client.Write([]byte{0})
+			require.NoError(t, err)
+		}
+		for range 200 {
+			turn := receive(t, woken)
+			require.LessOrEqual(t, l.turns.Load()-turn, c.limit, "turns until a goroutine ran that a handler had woken")
+		}
+		l.over.Store(true)
+	}
+}
+
+// The runtime's monitor sleeps while a process is idle. A loop that begins to work then does not by itself wake it.
+func TestBusyLoopLetsTheRuntimeSeeItsDescriptors(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	runtime.GOMAXPROCS(1)
+	const enough = 1 << 18 // turns; some seconds
+	var heard atomic.Bool
+	var l *busyLoop
+	over := make(chan struct{})
+	l = newBusyLoop(t, 1, func(turn int64) {
+		if (turn == enough || heard.Load()) && !l.over.Swap(true) {
+			close(over)
+		}
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	conn, err := listener.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	go func() {
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err == nil {
+			heard.Store(true)
+		}
+	}()
+	// Another process begins, when this one has had time to become idle.
+	cmd := exec.Command("sh", "-c", "sleep 0.3; printf x >&3; sleep 0.3; printf y >&4")
+	for _, c := range []*net.TCPConn{l.clients[0], client.(*net.TCPConn)} {
+		f, err := c.File()
+		require.NoError(t, err)
+		defer f.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	<-over
+	require.NoError(t, cmd.Wait())
+	require.True(t, heard.Load(), "in %d turns of the loop", l.turns.Load())
+}
