@@ -24,47 +24,52 @@ type Executor func(f func())
 //	var queue tcpserver.Queue
 //	server.Executor = queue.Post
 type Queue struct {
-	// Wake is called when the queue becomes non-empty, on the goroutine that called Post: window.Invalidate, say.
-	// nil: nothing. It is set before the first Post.
+	// Wake is called when there is something to run: window.Invalidate, say. It is called once until RunPending or Run
+	// comes for it, on the goroutine that called Post, or RunPending or Run if these leave something behind. nil:
+	// nothing. It is set before the first Post.
 	Wake func()
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the block below
 	queued deque.Deque[func()]
-	filled chan struct{} // of capacity 1: the queue is not empty; nil until somebody runs
+	told   bool          // that there is something to run; nobody has come for it since
+	filled chan struct{} // of capacity 1: tells those who wait in Run; nil until somebody runs
 }
 
 // Post queues f. A server has at most one f in the queue.
 func (q *Queue) Post(f func()) {
 	q.mu.Lock()
-	first := q.queued.Len() == 0
 	q.queued.PushBack(f)
 	q.mu.Unlock()
-	if first {
-		q.tell()
+	q.tell()
+}
+
+// tell announces what is queued, unless that has been done and nobody has come for it yet.
+func (q *Queue) tell() {
+	q.mu.Lock()
+	news := q.queued.Len() > 0 && !q.told
+	if news {
+		q.told = true
+		if q.filled != nil {
+			select {
+			case q.filled <- struct{}{}:
+			default:
+			}
+		}
 	}
-	if first && q.Wake != nil {
+	q.mu.Unlock()
+	if news && q.Wake != nil {
 		q.Wake()
 	}
 }
 
-// tell wakes one who waits in Run, if there is something for it.
-func (q *Queue) tell() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.filled == nil || q.queued.Len() == 0 {
-		return
-	}
-	select {
-	case q.filled <- struct{}{}:
-	default:
-	}
-}
-
-// RunPending runs on the caller's goroutine what was queued when it was called, and returns how many that were.
+// RunPending runs on the caller's goroutine what was queued when it was called, and returns how many that were. If
+// something is queued when it returns, Wake has been called for it.
 func (q *Queue) RunPending() int {
 	q.mu.Lock()
+	q.told = false
 	n := q.queued.Len()
 	q.mu.Unlock()
+	defer q.tell() // also if what runs panics
 	for i := range n {
 		q.mu.Lock()
 		if q.queued.Len() == 0 { // somebody else runs the queue too
@@ -87,7 +92,12 @@ func (q *Queue) Run(ctx context.Context) error {
 	filled := q.filled
 	q.mu.Unlock()
 	// Who ends may have been the one that was told of what is queued: another may be waiting for that.
-	defer q.tell()
+	defer func() {
+		q.mu.Lock()
+		q.told = false
+		q.mu.Unlock()
+		q.tell()
+	}()
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -3,9 +3,12 @@ package tcpserver_test
 import (
 	"context"
 	"errors"
+	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -67,6 +70,167 @@ func TestWakeIsCalledWhenTheQueueBecomesNonEmpty(t *testing.T) {
 	require.Equal(t, 2, wakes)
 	q.RunPending()
 	require.Equal(t, 3, wakes)
+}
+
+// What is posted while the queue runs is not run at once. So somebody has to come for it.
+func TestWakeIsCalledForWhatRunPendingLeavesBehind(t *testing.T) {
+	t.Parallel()
+	wakes := 0
+	q := tcpserver.Queue{Wake: func() { wakes++ }}
+	q.Post(func() { q.Post(func() {}) })
+	q.Post(func() {})
+	require.Equal(t, 1, wakes)
+	require.Equal(t, 2, q.RunPending())
+	require.Equal(t, 2, wakes)
+	for range 5 {
+		q.Post(func() {})
+	}
+	require.Equal(t, 2, wakes, "the one that has been called is for all of them")
+	require.Equal(t, 6, q.RunPending())
+	require.Equal(t, 2, wakes)
+}
+
+func TestWakeIsCalledForWhatAPanicLeavesBehind(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+		wakes := 0
+		q := tcpserver.Queue{Wake: func() { wakes++ }}
+		q.Post(end)
+		q.Post(func() {})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer func() { recover() }()
+			q.RunPending()
+		})
+		wg.Wait()
+		require.Equal(t, 2, wakes, name)
+		require.Equal(t, 1, q.RunPending(), name)
+	}
+}
+
+func TestWakeIsCalledForWhatRunLeavesBehind(t *testing.T) {
+	t.Parallel()
+	var wakes atomic.Int32
+	q := tcpserver.Queue{Wake: func() { wakes.Add(1) }}
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error)
+	go func() { over <- q.Run(ctx) }()
+	entered, leave := make(chan struct{}), make(chan struct{})
+	q.Post(func() {
+		close(entered)
+		<-leave
+	})
+	receive(t, entered)
+	cancel()
+	q.Post(func() {})
+	before := wakes.Load()
+	close(leave)
+	require.Equal(t, context.Canceled, receive(t, over))
+	require.Greater(t, wakes.Load(), before)
+	require.Equal(t, 1, q.RunPending())
+}
+
+// Whoever leaves something behind wakes, also where several goroutines run the queue, each only when it is woken.
+func TestGoroutinesThatRunTheQueueWhenWokenLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
+	const runners, chains, each = 3, 5, 2000
+	frames := make(chan struct{}, 1)
+	q := tcpserver.Queue{Wake: func() {
+		select {
+		case frames <- struct{}{}:
+		default: // one is to come
+		}
+	}}
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(over)
+	for range runners {
+		wg.Go(func() {
+			for {
+				select {
+				case <-frames:
+					q.RunPending()
+				case <-over:
+					return
+				}
+			}
+		})
+	}
+	ends := make(chan struct{}, chains)
+	for range chains {
+		left := each
+		var next func()
+		next = func() {
+			if left--; left == 0 {
+				ends <- struct{}{}
+			} else {
+				q.Post(next)
+			}
+		}
+		q.Post(next)
+	}
+	for range chains {
+		receive(t, ends)
+	}
+}
+
+// Some toolkits run the queue in a frame, and draw a frame only when they are asked to, by Wake.
+func TestServersShareAQueueThatRunsOnlyWhenWoken(t *testing.T) {
+	t.Parallel()
+	const servers, clients, messages = 3, 8, 200
+	frames := make(chan struct{}, 1)
+	q := tcpserver.Queue{Wake: func() {
+		select {
+		case frames <- struct{}{}:
+		default: // one is to come
+		}
+	}}
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-frames:
+				q.RunPending()
+			case <-over:
+				return
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(over)
+	failed := make(chan error, servers*clients)
+	for range servers {
+		server := listen(t, &tcpserver.TcpServer{Executor: q.Post, NewConnectionHandler: echo})
+		defer until(t, func() bool { return server.ConnectionCount() == 0 })
+		for range clients {
+			go func() { failed <- talk(server.Addr().String(), messages) }()
+		}
+	}
+	for range servers * clients {
+		require.NoError(t, receive(t, failed))
+	}
+}
+
+// talk has that many messages come back, one after another.
+func talk(addr string, messages int) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience))
+	buf := make([]byte, 1)
+	for range messages {
+		if _, err := conn.Write(buf); err != nil {
+			return err
+		}
+		if _, err := conn.Read(buf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A program may ask for the next frame, which runs the queue, in Wake.
