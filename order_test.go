@@ -2,6 +2,7 @@ package tcpserver_test
 
 import (
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -20,7 +21,7 @@ import (
 // byHand is an executor that the test runs: handlers are called in runPending alone.
 func byHand(t *testing.T) (server *tcpserver.TcpServer, queue *tcpserver.Queue) {
 	queue = new(tcpserver.Queue)
-	return listen(t, &tcpserver.TcpServer{Executor: queue.Post}), queue
+	return listen(t, &tcpserver.TcpServer{Executor: queue.Post, Logger: slog.New(slog.DiscardHandler)}), queue
 }
 
 // runUntil runs the queue until done returns true.

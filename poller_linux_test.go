@@ -60,7 +60,7 @@ func TestBusyLoopLetsOtherGoroutinesRun(t *testing.T) {
 		limit int64         // turns
 	}{
 		{conns: 1, limit: 100},
-		{conns: 100, took: time.Millisecond, limit: 10},
+		{conns: 100, took: time.Millisecond, limit: 50},
 	} {
 		woken := make(chan int64, 1)
 		l := newBusyLoop(t, c.conns, func(turn int64) {
