@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -538,6 +539,15 @@ func cutByServerLoop(t *testing.T, limit int, chunks [][]byte) (got []string) {
 	return got
 }
 
+// sendIn sends text in pieces, as far as the server does not refuse it.
+func (c *client) sendIn(pieces int, text string) {
+	for piece := range slices.Chunk([]byte(text), (len(text)+pieces-1)/pieces) {
+		if _, err := c.Write(piece); err != nil {
+			return
+		}
+	}
+}
+
 // The same over the network: one message that is too long by a byte, at once and byte by byte.
 func TestMessageTooLongByAByteIsRefusedHoweverItComes(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
@@ -549,17 +559,9 @@ func TestMessageTooLongByAByteIsRefusedHoweverItComes(t *testing.T) {
 		line := strings.Repeat("x", 99)
 		for _, pieces := range []int{1, 2, 50, 100} {
 			conn := dial(t, server)
-			for _, text := range []string{line + "\n", line + "x\n"} {
-				for rest := text; rest != ""; {
-					n := (len(text) + pieces - 1) / pieces
-					n = min(n, len(rest))
-					if _, err := conn.Write([]byte(rest[:n])); err != nil {
-						break // it has been refused already
-					}
-					rest = rest[n:]
-				}
-			}
+			conn.sendIn(pieces, line+"\n")
 			require.Equal(t, line+"!\n", conn.line())
+			conn.sendIn(pieces, line+"x\n")
 			require.ErrorIs(t, receive(t, errs), ErrBufferFull)
 			conn.ended()
 		}
