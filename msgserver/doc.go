@@ -20,11 +20,14 @@
 // client that the program or an error ends: what was written before is sent first, however long that takes, as long as
 // the client takes it. At the end of Serve the CloseTimeout of the server limits it.
 //
+// What such a client still sends is dropped. If it goes on sending after the connection is closed, TCP answers with a
+// reset, and some systems, but not Linux, then throw away what the client's program has not read yet.
+//
 // # Slow clients
 //
-// While more than 256 KiB are queued for a client, nothing is read from it and none of its messages is handled, so that
-// TCP holds back a client that asks for more than it takes. MaxSendBuffer limits what the callbacks may queue for it
-// beyond that.
+// While more than 256 KiB are queued for a client, or half of MaxSendBuffer if that is less, nothing is read from it
+// and none of its messages is handled, so that TCP holds back a client that asks for more than it takes. MaxSendBuffer
+// limits what the callbacks may queue for it beyond that.
 //
 // A client for which something is queued, and which takes nothing for ConnectLag, is dropped with ErrSlowClient. A
 // client has taken what its system has acknowledged, where the server's system tells that (Linux, macOS, FreeBSD,

@@ -7,7 +7,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// mark is how many bytes may be queued for a client until its further messages have to wait.
+// mark is how many bytes may be queued for a client until its further messages have to wait. It is lower if max is low.
 const mark = 256 << 10
 
 // An output is what is sent to one client. The bytes are in the queue of the socket; an output lets that grow as far as
@@ -47,17 +47,19 @@ func (o *output) send(p []byte) error {
 
 // mustWait reports whether the client's messages have to wait. written then tells when they may go on.
 func (o *output) mustWait() bool {
-	if o.socket.BytesToWrite() <= mark {
+	if !o.isOverMark() {
 		return false
 	}
 	o.waiting.Store(true) // and look once more: only now written knows that somebody waits
-	return o.socket.BytesToWrite() > mark
+	return o.isOverMark()
 }
+
+func (o *output) isOverMark() bool { return o.socket.BytesToWrite() > min(mark, o.max/2) }
 
 // written is called when the system has taken some of the queue. It reports whether messages that wait may go on.
 func (o *output) written() bool {
 	o.settle()
-	return o.waiting.Load() && o.socket.BytesToWrite() <= mark && o.waiting.Swap(false)
+	return o.waiting.Load() && !o.isOverMark() && o.waiting.Swap(false)
 }
 
 // end closes the connection when the queue is sent. Nothing can be sent any more.
