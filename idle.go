@@ -3,8 +3,8 @@ package tcpserver
 import "time"
 
 // SetIdleTimeout has the connection ended with ErrIdleTimeout when nothing was taken from the system and nothing given
-// to it for d; it is up to two tenths of a second late, never early. d <= 0: never. The default is TcpServer.IdleTimeout. Time counts
-// from now.
+// to it for d. That is up to two tenths of a second late, and later by what the loop is late, but never early. d <= 0:
+// never. The default is TcpServer.IdleTimeout. Time counts from now.
 func (s *TcpSocket) SetIdleTimeout(d time.Duration) {
 	s.more().idle.Store(int64(max(d, 0)))
 	s.watchIdle()
@@ -19,9 +19,13 @@ func (s *TcpSocket) idleTimeout() time.Duration {
 	return s.ln.idleTimeout
 }
 
-// touch notes that something moved.
+// touch notes that something moved, if that matters.
 func (s *TcpSocket) touch() {
-	if now := s.loop.wheel.now.Load(); s.stamp.Load() != now {
+	if s.idleTimeout() <= 0 {
+		return
+	}
+	// The clock, and not how far the wheel has been turned: the loop may be late.
+	if now := s.loop.tick(); s.stamp.Load() != now {
 		s.stamp.Store(now)
 	}
 }
@@ -34,36 +38,31 @@ func (s *TcpSocket) watchIdle() {
 	if d <= 0 {
 		return
 	}
-	w := &s.loop.wheel
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	due := w.now.Load() + wheelStep(ticksFor(d))
-	if s.state != StateUnconnected && (s.wheelDue == 0 || int32(due-s.wheelDue) < 0) {
-		s.wheelDue = w.add(s.key, ticksFor(d))
+	if s.state != StateUnconnected {
+		s.wheelDue = s.loop.wheel.add(s.key, ticksFor(d), s.wheelDue)
 	}
 }
 
-// onTick is the idle check. The wheel calls it on the loop.
+// onTick is the idle check. The wheel calls it on the loop, at tick now or later: the stamp may be of after it.
 func (s *TcpSocket) onTick(now uint32) uint32 {
 	s.wmu.Lock()
 	if s.wheelDue != now {
 		s.wmu.Unlock()
 		return 0
 	}
-	var again uint32
-	expired := false
-	if d := s.idleTimeout(); d > 0 {
-		limit, idle := ticksFor(d), now-s.stamp.Load()
-		expired = idle >= limit
-		again = limit - min(idle, limit)
-	}
 	s.wheelDue = 0
-	if again > 0 {
-		s.wheelDue = now + wheelStep(again)
+	var left int32 // ticks; 0 or less: the socket has been idle for long enough
+	d := s.idleTimeout()
+	if d > 0 {
+		if left = int32(s.stamp.Load() + ticksFor(d) - now); left > 0 {
+			s.wheelDue = dueAfter(now, uint32(left))
+		}
 	}
 	s.wmu.Unlock()
-	if expired {
+	if d > 0 && left <= 0 {
 		s.end(ErrIdleTimeout)
 	}
-	return again
+	return uint32(max(left, 0))
 }

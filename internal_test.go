@@ -100,10 +100,11 @@ func TestSmallPiecesShareChunks(t *testing.T) {
 	assert.LessOrEqual(t, chunks, 10)
 }
 
-// A fakeTenant counts how often the wheel calls it.
+// A fakeTenant notes at which ticks the wheel calls it.
 type fakeTenant struct {
-	again uint32 // what it answers
-	at    []uint32
+	again  uint32 // what it answers
+	at     []uint32
+	called func() // nil: nothing
 }
 
 func (f *fakeTenant) onReady(*desk, events) {}
@@ -111,6 +112,9 @@ func (f *fakeTenant) onLate(*desk)          {}
 func (f *fakeTenant) evict()                {}
 func (f *fakeTenant) onTick(now uint32) uint32 {
 	f.at = append(f.at, now)
+	if f.called != nil {
+		f.called()
+	}
 	return f.again
 }
 
@@ -147,60 +151,6 @@ func TestSlabKeepsTenantsApart(t *testing.T) {
 		require.Same(t, tenant, s.at(key))
 	}
 	assert.Len(t, s.tenants(), len(live))
-}
-
-// newWheel returns a wheel that turns only when the test calls turn.
-func newWheel(t *testing.T) (l *loop, turn func(ticks int)) {
-	l = new(loop)
-	l.wheel.loop = l
-	l.ended = true // posts go to goroutines, of which there are none: the timer is stopped
-	l.wheel.timer = time.AfterFunc(time.Hour, func() {})
-	t.Cleanup(func() { l.wheel.timer.Stop() })
-	return l, func(ticks int) {
-		for range ticks {
-			l.wheel.timer.Stop()
-			l.wheel.onReady(nil, 0)
-		}
-	}
-}
-
-func TestWheelCallsAtTheTick(t *testing.T) {
-	l, turn := newWheel(t)
-	tenant := &fakeTenant{}
-	due := l.wheel.add(l.slots.take(tenant), 7)
-	turn(6)
-	assert.Empty(t, tenant.at)
-	turn(300)
-	assert.Equal(t, []uint32{due}, tenant.at)
-	assert.EqualValues(t, 7, due)
-	assert.Zero(t, l.wheel.entries)
-}
-
-func TestWheelCallsAgainAsAsked(t *testing.T) {
-	l, turn := newWheel(t)
-	tenant := &fakeTenant{again: 10}
-	l.wheel.add(l.slots.take(tenant), 1)
-	turn(31)
-	assert.Equal(t, []uint32{1, 11, 21, 31}, tenant.at)
-}
-
-func TestWheelForgetsTenantsThatLeft(t *testing.T) {
-	l, turn := newWheel(t)
-	gone, stays := &fakeTenant{}, &fakeTenant{}
-	key := l.slots.take(gone)
-	l.wheel.add(key, 3)
-	l.slots.free(key)
-	l.wheel.add(l.slots.take(stays), 3) // in the same slot
-	turn(3)
-	assert.Empty(t, gone.at)
-	assert.Equal(t, []uint32{3}, stays.at)
-}
-
-func TestTicksNeverEndEarly(t *testing.T) {
-	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
-		// Part of the first tick may be over when counting begins.
-		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
-	}
 }
 
 // Clients would connect to a listener that no loop serves.

@@ -199,6 +199,45 @@ func TestRoundTripsBesideThousandIdle(t *testing.T) {
 	}
 }
 
+// The handlers of one loop take half a second a round, and its sockets never rest.
+func TestIdleTimeoutBesideBusySockets(t *testing.T) {
+	t.Parallel()
+	const timeout, enough = time.Second, 6 * time.Second
+	server := listen(t, &tcpserver.TcpServer{Poller: newPoller(t, 1), NewConnectionHandler: echoSlowly})
+	defer until(t, func() bool { return server.ConnectionCount() == 0 })
+	for range 50 {
+		client := dial(t, server)
+		defer client.Close()
+		go func() {
+			buf := make([]byte, 1)
+			for {
+				if _, err := client.Write(buf); err != nil {
+					return
+				}
+				if _, err := client.Read(buf); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	idle := listen(t, &tcpserver.TcpServer{Poller: server.Poller, IdleTimeout: timeout})
+	begin := time.Now()
+	socket, _ := connect(t, idle)
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
+	require.ErrorIs(t, socket.Err(), tcpserver.ErrIdleTimeout)
+	require.GreaterOrEqual(t, time.Since(begin), timeout)
+	require.Less(t, time.Since(begin), enough)
+}
+
+func echoSlowly(server *tcpserver.TcpServer) {
+	if socket := server.NextPendingConnection(); socket != nil {
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+			time.Sleep(8 * time.Millisecond)
+			socket.Send(socket.ReadAll())
+		}})
+	}
+}
+
 // A churn connection carries its number over and over again, in both directions.
 const (
 	churnBytes   = 256

@@ -2,20 +2,22 @@ package tcpserver
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // A wheel calls tenants back after some ticks. Nothing is done for it when a message comes or goes but to stamp the
 // socket with the tick: an entry that comes up too early is put off by what is left. An entry costs 8 bytes, and
 // the wheel turns only while it has entries. (A hashed timing wheel: Varghese and Lauck, SOSP 1987, scheme 6.)
+//
+// A tick is a tenth of a second of the loop's age. A loop that comes late to the wheel turns it on to the present, tick
+// by tick, so that nothing adds up.
 type wheel struct {
 	loop *loop
-	now  atomic.Uint32 // ticks since the loop started; it stands still while there are no entries
 
 	mu      sync.Mutex // guards the block below
+	now     uint32     // the tick up to which it has been turned
 	spokes  [wheelSpokes][]slotKey
-	entries int
+	entries int // those of a tick count until their tenants have been called
 	timer   *time.Timer
 }
 
@@ -24,65 +26,100 @@ const (
 	wheelSpokes = 256
 )
 
+// tick returns the present tick. It comes round to 0 after 13 years.
+func (l *loop) tick() uint32 { return uint32(l.age() / wheelTick) }
+
 // ticksFor returns after how many ticks more than d has passed, whatever part of the present one is over.
 func ticksFor(d time.Duration) uint32 {
 	return uint32(min((d+wheelTick-1)/wheelTick, 1<<30)) + 1
 }
 
-// wheelStep is how far ahead an entry is put that is to come up in that many ticks: what is left beyond one round
-// is seen to when it comes up.
-func wheelStep(ticks uint32) uint32 { return min(ticks, wheelSpokes-1) }
-
-// add has the tenant of key called after that many ticks, or after a round of the wheel. It returns at which tick.
-func (w *wheel) add(key slotKey, ticks uint32) uint32 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	due := w.insert(key, ticks)
-	if w.entries == 1 {
-		if w.timer == nil {
-			w.timer = time.AfterFunc(wheelTick, func() { w.loop.post(w) })
-		} else {
-			w.timer.Reset(wheelTick)
-		}
+// dueAfter returns the tick at which an entry comes up that is put on the wheel at tick now, for that many ticks later
+// or for the end of a round: what is left then is seen to when it comes up. It is never 0, which stands for none.
+func dueAfter(now, ticks uint32) uint32 {
+	due := now + min(ticks, wheelSpokes-1)
+	if due == 0 {
+		due++
 	}
 	return due
 }
 
-func (w *wheel) insert(key slotKey, ticks uint32) (due uint32) {
-	due = w.now.Load() + wheelStep(ticks)
+// add has the tenant of key called after that many ticks, or earlier with a part of them left, unless an entry of its
+// comes up by then, at tick have; 0: it has none. It returns the tick of the entry that counts.
+func (w *wheel) add(key slotKey, ticks, have uint32) (due uint32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	present := w.loop.tick()
+	if w.entries == 0 {
+		w.now = present
+	}
+	due = dueAfter(w.now, present-w.now+ticks)
+	if have != 0 && int32(have-due) <= 0 {
+		return have
+	}
+	w.insert(key, due)
+	if w.entries == 1 {
+		w.arm()
+	}
+	return due
+}
+
+func (w *wheel) insert(key slotKey, due uint32) {
 	spoke := &w.spokes[due%wheelSpokes]
 	*spoke = append(*spoke, key)
 	w.entries++
-	return due
 }
 
-// onReady is the wheel's turn on its loop: one tick.
+// arm sets the timer for the next tick, whose time may have passed.
+func (w *wheel) arm() {
+	age := w.loop.age()
+	behind := uint32(age/wheelTick) - w.now
+	wait := (1-time.Duration(behind))*wheelTick - age%wheelTick
+	if w.timer == nil {
+		w.timer = time.AfterFunc(wait, func() { w.loop.post(w) })
+	} else {
+		w.timer.Reset(wait)
+	}
+}
+
+// onReady is the wheel's turn on its loop.
 func (w *wheel) onReady(*desk, events) {
 	w.mu.Lock()
-	now := w.now.Add(1)
-	spoke := &w.spokes[now%wheelSpokes]
+	defer w.mu.Unlock()
+	for present := w.loop.tick(); w.entries > 0 && w.now != present; {
+		w.turn()
+	}
+	if w.entries > 0 {
+		w.arm()
+	}
+}
+
+// turn turns the wheel by one tick. mu is held, but not while tenants are called.
+func (w *wheel) turn() {
+	w.now++
+	now, spoke := w.now, &w.spokes[w.now%wheelSpokes]
 	due := *spoke
 	*spoke = nil
-	w.entries -= len(due)
-	w.mu.Unlock()
 	for _, key := range due {
-		w.loop.mu.Lock()
-		t := w.loop.slots.at(key)
-		w.loop.mu.Unlock()
-		if t == nil {
-			continue
-		}
-		if again := t.onTick(now); again > 0 {
-			w.mu.Lock()
-			w.insert(key, again)
-			w.mu.Unlock()
+		w.mu.Unlock()
+		again := w.call(key, now)
+		w.mu.Lock()
+		if again > 0 {
+			w.insert(key, dueAfter(now, again))
 		}
 	}
-	w.mu.Lock()
-	if w.entries > 0 {
-		w.timer.Reset(wheelTick)
+	w.entries -= len(due)
+}
+
+// call calls the tenant of key, if it has not left.
+func (w *wheel) call(key slotKey, now uint32) (again uint32) {
+	w.loop.mu.Lock()
+	t := w.loop.slots.at(key)
+	w.loop.mu.Unlock()
+	if t == nil {
+		return 0
 	}
-	w.mu.Unlock()
+	return t.onTick(now)
 }
 
 // stop forgets all entries. It is called when the loop ends, which it does only without tenants.

@@ -1,0 +1,195 @@
+package tcpserver
+
+import (
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// newWheel returns a loop whose wheel turns by itself, in a bubble of synctest, while it has entries.
+func newWheel(t *testing.T) *loop {
+	l := &loop{born: time.Now()}
+	l.wheel.loop = l
+	l.ended = true // so that posts go to goroutines of their own
+	t.Cleanup(l.wheel.stop)
+	return l
+}
+
+// hold has the loop be late until release is called.
+func hold(l *loop) (release func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = false
+	return func() {
+		l.mu.Lock()
+		posted := l.posted
+		l.posted, l.ended = nil, true
+		l.mu.Unlock()
+		for _, a := range posted {
+			a.to.onReady(nil, 0)
+		}
+	}
+}
+
+func TestWheelCallsAtTheTick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		called := make(chan time.Time, 1)
+		tenant := &fakeTenant{called: func() { called <- time.Now() }}
+		begin := time.Now()
+		due := l.wheel.add(l.slots.take(tenant), 7, 0)
+		assert.EqualValues(t, 7, due)
+		assert.Equal(t, 7*wheelTick, (<-called).Sub(begin))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		assert.Equal(t, []uint32{due}, tenant.at)
+		assert.Zero(t, l.wheel.entries)
+	})
+}
+
+func TestWheelCallsAgainAsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		tenant := &fakeTenant{again: 10}
+		l.wheel.add(l.slots.take(tenant), 1, 0)
+		time.Sleep(31 * wheelTick)
+		synctest.Wait()
+		assert.Equal(t, []uint32{1, 11, 21, 31}, tenant.at)
+	})
+}
+
+func TestWheelForgetsTenantsThatLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		gone, stays := new(fakeTenant), new(fakeTenant)
+		key := l.slots.take(gone)
+		l.wheel.add(key, 3, 0)
+		l.slots.free(key)
+		l.wheel.add(l.slots.take(stays), 3, 0) // in the same slot
+		time.Sleep(3 * wheelTick)
+		synctest.Wait()
+		assert.Empty(t, gone.at)
+		assert.Equal(t, []uint32{3}, stays.at)
+	})
+}
+
+func TestWheelKeepsTheEarlierOfTwoEntries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		tenant := new(fakeTenant)
+		key := l.slots.take(tenant)
+		due := l.wheel.add(key, 5, 0)
+		assert.Equal(t, due, l.wheel.add(key, 5, due))
+		assert.Equal(t, due, l.wheel.add(key, 9, due))
+		assert.EqualValues(t, 3, l.wheel.add(key, 3, due))
+		assert.Equal(t, 2, l.wheel.entries)
+	})
+}
+
+// Each tick is late here, by half of its length.
+func TestLateTicksDoNotAddUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		tenant := new(fakeTenant)
+		begin := time.Now()
+		l.wheel.add(l.slots.take(tenant), 100, 0)
+		for len(tenant.at) == 0 {
+			release := hold(l)
+			time.Sleep(wheelTick * 3 / 2)
+			synctest.Wait()
+			release()
+		}
+		assert.LessOrEqual(t, time.Since(begin), 102*wheelTick)
+		assert.GreaterOrEqual(t, time.Since(begin), 100*wheelTick)
+	})
+}
+
+func TestLoopThatWasHeldUpCallsAllThatAreDueInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		var tenants [5]fakeTenant
+		var order []int
+		for i := range tenants {
+			tenants[i].called = func() { order = append(order, i) }
+			l.wheel.add(l.slots.take(&tenants[i]), uint32(190-10*i), 0)
+		}
+		tenants[4].again = 15 // and comes up again meanwhile
+		release := hold(l)
+		time.Sleep(19 * time.Second)
+		synctest.Wait()
+		assert.Empty(t, order)
+		release()
+		assert.Equal(t, []int{4, 3, 4, 2, 1, 4, 0}, order)
+		assert.Equal(t, []uint32{150, 165, 180}, tenants[4].at)
+	})
+}
+
+func TestWheelWithoutEntriesStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		const year = 365 * 24 * time.Hour
+		for range 3 {
+			time.Sleep(year + wheelTick/3)
+			called := make(chan time.Time, 1)
+			begin := time.Now()
+			l.wheel.add(l.slots.take(&fakeTenant{called: func() { called <- time.Now() }}), 20, 0)
+			took := (<-called).Sub(begin)
+			assert.GreaterOrEqual(t, took, 19*wheelTick)
+			assert.LessOrEqual(t, took, 20*wheelTick)
+			synctest.Wait()
+			assert.False(t, l.wheel.timer.Stop(), "the timer runs without entries")
+		}
+	})
+}
+
+// After 13 years ticks come round to 0.
+func TestTicksComeRound(t *testing.T) {
+	for step := range uint32(12) {
+		synctest.Test(t, func(t *testing.T) {
+			l := newWheel(t)
+			l.born = l.born.Add(-(1<<32 - 6) * wheelTick)
+			called := make(chan time.Time, 1)
+			tenant := &fakeTenant{called: func() { called <- time.Now() }}
+			begin := time.Now()
+			due := l.wheel.add(l.slots.take(tenant), step+1, 0)
+			assert.NotZero(t, due)
+			assert.InDelta(t, step+1, (<-called).Sub(begin)/wheelTick, 1)
+			assert.Equal(t, []uint32{due}, tenant.at)
+		})
+	}
+}
+
+func TestTicksNeverEndEarly(t *testing.T) {
+	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
+		// Part of the first tick may be over when counting begins.
+		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
+	}
+}
+
+// The loop finds out late that something has moved.
+func TestIdleTimeoutIsNotEarlyWhereTheLoopIsLate(t *testing.T) {
+	const idle = 500 * time.Millisecond
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	server := &TcpServer{Poller: poller, IdleTimeout: idle}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	socket, err := server.AcceptSocket(t.Context())
+	require.NoError(t, err)
+	wheel := &socket.loop.wheel
+	wheel.mu.Lock() // the loop waits for it
+	time.Sleep(idle)
+	begin := time.Now()
+	require.NoError(t, socket.Send([]byte("x")))
+	wheel.mu.Unlock()
+	require.NoError(t, socket.WaitForDisconnected(t.Context()))
+	assert.GreaterOrEqual(t, time.Since(begin), idle)
+	assert.ErrorIs(t, socket.Err(), ErrIdleTimeout)
+}
