@@ -16,16 +16,17 @@ type server struct {
 	buffer  bool     // it takes -buffer, for large messages
 	http    bool     // it speaks HTTP, which is a mode of its own
 	few     bool     // opening many connections takes it minutes: left out of the modes with 15,000
+	works   bool     // it takes -work and uses as many cores as it has
 }
 
 func (s server) title() string { return s.name }
 
 var allServers = []server{
 	{name: "C", program: "c"},
-	{name: "tcpserver handlers", program: "tcpserver", args: []string{"-style", "handlers"}},
-	{name: "tcpserver blocking", program: "tcpserver", args: []string{"-style", "blocking"}, buffer: true},
-	{name: "net", program: "std", buffer: true},
-	{name: "gnet", program: "gnet"},
+	{name: "tcpserver handlers", program: "tcpserver", args: []string{"-style", "handlers"}, works: true},
+	{name: "tcpserver blocking", program: "tcpserver", args: []string{"-style", "blocking"}, buffer: true, works: true},
+	{name: "net", program: "std", buffer: true, works: true},
+	{name: "gnet", program: "gnet", works: true},
 	{name: "nbio", program: "nbio"},
 	{name: "netpoll", program: "netpoll"},
 	{name: "evio", program: "evio"},
@@ -42,6 +43,8 @@ type mode struct {
 	idle  int      // connections whose memory is measured; 0: speed is
 	http  bool     // the load is wrk
 	many  bool     // 15,000 connections
+	join  bool     // what counts is the first answer of each connection, one run a round
+	burst int      // so many runs a round, on two cores; what counts is the first answer of each connection
 }
 
 func (m mode) title() string { return m.name }
@@ -55,6 +58,8 @@ var allModes = []mode{
 	{name: "pipelined", load: []string{"-conns", "50", "-depth", "16"}},
 	{name: "streaming", load: []string{"-conns", "4", "-size", "65536"}, large: true},
 	{name: "connect-echo-close", load: []string{"-conns", "8", "-churn"}},
+	{name: "accept", load: []string{"-conns", "5000", "-join"}, join: true},
+	{name: "burst", load: []string{"-conns", "1000", "-burst"}, burst: 10},
 	{name: "http", http: true},
 	{name: "beside 15000 idle", load: []string{"-conns", "1", "-idle", "15000"}, many: true},
 	{name: "idle 15000", load: []string{"-conns", "0", "-idle", "15000"}, idle: 15000, many: true},
@@ -76,7 +81,7 @@ func available(modes []mode) (some []mode) {
 // servers returns those of all that the mode is for.
 func (m mode) servers(all []server) (some []server) {
 	for _, s := range all {
-		if s.http == m.http && !(s.few && m.many) {
+		if s.http == m.http && !(s.few && (m.many || m.join)) && (s.works || m.burst == 0) {
 			some = append(some, s)
 		}
 	}

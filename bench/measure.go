@@ -14,10 +14,18 @@ import (
 
 // A sample is what one round shows of one server. Durations are microseconds, memory is bytes a connection.
 type sample struct {
-	rate, p50, p99 float64
-	cpu            float64 // processor time of the server a message
-	heap, resident float64
+	rate, p50, p99, p999 float64
+	longest              float64 // of all round trips or first answers
+	late, runs           float64 // bursts with a first answer later than lateFirst, and all
+	cpu                  float64 // processor time of the server a message
+	heap, resident       float64
 }
+
+const (
+	// burstWork makes sure that both loops have more to do than they can, as long as the burst lasts.
+	burstWork = "20us"
+	lateFirst = 100e3 // microseconds
+)
 
 // measure starts the server and its load, and runs a warm-up and a round.
 func measure(dir string, s server, m mode, seconds float64) (got sample, err error) {
@@ -25,7 +33,12 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 	if s.buffer && m.large {
 		args = append(args[:len(args):len(args)], "-buffer", "65536")
 	}
-	srv, err := start("0", filepath.Join(dir, s.program), args...)
+	serverCores, loadCores := "0", "1"
+	if m.burst > 0 {
+		serverCores, loadCores = "0,1", "0,1"
+		args = append(args[:len(args):len(args)], "-work", burstWork)
+	}
+	srv, err := start(serverCores, filepath.Join(dir, s.program), args...)
 	if err != nil {
 		return got, err
 	}
@@ -41,7 +54,7 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 	if err != nil {
 		return got, err
 	}
-	load, err := start("1", filepath.Join(dir, "load"),
+	load, err := start(loadCores, filepath.Join(dir, "load"),
 		append([]string{"-addr", addr, "-seconds", fmt.Sprint(seconds)}, m.load...)...)
 	if err != nil {
 		return got, err
@@ -55,6 +68,9 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 		n := float64(m.idle)
 		return sample{heap: (heapNow - heap) / n, resident: (residentNow - resident) / n}, err
 	}
+	if m.join || m.burst > 0 {
+		return measureFirst(load, max(m.burst, 1))
+	}
 	if _, err := load.ask("warm up"); err != nil {
 		return got, err
 	}
@@ -64,10 +80,40 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 		return got, err
 	}
 	used := srv.cpu() - before
-	var longest float64
-	_, err = fmt.Sscanf(answer, "rate=%g p50=%g p99=%g max=%g", &got.rate, &got.p50, &got.p99, &longest)
+	got, err = parse(answer)
 	got.cpu = used / 1e3 / (got.rate * seconds)
 	return got, err
+}
+
+// parse reads an answer of the load.
+func parse(answer string) (got sample, err error) {
+	_, err = fmt.Sscanf(answer, "rate=%g p50=%g p99=%g p999=%g max=%g",
+		&got.rate, &got.p50, &got.p99, &got.p999, &got.longest)
+	return got, err
+}
+
+// measureFirst has the load run so many times. What it answers is of the first message of each connection.
+func measureFirst(load *process, runs int) (got sample, err error) {
+	var p50s []float64
+	for range runs {
+		answer, err := load.ask("run")
+		if err != nil {
+			return got, err
+		}
+		one, err := parse(answer)
+		if err != nil {
+			return got, err
+		}
+		p50s = append(p50s, one.p50)
+		got.p99, got.p999 = max(got.p99, one.p99), max(got.p999, one.p999)
+		got.longest = max(got.longest, one.longest)
+		got.runs++
+		if one.longest > lateFirst {
+			got.late++
+		}
+	}
+	got.p50 = median(p50s)
+	return got, nil
 }
 
 // measureHTTP has wrk ask for a short page over 50 connections, for its shortest time: a second.
@@ -120,10 +166,10 @@ type process struct {
 	out *bufio.Reader
 }
 
-// start runs a program on one core.
-func start(core, program string, args ...string) (*process, error) {
-	cmd := exec.Command("taskset", append([]string{"-c", core, program}, args...)...)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+// start runs a program on the cores of a list, with as many processors as it has.
+func start(cores, program string, args ...string) (*process, error) {
+	cmd := exec.Command("taskset", append([]string{"-c", cores, program}, args...)...)
+	cmd.Env = append(os.Environ(), fmt.Sprint("GOMAXPROCS=", 1+strings.Count(cores, ",")))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -59,6 +59,7 @@ func median(all []float64) float64 {
 func rate(s sample) float64     { return s.rate }
 func p50(s sample) float64      { return s.p50 }
 func p99(s sample) float64      { return s.p99 }
+func p999(s sample) float64     { return s.p999 }
 func cpu(s sample) float64      { return s.cpu }
 func heap(s sample) float64     { return s.heap }
 func resident(s sample) float64 { return s.resident }
@@ -77,9 +78,14 @@ func report(tables []table) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n", t.mode.name)
-		if t.mode.idle > 0 {
+		switch {
+		case t.mode.idle > 0:
 			t.writeMemory(&b)
-		} else {
+		case t.mode.join:
+			t.writeJoin(&b)
+		case t.mode.burst > 0:
+			t.writeBurst(&b)
+		default:
 			t.writeSpeed(&b)
 		}
 	}
@@ -93,6 +99,30 @@ func (t table) writeSpeed(b *strings.Builder) {
 	for _, r := range t.rows {
 		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.0f | %.0f | %.2f | %.2f |\n", r.server.name, r.median(rate), t.ratio(r, rate),
 			r.median(p50), r.median(p99), r.median(cpu), t.ratio(r, cpu))
+	}
+}
+
+func (t table) writeJoin(b *strings.Builder) {
+	beside := t
+	// Beside package net, if it takes part.
+	if i := slices.IndexFunc(t.rows, func(r row) bool { return r.server.name == "net" }); i >= 0 {
+		beside.rows = t.rows[i:]
+	}
+	fmt.Fprintf(b, "| Server | p50 | p99 | p99.9 | To %s |\n|---|---:|---:|---:|---:|\n", beside.rows[0].server.name)
+	for _, r := range t.rows {
+		fmt.Fprintf(b, "| %s | %.0f | %.0f | %.0f | %.2f |\n", r.server.name, r.median(p50), r.median(p99), r.median(p999),
+			beside.ratio(r, p999))
+	}
+}
+
+func (t table) writeBurst(b *strings.Builder) {
+	b.WriteString("| Server | p50 | Longest | Late |\n|---|---:|---:|---:|\n")
+	for _, r := range t.rows {
+		most, late, runs := 0.0, 0.0, 0.0
+		for _, s := range r.samples {
+			most, late, runs = max(most, s.longest), late+s.late, runs+s.runs
+		}
+		fmt.Fprintf(b, "| %s | %.0f | %.0f | %.0f of %.0f |\n", r.server.name, r.median(p50), most, late, runs)
 	}
 }
 

@@ -17,7 +17,12 @@ func someTables() []table {
 	}
 	memory := newTable(mode{name: "idle", idle: 10}, []server{{name: "C", program: "c"}})
 	memory.rows[0].samples = []sample{{resident: 48}}
-	return []table{speed, memory}
+	accept := newTable(mode{name: "accept", join: true}, []server{{name: "C"}, {name: "net"}})
+	accept.rows[0].samples = []sample{{p50: 1, p99: 2, p999: 3}, {p50: 1, p99: 2, p999: 3}}
+	accept.rows[1].samples = []sample{{p50: 4, p99: 5, p999: 6}, {p50: 4, p99: 5, p999: 6}}
+	burst := newTable(mode{name: "burst", burst: 10}, []server{{name: "net"}})
+	burst.rows[0].samples = []sample{{p50: 4, longest: 500, late: 1, runs: 10}, {p50: 4, longest: 9, runs: 10}}
+	return []table{speed, memory, accept, burst}
 }
 
 func TestReportHasMediansAndRatios(t *testing.T) {
@@ -26,6 +31,9 @@ func TestReportHasMediansAndRatios(t *testing.T) {
 		"| C | 100 | 1.00 | 7 | 0 | 2.00 | 1.00 |",
 		"| half | 50 | 0.50 | 7 | 0 | 3.00 | 1.50 |",
 		"| C | not counted | 48 |",
+		"| C | 1 | 2 | 3 | 0.50 |",
+		"| net | 4 | 5 | 6 | 1.00 |",
+		"| net | 4 | 500 | 1 of 20 |",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in the report:\n%s", want, got)

@@ -17,6 +17,7 @@ type conn struct {
 	got      int   // bytes of the next one that have come
 	unsent   int   // bytes that the system has not taken yet
 	since    int64 // when the oldest message in flight was sent, nanoseconds
+	answered bool  // its first message has come back
 }
 
 // load is the loop. All connections send messages of the same size, and send a message anew when its echo has come.
@@ -24,6 +25,7 @@ type load struct {
 	server      unix.SockaddrInet4
 	size, depth int
 	churn       int // connections at a time, each for one message; 0: they stay
+	joining     int // connections still to be opened in this run
 	ep          int
 	conns       []conn // by descriptor
 	busy        []int  // descriptors
@@ -32,6 +34,7 @@ type load struct {
 	running     bool   // send again
 	out, in     []byte
 	took        *histogram
+	first       *histogram // of the first message of each connection
 	start       time.Time
 	events      [512]unix.EpollEvent
 }
@@ -50,6 +53,7 @@ func newLoad(server *net.TCPAddr, size, depth int) (*load, error) {
 		out:    make([]byte, size*depth),
 		in:     make([]byte, 256<<10),
 		took:   new(histogram),
+		first:  new(histogram),
 		start:  time.Now(),
 	}
 	for i := range l.out {
@@ -135,18 +139,18 @@ func (l *load) verify() error {
 
 // run keeps the connections busy for that long, and waits for what is in flight then.
 func (l *load) run(d time.Duration) time.Duration {
-	*l.took = histogram{}
+	*l.took, *l.first = histogram{}, histogram{}
 	l.running = true
 	begin := l.now()
 	for _, fd := range l.busy {
 		l.send(fd, l.depth)
 	}
-	for range l.churn {
+	for range l.churn + min(l.joining, joinWindow) {
 		l.renew()
 	}
 	for l.flying > 0 {
 		n, _ := unix.EpollWait(l.ep, l.events[:], 1000)
-		if l.now()-begin > int64(d) {
+		if l.now()-begin > int64(d) && l.joining == 0 {
 			l.running = false
 		}
 		for _, ev := range l.events[:max(n, 0)] {
@@ -156,7 +160,40 @@ func (l *load) run(d time.Duration) time.Duration {
 	return time.Duration(l.now() - begin)
 }
 
-// renew begins a connection of a churn. Its time counts from here.
+// burst has n new connections, on which nothing has been said, all send at once after a rest, and keeps them busy.
+func (l *load) burst(n int, d time.Duration) time.Duration {
+	check(l.open(n))
+	time.Sleep(burstRest)
+	defer l.closeAll()
+	return l.run(d)
+}
+
+// join opens n connections, each of which talks from then on, and goes on until each has had its first answer. As many
+// as joinWindow wait for that at a time.
+func (l *load) join(n int) time.Duration {
+	l.joining = n
+	defer l.closeAll()
+	return l.run(0)
+}
+
+const (
+	// burstRest is how long a server has nothing to do before a burst.
+	burstRest = 300 * time.Millisecond
+	// joinWindow is less than what a system lets wait for accept; who is turned away there tries again after a second.
+	joinWindow = 1000
+)
+
+func (l *load) closeAll() {
+	for fd := range l.conns {
+		if l.conns[fd].open {
+			unix.Close(fd)
+			l.conns[fd] = conn{}
+		}
+	}
+	l.busy = nil
+}
+
+// renew begins a connection of a churn, or one that joins. Its time counts from here.
 func (l *load) renew() {
 	fd, err := l.connect(false)
 	check(err)
@@ -240,6 +277,13 @@ func (l *load) complete(fd, done int) {
 	for range done {
 		l.took.add(now - c.since)
 	}
+	if !c.answered {
+		c.answered = true
+		l.first.add(now - c.since)
+		if l.joining > 0 {
+			l.joined()
+		}
+	}
 	c.inFlight -= done
 	l.flying -= done
 	c.since = now
@@ -252,5 +296,13 @@ func (l *load) complete(fd, done int) {
 		}
 	case l.running:
 		l.send(fd, done)
+	}
+}
+
+// joined follows the first answer of a connection that has joined: another may.
+func (l *load) joined() {
+	l.joining--
+	if l.joining >= joinWindow {
+		l.renew()
 	}
 }

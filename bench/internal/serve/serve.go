@@ -3,13 +3,25 @@ package serve
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"runtime"
+	"time"
 )
+
+var work = flag.Duration("work", 0, "processor time that a message takes, beside its echo")
+
+// Work is called for each message.
+func Work() {
+	if *work > 0 {
+		for begin := time.Now(); time.Since(begin) < *work; {
+		}
+	}
+}
 
 // BufferSize is the read buffer of every server that can be given one, in bytes.
 const BufferSize = 64 << 10
@@ -52,6 +64,7 @@ func Echo(conn net.Conn, bufferSize int) {
 		if err != nil {
 			return
 		}
+		Work()
 		if _, err := conn.Write(buf[:n]); err != nil {
 			return
 		}

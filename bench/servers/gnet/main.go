@@ -1,7 +1,10 @@
-// An echo server with gnet, of one event loop.
+// An echo server with gnet, of an event loop for each processor.
 package main
 
 import (
+	"flag"
+	"runtime"
+
 	"github.com/panjf2000/gnet/v2"
 
 	"github.com/pullaccept/tcpserver/bench/internal/serve"
@@ -19,15 +22,17 @@ func (h *handler) OnBoot(gnet.Engine) gnet.Action {
 
 func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	p, _ := c.Next(-1)
+	serve.Work()
 	c.Write(p)
 	return gnet.None
 }
 
 func main() {
+	flag.Parse()
 	addr := serve.FreeAddr()
 	h := &handler{booted: make(chan struct{})}
 	go func() {
-		serve.Check(gnet.Run(h, "tcp://"+addr, gnet.WithNumEventLoop(1), gnet.WithTCPNoDelay(gnet.TCPNoDelay),
+		serve.Check(gnet.Run(h, "tcp://"+addr, gnet.WithNumEventLoop(runtime.GOMAXPROCS(0)), gnet.WithTCPNoDelay(gnet.TCPNoDelay),
 			gnet.WithReadBufferCap(serve.BufferSize)))
 	}()
 	<-h.booted

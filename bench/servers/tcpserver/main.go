@@ -39,6 +39,7 @@ func main() {
 var handlers = tcpserver.SocketHandlers{
 	ReadyRead: func(socket *tcpserver.TcpSocket) {
 		p := socket.Peek(serve.BufferSize)
+		serve.Work()
 		if socket.Send(p) == nil {
 			socket.Discard(len(p))
 		} else {
