@@ -678,8 +678,8 @@ func TestSharedListenerInBlockingModeHoldsUpNobody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var server tcpserver.TcpServer
-			f := share(t, &server)
 			t.Cleanup(func() { server.Close() })
+			f := share(t, &server)
 			for range 3 {
 				require.NoError(t, systemBlock(f.Fd()))
 				connect(t, &server)

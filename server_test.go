@@ -1190,3 +1190,26 @@ func TestConfigurationIsCopiedAtListen(t *testing.T) {
 	require.Equal(t, "new", receive(t, called))
 	require.Empty(t, called)
 }
+
+func TestConnectionsThatAreResetBeforeTheyAreAcceptedHarmNobody(t *testing.T) {
+	t.Parallel()
+	handlers := &tcpserver.SocketHandlers{ReadyRead: echoBack}
+	server := &tcpserver.TcpServer{
+		AcceptErrorHandler: func(_ *tcpserver.TcpServer, err error) { t.Error(err) },
+		NewConnectionHandler: func(server *tcpserver.TcpServer) {
+			if socket := server.NextPendingConnection(); socket != nil {
+				socket.SetHandlers(handlers)
+			}
+		},
+	}
+	server.PauseAccepting()
+	listen(t, server)
+	for range 50 {
+		reset(t, dial(t, server))
+	}
+	server.ResumeAccepting()
+	conn := dial(t, server)
+	say(t, conn, "hello")
+	hear(t, conn, "hello")
+	require.True(t, server.IsListening())
+}

@@ -387,10 +387,11 @@ func isShortage(e errno) bool {
 	return false
 }
 
-// isPassing reports whether an accept failed because of the one connection that it would have returned.
+// isPassing reports whether an accept failed because of the one connection that it would have returned. Wine reports one
+// that was reset in the backlog as WSAENOTCONN.
 func isPassing(e errno) bool {
 	switch syscall.Errno(e) {
-	case windows.WSAEINTR, windows.WSAECONNABORTED, windows.WSAECONNRESET, windows.WSAENETDOWN,
+	case windows.WSAEINTR, windows.WSAECONNABORTED, windows.WSAECONNRESET, windows.WSAENOTCONN, windows.WSAENETDOWN,
 		windows.WSAENETUNREACH, windows.WSAEHOSTDOWN, windows.WSAEHOSTUNREACH, windows.WSAETIMEDOUT:
 		return true
 	}
