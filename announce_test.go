@@ -160,6 +160,26 @@ func TestSettingTheSameHandlersInAHandlerDoesNotRepeatIt(t *testing.T) {
 	w.awaitBytes("half a line\n")
 }
 
+// Somebody else may do both before the handler returns.
+func TestPauseAndResumeByAnotherGoroutineDuringTheHandlerAnnounce(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	inside, leave := make(chan struct{}), make(chan struct{})
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+		inside <- struct{}{}
+		<-leave
+	}})
+	say(t, conn, "x")
+	for range 10 {
+		receive(t, inside)
+		socket.PauseReading()
+		socket.ResumeReading()
+		leave <- struct{}{}
+	}
+	receive(t, inside)
+	close(leave)
+}
+
 // Somebody else may resume before the handler that has paused returns: the sink of a proxy, for example.
 func TestResumeByAnotherGoroutineDuringTheHandlerAnnounces(t *testing.T) {
 	t.Parallel()

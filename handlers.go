@@ -68,16 +68,15 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 // running goes on. Read, TryRead and the other methods still read.
 func (s *TcpSocket) PauseReading() {
 	s.rmu.Lock()
-	if s.rflags&(rPaused|rInTurn) == rInTurn {
+	if s.rflags&(rPaused|rInTurn) == rInTurn && inHandler() {
 		s.more().pausedBy = goroutineID()
 	}
 	s.rflags |= rPaused
 	s.rmu.Unlock()
 }
 
-// ResumeReading ends a pause. What can be read is announced, as far as reading is what was paused: a goroutine that
-// pauses and resumes while a handler runs, such as the handler itself, has changed nothing, and what the handler leaves
-// untouched then waits for more to come.
+// ResumeReading ends a pause. What can be read is announced, unless the pause began and ends within one call of a
+// handler: that has changed nothing, and what the handler leaves untouched waits for more to come.
 func (s *TcpSocket) ResumeReading() {
 	s.rmu.Lock()
 	paused := s.rflags&rPaused != 0
@@ -91,7 +90,7 @@ func (s *TcpSocket) ResumeReading() {
 	}
 }
 
-// pausedHere reports whether the calling goroutine has paused reading during the handler that is running. rmu is held.
+// pausedHere reports whether the handler that is running has paused reading, and is what calls now. rmu is held.
 func (s *TcpSocket) pausedHere() bool {
 	if s.rflags&rInTurn == 0 {
 		return false

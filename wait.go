@@ -15,7 +15,7 @@ type extra struct {
 
 	readBy   deadline // guarded by rmu
 	local    sockAddr // guarded by rmu
-	pausedBy uint64   // the goroutine that paused reading during the handler that is running; guarded by rmu
+	pausedBy uint64   // the goroutine of the handler that is running, if that has paused reading; guarded by rmu
 
 	writeBy    deadline // guarded by wmu
 	err        error    // why the connection ended; guarded by wmu
