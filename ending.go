@@ -3,7 +3,6 @@ package tcpserver
 import (
 	"context"
 	"net"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -233,26 +232,6 @@ func (s *TcpServer) Shutdown(ctx context.Context) error {
 		}
 		return !slices.ContainsFunc(periods, func(ln *listener) bool { return slices.Contains(s.cycles, ln) })
 	})
-}
-
-// inHandler reports whether a handler or a callback is running on the calling goroutine.
-func inHandler() bool {
-	pcs := make([]uintptr, 64)
-	n := runtime.Callers(1, pcs)
-	for ; n == len(pcs); n = runtime.Callers(1, pcs) {
-		pcs = make([]uintptr, 2*len(pcs))
-	}
-	frames := runtime.CallersFrames(pcs[:n])
-	for {
-		frame, more := frames.Next()
-		switch frame.Function {
-		case "github.com/pullaccept/tcpserver.(*TcpServer).call", "github.com/pullaccept/tcpserver.(*TcpSocket).call":
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
 }
 
 // CloseConnections aborts every connection that was taken from the server and has not ended: its peer gets a reset. The
