@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -389,4 +391,94 @@ func TestPeekedBytesOutliveAHandlerOfAnotherGoroutine(t *testing.T) {
 		}
 		require.True(t, strings.HasPrefix(mine, string(view)))
 	}
+}
+
+// Qt's blocking idiom may be used in a handler.
+func TestHandlerMayWaitForTheRestOfALine(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	lines, step := make(chan string, 1), make(chan struct{}, 1)
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+		for ctx := within(t); !socket.CanReadLine() && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			select {
+			case step <- struct{}{}:
+			default:
+			}
+			socket.WaitForReadyRead(ctx)
+		}
+		line, _ := socket.ReadLine()
+		lines <- string(line)
+	}})
+	say(t, conn, "a")
+	receive(t, step)
+	for _, piece := range []string{"b", "c", "d\n"} {
+		before := socket.BytesRead()
+		say(t, conn, piece)
+		require.Eventually(t, func() bool { return socket.BytesRead() > before }, patience, time.Millisecond)
+	}
+	require.Equal(t, "abcd\n", receive(t, lines))
+}
+
+// What bounds a handler does not bound others that read while it runs.
+func TestReadsElsewhereSeeEverythingWhileAHandlerRuns(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	entered, leave := make(chan struct{}, 10), make(chan struct{})
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+		entered <- struct{}{}
+		<-leave
+	}})
+	defer close(leave)
+	say(t, conn, "0")
+	receive(t, entered)
+	p := make([]byte, 100)
+	total := 0
+	for i := range 3 {
+		say(t, conn, "x")
+		require.Eventually(t, func() bool {
+			n, _ := socket.TryRead(p)
+			total += n
+			return total == i+2
+		}, patience, time.Millisecond)
+	}
+}
+
+func TestTryReadInAHandlerWithTheLargestLimit(t *testing.T) {
+	t.Parallel()
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{ReadBufferSize: math.MaxInt}))
+	w := watch(t)
+	w.readyRead = func(socket *tcpserver.TcpSocket) {
+		p := make([]byte, 3)
+		n, _ := socket.TryRead(p)
+		w.keep(p[:n])
+	}
+	socket.SetHandlers(w.handlers())
+	say(t, conn, "hello")
+	w.awaitBytes("hello")
+}
+
+// A peer must not be able to have much memory allocated for little that it sends.
+func TestPeekedPartOfAMessageCostsLittle(t *testing.T) {
+	const size, first, messages = 2200, 2100, 500
+	socket, conn := pair(t)
+	partial, whole := make(chan struct{}, 10), make(chan struct{}, 10)
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+		if len(socket.Peek(size)) < size {
+			partial <- struct{}{}
+			return
+		}
+		socket.Discard(size)
+		whole <- struct{}{}
+	}})
+	message := noise(size)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range messages {
+		say(t, conn, message[:first])
+		receive(t, partial)
+		say(t, conn, message[first:])
+		receive(t, whole)
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/messages, uint64(16<<10))
 }

@@ -60,3 +60,28 @@ func TestClosingManyLingeringSocketsHoldsFewThreads(t *testing.T) {
 	}
 	require.Less(t, runtime.NumGoroutine(), before+20)
 }
+
+func TestRawReadLeavesNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	raw, err := socket.SyscallConn()
+	require.NoError(t, err)
+	taken, leave := make(chan struct{}), make(chan struct{})
+	over := blocked(t, func() error {
+		return raw.Read(func(fd uintptr) bool {
+			n, _, _ := syscall.Recvfrom(int(fd), make([]byte, 5), 0)
+			if n <= 0 {
+				return false
+			}
+			taken <- struct{}{}
+			<-leave
+			return true
+		})
+	})
+	say(t, conn, "0123456789")
+	receive(t, taken)
+	reading := blocked(t, readOne(socket))
+	close(leave)
+	require.NoError(t, receive(t, over))
+	require.NoError(t, receive(t, reading))
+}

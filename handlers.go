@@ -47,12 +47,17 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 		return
 	}
 	var due uint32
+	s.wmu.Lock()
+	if s.written > 0 && h.BytesWritten != nil {
+		due |= laneWritten
+	}
+	s.wmu.Unlock()
 	s.rmu.Lock()
 	if s.in != nil && !(same && s.rflags&rInTurn != 0) {
 		s.rflags |= rNew
 	}
 	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|broken) != 0 {
-		due = laneRead
+		due |= laneRead
 	}
 	s.rmu.Unlock()
 	if s.State() == StateUnconnected {
@@ -206,8 +211,9 @@ const (
 	turnReads  = 4 // of at most 64 KiB
 )
 
-// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. The end comes last: what
-// is to be announced is announced before it. Only what is told now is taken off the lane, because a handler may end this
+// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. BytesWritten and
+// ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other wait.
+// The end comes last: what is to be announced is announced before it. Only what is told now is taken off the lane, because a handler may end this
 // goroutine.
 func (s *TcpSocket) turn(d *desk) {
 	for rounds := 0; rounds < turnRounds && (rounds == 0 || !d.timeUp()); rounds++ {
@@ -216,11 +222,12 @@ func (s *TcpSocket) turn(d *desk) {
 		case due&laneDue == 0:
 		case due&endTold != 0:
 			s.bits.And(^laneDue)
-		case due&laneWritten != 0:
+		case due&laneWritten != 0 && due&(laneRead|readNext) != laneRead|readNext:
 			s.bits.And(^laneWritten)
+			s.bits.Or(readNext)
 			s.tellWritten()
 		case due&laneRead != 0:
-			s.bits.And(^laneRead)
+			s.bits.And(^(laneRead | readNext))
 			s.readTurn(d)
 		default:
 			s.bits.And(^laneEnd)
@@ -382,12 +389,16 @@ func (s *TcpSocket) readClosed(h *SocketHandlers) {
 }
 
 func (s *TcpSocket) tellWritten() {
+	h := s.handlers.Load()
+	if h == nil || h.BytesWritten == nil {
+		return // handlers that are set later are told
+	}
 	s.wmu.Lock()
 	n := int(s.written)
 	s.written = 0
 	closed := s.wflags&wClosed != 0
 	s.wmu.Unlock()
-	if h := s.handlers.Load(); h != nil && h.BytesWritten != nil && n > 0 && !closed {
+	if n > 0 && !closed {
 		s.callInTurn(h, callBytesWritten, n)
 	}
 }
@@ -462,6 +473,6 @@ func (s *TcpSocket) handlerFailed(value any) {
 	s.rmu.Lock()
 	s.exit()
 	s.rmu.Unlock()
-	s.ln.logError("handler failed", "remote", s.RemoteAddr(), "error", cause, "stack", string(cause.Stack))
 	s.abort(cause)
+	s.ln.logError("handler failed", "remote", s.RemoteAddr(), "error", cause, "stack", string(cause.Stack))
 }

@@ -144,7 +144,7 @@ func (c rawConn) Control(f func(fd uintptr)) error {
 func (c rawConn) Read(f func(fd uintptr) bool) error {
 	s := c.s
 	x := s.more()
-	defer s.bits.Or(readable) // f need not have taken everything
+	defer s.lookAgain() // f need not have taken everything
 	for {
 		s.bits.And(^readable)
 		if done, err := c.try(f, evRead); done || err != nil {
@@ -159,6 +159,15 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 		if err := c.refused(closed, expired); err != nil {
 			return err
 		}
+	}
+}
+
+// lookAgain has everybody who reads look for something to read.
+func (s *TcpSocket) lookAgain() {
+	s.bits.Or(readable)
+	s.wakeReaders()
+	if s.handlers.Load() != nil {
+		s.notify(laneRead)
 	}
 }
 

@@ -235,3 +235,63 @@ func TestReadOfAnIdleSocketThatHasEndedIsNoTimeout(t *testing.T) {
 		require.False(t, strings.Contains(err.Error(), "\n"), name)
 	}
 }
+
+// A peer that takes without end does not keep ReadyRead from being called.
+func TestReadyReadComesBetweenBytesWritten(t *testing.T) {
+	t.Parallel()
+	server, queue := byHand(t)
+	socket, conn := connect(t, server)
+	socket.SetWriteBufferSize(16 * mib)
+	jam(t, socket, conn)
+	read := make(chan struct{}, 10)
+	var written, taken atomic.Int64
+	socket.SetHandlers(&tcpserver.SocketHandlers{
+		ReadyRead: func(socket *tcpserver.TcpSocket) {
+			socket.ReadAll()
+			read <- struct{}{}
+		},
+		BytesWritten: func(socket *tcpserver.TcpSocket, _ int) {
+			// This takes longer than a call of the executor may, and by its end more has been written.
+			before := socket.BytesSent()
+			time.Sleep(5 * time.Millisecond)
+			for end := time.Now().Add(patience); socket.BytesSent() == before && time.Now().Before(end); {
+				socket.Send(make([]byte, 64<<10))
+				time.Sleep(time.Millisecond)
+			}
+			written.Add(1)
+		},
+	})
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for p := make([]byte, 16<<10); ; {
+			n, err := conn.Read(p)
+			taken.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	}()
+	runUntil(t, queue, func() bool { return written.Load() > 3 })
+	say(t, conn, "stop")
+	before := written.Load()
+	runUntil(t, queue, func() bool { return len(read) > 0 || written.Load() > before+20 })
+	require.NotEmpty(t, read)
+	socket.Abort()
+	receive(t, over)
+}
+
+// What was queued before there were handlers is a part of what they are told.
+func TestBytesWrittenTellsHandlersThatAreSetLate(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	sent := jam(t, socket, conn)
+	queued := socket.BytesToWrite()
+	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
+	require.NoError(t, err)
+	require.NoError(t, socket.WaitForBytesWritten(within(t)))
+	w := watch(t)
+	socket.SetHandlers(w.handlers())
+	w.await(func() bool { return len(w.written) > 0 })
+	require.LessOrEqual(t, queued, w.written[0])
+}

@@ -210,10 +210,8 @@ func (l *loop) takeOver(mark uint64) {
 		return
 	}
 	late, d := l.serving, l.desk
-	go func() {
-		late.onLate(d)
-		l.run()
-	}()
+	go l.run()
+	go late.onLate(d) // it may have to wait for a lock of late's
 }
 
 // collect waits for something to do and makes it the batch. False: the loop has ended.

@@ -18,7 +18,7 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 	s.rmu.Lock()
 	for {
 		n, err := s.tryRead(p, s.bits.Load()&readable != 0)
-		if err != ErrWouldBlock {
+		if n > 0 || err != ErrWouldBlock {
 			return s.endRead(n, err)
 		}
 		if x != nil {
@@ -80,10 +80,16 @@ func (s *TcpSocket) endRead(n int, err error) (int, error) {
 }
 
 // mayAsk reports whether a method that does not wait may ask the system for more. Outside of handlers it does so even
-// if the loop has not seen anything come. Within one it does so once, so that a peer that sends without end does not
-// keep a handler that reads in a loop from returning. rmu is held.
+// if the loop has not seen anything come. A handler gets something so once, or once more after it has waited, so that a
+// peer that sends without end does not keep a handler that reads in a loop from returning. rmu is held.
 func (s *TcpSocket) mayAsk() bool {
-	return s.rflags&rInTurn == 0 || s.rflags&rRefilled == 0 && s.bits.Load()&readable != 0
+	switch {
+	case s.rflags&rInTurn == 0:
+		return true
+	case s.bits.Load()&readable == 0:
+		return false
+	}
+	return s.rflags&rRefilled == 0 || !inHandler()
 }
 
 // noteRefill notes that a method that does not wait has taken something from the system. before is what bytesRead was
@@ -96,10 +102,10 @@ func (s *TcpSocket) noteRefill(before uint64) {
 
 // withinCall cuts p to what one call of a handler may take. rmu is held.
 func (s *TcpSocket) withinCall(p []byte) []byte {
-	if s.rflags&rInTurn == 0 {
-		return p
+	if limit := s.readLimit(); s.rflags&rInTurn != 0 && len(p)-s.in.len() > limit {
+		return p[:s.in.len()+limit]
 	}
-	return p[:min(len(p), s.in.len()+s.readLimit())]
+	return p
 }
 
 func (s *TcpSocket) readTimedOut() bool {
@@ -288,8 +294,9 @@ func (s *TcpSocket) BytesAvailable() int {
 	return n + held
 }
 
-// smallView is how many bytes Peek copies rather than show where they were read, which leaves that memory to the view.
-const smallView = 2 << 10
+// smallView is how many bytes Peek copies rather than show where the loop has read them. What is shown there and not
+// taken costs the loop its buffer: a peer must not be able to have that happen at little cost.
+const smallView = 8 << 10
 
 // Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is valid
 // until the next call that reads, or until the end of the handler that called Peek. It is meaningful only if one

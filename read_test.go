@@ -598,3 +598,43 @@ func TestLoopIsWokenAnyNumberOfTimes(t *testing.T) {
 		receive(t, announced)
 	}
 }
+
+// Readable is no more than a guess: what the buffer holds is returned although the system holds nothing more.
+func TestReadReturnsWhatTheBufferHolds(t *testing.T) {
+	t.Parallel()
+	t.Run("a full buffer", func(t *testing.T) {
+		t.Parallel()
+		socket, conn := connect(t, listen(t, &tcpserver.TcpServer{ReadBufferSize: 4096}))
+		put(t, socket, conn, noise(4096))
+		require.Len(t, socket.Peek(4096), 4096)
+		n, err := socket.Read(make([]byte, 8192))
+		require.NoError(t, err)
+		require.Equal(t, 4096, n)
+	})
+	t.Run("in a handler", func(t *testing.T) {
+		t.Parallel()
+		socket, conn := pair(t)
+		put(t, socket, conn, noise(64<<10))
+		got := make(chan int, 10)
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+			n, _ := socket.Read(make([]byte, 128<<10))
+			got <- n
+		}})
+		require.Equal(t, 64<<10, receive(t, got))
+	})
+	t.Run("after BytesAvailable and WaitForReadyRead", func(t *testing.T) {
+		t.Parallel()
+		socket, conn := pair(t)
+		for range 100 {
+			say(t, conn, "0123456789")
+			require.NoError(t, socket.WaitForReadyRead(within(t)))
+			read := 0
+			for p := make([]byte, 100); read < 10; {
+				socket.BytesAvailable()
+				n, err := socket.Read(p)
+				require.NoError(t, err)
+				read += n
+			}
+		}
+	})
+}

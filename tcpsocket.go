@@ -107,6 +107,7 @@ const (
 	metEnd           // recv has met the end of the stream before its event came (isUnconfirmed)
 	halfOpen         // ReadClosed does not lead to the end of the connection (SetAllowHalfOpen)
 	endTold          // Disconnected has been called: no other handler is called any more
+	readNext         // BytesWritten was called last: it is ReadyRead's turn
 	firstLaneBit
 )
 

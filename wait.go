@@ -181,6 +181,7 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 	x := s.more()
 	var err, readErr error
 	s.rmu.Lock()
+	s.rflags &^= rRefilled // a handler that waits has its share anew
 	ctxErr := waitOn(ctx, &x.readers, func() bool {
 		switch {
 		case s.rflags&rClosed != 0:
@@ -254,8 +255,10 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 				gone = true
 				return true
 			}
-			// With handlers the loop reads.
-			if s.handlers.Load() == nil && s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
+			if s.handlers.Load() != nil {
+				return false // the loop reads, and finds out
+			}
+			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
 				readErr = s.fill(true)
 			}
 			if readErr == nil || readErr == ErrWouldBlock {
