@@ -260,7 +260,7 @@ func TestStressWriting(t *testing.T) {
 		}()
 		got, err := readSlowly(t, random, conn)
 		receive(t, over)
-		if err == io.EOF && got != taken.Load() {
+		if err == io.EOF && got != taken.Load() && resetsAreSeen() {
 			t.Errorf("a clean end after %d of %d bytes; error: %v", got, taken.Load(), socket.Err())
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {

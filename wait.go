@@ -255,10 +255,11 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 				gone = true
 				return true
 			}
+			look := hungUp | readable
 			if s.handlers.Load() != nil {
-				return false // the loop reads, and finds out
+				look = broken // the loop reads; but what came before a reset is not lost
 			}
-			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&(hungUp|readable) != 0 {
+			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&look != 0 {
 				readErr = s.fill(true)
 			}
 			if readErr == nil || readErr == ErrWouldBlock {
