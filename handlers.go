@@ -213,8 +213,8 @@ const (
 
 // turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. BytesWritten and
 // ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other wait.
-// The end comes last: what is to be announced is announced before it. Only what is told now is taken off the lane, because a handler may end this
-// goroutine.
+// The end comes last: what is to be announced is announced before it. Only what is told now is taken off the lane,
+// because a handler may end this goroutine.
 func (s *TcpSocket) turn(d *desk) {
 	for rounds := 0; rounds < turnRounds && (rounds == 0 || !d.timeUp()); rounds++ {
 		due := s.bits.Load()
