@@ -678,3 +678,114 @@ func TestErrorTextsBeginWithThePackageOnce(t *testing.T) {
 		require.Equal(t, err.Error()+"\nmsgserver: of somebody else\n", out.String())
 	})
 }
+
+// A client that is ended, by the program or by an error, gets all that was written before, also if it goes on sending
+// before it reads that.
+func TestEndedClientThatGoesOnSendingGetsItsReply(t *testing.T) {
+	const size = 1 << 20
+	for name, request := range map[string]string{"stopped": "get and stop\n", "failed": "get\nbad\n"} {
+		for how, sendOn := range map[string]func(*client){"a line": (*client).sendALine, "much": (*client).sendMuch} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				onBoth(t, func(t *testing.T, s *lineServer) {
+					t.Parallel()
+					taken := make(chan *tcpserver.TcpSocket, 1)
+					s.said = func(socket *tcpserver.TcpSocket, line string) {
+						s.write(socket, make([]byte, size))
+						taken <- socket
+						if line == "get and stop" {
+							s.stop(socket)
+						}
+					}
+					server := serve(t, s.serve)
+					conn := dial(t, server)
+					conn.send(request)
+					socket := receive(t, taken)
+					eventually(t, func() bool { return socket.BytesToWrite() == 0 })
+					sendOn(conn)
+					require.Equal(t, size, len(conn.rest()))
+					conn.Close()
+					eventually(t, func() bool { return server.ConnectionCount() == 0 })
+				})
+			})
+		}
+	}
+}
+
+func (c *client) sendALine() { c.Write([]byte("one more\n")) }
+
+// sendMuch sends in the background until the connection has ended.
+func (c *client) sendMuch() {
+	line := append(bytes.Repeat([]byte("x"), 999), '\n')
+	for range 1000 {
+		c.Write(line)
+	}
+	go func() {
+		for {
+			if _, err := c.Write(line); err != nil {
+				return
+			}
+		}
+	}()
+}
+
+// A client that has everything cannot keep its connection by sending without end.
+func TestEndedClientCannotStayBySending(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.lag = time.Hour
+		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, []byte("bye\n")); s.stop(socket) }
+		server := serve(t, s.serve)
+		conn := dial(t, server)
+		conn.send("one\n")
+		conn.sendMuch()
+		require.Equal(t, "bye\n", conn.line())
+		eventually(t, func() bool { return server.ConnectionCount() == 0 })
+	})
+}
+
+// The same at the end of Serve, whose CloseTimeout cuts off who takes nothing.
+func TestEndOfServeDeliversWhatWasSent(t *testing.T) {
+	const size = 1 << 20
+	for name, reads := range map[string]bool{"reads": true, "takes nothing": false} {
+		t.Run(name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, s *lineServer) {
+				s.lag = time.Hour
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				written := make(chan *tcpserver.TcpSocket, 1)
+				s.said = func(socket *tcpserver.TcpSocket, _ string) {
+					n := size
+					if !reads {
+						n = 20 << 20
+					}
+					s.write(socket, make([]byte, n))
+					written <- socket
+				}
+				server := &tcpserver.TcpServer{CloseTimeout: patience}
+				if !reads {
+					server.CloseTimeout = 100 * time.Millisecond
+				}
+				require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+				ended := make(chan error, 1)
+				go func() { ended <- s.serve(ctx, server) }()
+				conn := dial(t, server)
+				conn.send("get\n")
+				socket := receive(t, written)
+				if reads {
+					eventually(t, func() bool { return socket.BytesToWrite() == 0 })
+				}
+				cancel()
+				eventually(t, func() bool { return !server.IsListening() })
+				conn.sendALine()
+				if reads {
+					require.Equal(t, size, len(conn.rest()))
+					conn.Close()
+				}
+				require.ErrorIs(t, receive(t, ended), context.Canceled)
+				if !reads {
+					_, err := io.Copy(io.Discard, conn)
+					require.Error(t, err, "what is cut off does not end like something whole")
+				}
+			})
+		})
+	}
+}

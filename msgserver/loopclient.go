@@ -55,7 +55,6 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	}
 	socket.SetAllowHalfOpen(true)
 	socket.SetHandlers(&c.handlers)
-	c.settle()
 	l.flush()
 }
 
@@ -100,9 +99,9 @@ func (c *loopClient[D]) receive(p []byte) {
 	c.post()
 }
 
-// pause stops the reading until the loop resumes it. loop.mu is held.
+// pause stops the reading until the loop resumes it, but not that of a client that is being ended. loop.mu is held.
 func (c *loopClient[D]) pause() {
-	if !c.paused {
+	if !c.paused && !c.ending.Load() {
 		c.paused = true
 		c.socket.PauseReading()
 	}

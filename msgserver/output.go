@@ -1,6 +1,7 @@
 package msgserver
 
 import (
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -12,7 +13,7 @@ const mark = 256 << 10
 
 // An output is what is sent to one client. The bytes are in the queue of the socket; an output lets that grow as far as
 // the server allows, tells when messages have to wait for it, sees to it that the client takes from it, and ends the
-// connection when it is sent. Any goroutine may call the methods.
+// connection when the client has it all. Any goroutine may call the methods.
 type output struct {
 	socket *tcpserver.TcpSocket
 	max    int               // bytes that may be queued
@@ -58,25 +59,77 @@ func (o *output) isOverMark() bool { return o.socket.BytesToWrite() > min(mark, 
 
 // written is called when the system has taken some of the queue. It reports whether messages that wait may go on.
 func (o *output) written() bool {
-	o.settle()
 	return o.waiting.Load() && !o.isOverMark() && o.waiting.Swap(false)
 }
 
-// end closes the connection when the queue is sent. Nothing can be sent any more.
+// end closes the connection when the client has everything that was sent to it. Nothing can be sent any more, and what
+// the client still sends has to be read and dropped: it would meet a closed descriptor otherwise, and the system would
+// answer with a reset and throw away what it has not delivered. The client's end of stream closes the connection too.
 func (o *output) end() {
 	if o.ending.Swap(true) {
 		return
 	}
-	if o.socket.BytesToWrite() > 0 {
-		o.socket.CloseWrite()
-		o.watch()
+	if o.socket.BytesToWrite() == 0 && o.progress().isComplete() {
+		o.socket.Close()
+		return
 	}
-	o.settle()
+	o.socket.CloseWrite()
+	o.watch()
 }
 
-// settle closes the connection if it is to be closed and the queue is sent.
-func (o *output) settle() {
-	if o.ending.Load() && o.socket.BytesToWrite() == 0 {
+// cut closes the connection now. If the system has not even taken everything, the client gets a reset, so that it does
+// not believe that it has the whole.
+func (o *output) cut() {
+	if o.socket.BytesToWrite() > 0 {
+		o.drop(os.ErrDeadlineExceeded)
+	} else {
 		o.socket.Close()
 	}
 }
+
+// defaultCloseTimeout is TcpServer's.
+const defaultCloseTimeout = 5 * time.Second
+
+// cutAfter cuts what is left when the CloseTimeout of a server has passed, unless stop is called before.
+func cutAfter(closeTimeout time.Duration, all []*output) (stop func()) {
+	if closeTimeout < 0 {
+		return func() {}
+	}
+	timer := time.AfterFunc(orDefault(closeTimeout, defaultCloseTimeout), func() {
+		for _, o := range all {
+			o.cut()
+		}
+	})
+	return func() { timer.Stop() }
+}
+
+// A progress is what is known of the bytes that the system has taken for a client.
+type progress struct {
+	sent   int64 // taken by the system
+	taken  int64 // of them, taken by the client; where that is not known, all
+	window int64 // the room for more that the client's system has announced; 0 if that is not known
+	known  bool  // the system tells what the client has taken
+}
+
+// progress asks how far the client is. What the system has taken for a local connection, the client has.
+func (o *output) progress() progress {
+	sent := int64(o.socket.BytesSent())
+	p := progress{sent: sent, taken: sent}
+	if o.socket.RemoteAddr().Network() != "tcp" {
+		p.known = true
+		return p
+	}
+	conn, err := o.socket.SyscallConn()
+	if err != nil {
+		return p
+	}
+	conn.Control(func(fd uintptr) {
+		var unacked int64
+		unacked, p.window, p.known = sysUnacked(fd)
+		p.taken -= unacked
+	})
+	return p
+}
+
+// isComplete reports whether the client is known to have taken everything that the system has.
+func (p progress) isComplete() bool { return p.known && p.taken >= p.sent }

@@ -4,9 +4,7 @@ import (
 	"container/list"
 	"context"
 	"iter"
-	"maps"
 	"net"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -101,7 +99,7 @@ func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) 
 	go func() { ended <- l.watch(ctx, server, taken) }()
 	err := l.work(server, taken, ended)
 	server.Close()
-	l.finish()
+	l.finish(server.CloseTimeout)
 	return err
 }
 
@@ -197,8 +195,8 @@ func (l *ServerLoop[D]) processEvents() {
 	}
 }
 
-// finish processes what has come, ends all clients, and waits until their connections have ended.
-func (l *ServerLoop[D]) finish() {
+// finish processes what has come, ends all clients, and waits until their connections have ended, for about limit.
+func (l *ServerLoop[D]) finish(limit time.Duration) {
 	l.finishing = true
 	for _, c := range l.inOrder() {
 		l.process(c)
@@ -208,21 +206,21 @@ func (l *ServerLoop[D]) finish() {
 		l.remove(l.order.Front().Value.(*loopClient[D]))
 		l.flush()
 	}
-	l.closeAll()
+	defer cutAfter(limit, l.outputs())()
 	for !l.isFinished() {
 		<-l.wake
 	}
 	l.finishing = false
 }
 
-// closeAll closes the connections that are still sending; from now on the server's CloseTimeout limits that.
-func (l *ServerLoop[D]) closeAll() {
+// outputs returns those whose connection has not ended.
+func (l *ServerLoop[D]) outputs() (all []*output) {
 	l.mu.Lock()
-	open := slices.Collect(maps.Keys(l.open))
-	l.mu.Unlock()
-	for _, c := range open {
-		c.socket.Close()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		all = append(all, &c.output)
 	}
+	return all
 }
 
 // isFinished reports whether all connections have ended; then the loop may run again.

@@ -210,17 +210,20 @@ func (c *session[C, M]) pause() {
 	c.pauseLocked()
 }
 
+// pauseLocked stops the reading, but not that of a client that is being ended. server.mu is held.
 func (c *session[C, M]) pauseLocked() {
-	c.paused = true
-	c.socket.PauseReading()
+	if !c.ending.Load() {
+		c.paused = true
+		c.socket.PauseReading()
+	}
 }
 
 // resume goes on reading if nothing speaks against it. server.mu is held.
 func (c *session[C, M]) resume() {
-	if !c.paused || c.server.ending {
+	if !c.paused {
 		return
 	}
-	if c.ending.Load() || c.waiting <= maxWaiting/2 && !c.mustWait() {
+	if c.ending.Load() || !c.server.ending && c.waiting <= maxWaiting/2 && !c.mustWait() {
 		c.paused = false
 		c.socket.ResumeReading()
 	}
@@ -234,8 +237,8 @@ func (c *session[C, M]) handled() {
 	c.resume()
 }
 
-// finish ends the connection when all is sent that was given to SendData. What still comes is read and dropped: closing
-// a connection with unread bytes may take from the peer what it was sent. cause is why; nil: an orderly end.
+// finish ends the connection when the client has all that was given to SendData. What still comes is read and dropped.
+// cause is why; nil: an orderly end.
 func (c *session[C, M]) finish(cause error) {
 	c.blame(cause)
 	c.end()

@@ -2,16 +2,16 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged, and for how many
-// more the peer has announced room.
-func sysUnacked(fd uintptr) (unacked, window int64) {
+// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged, the end of the
+// stream counted as one, and for how many more the peer has announced room.
+func sysUnacked(fd uintptr) (unacked, window int64, known bool) {
 	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 	if err != nil {
-		return 0, 0
+		return 0, 0, false
 	}
 	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
-		return int64(n), 0
+		return int64(n), 0, true
 	}
-	return int64(n), int64(info.Snd_wnd)
+	return int64(n), int64(info.Snd_wnd), true
 }

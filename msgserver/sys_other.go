@@ -3,4 +3,4 @@
 package msgserver
 
 // sysUnacked does not know what the peer has acknowledged: what the system has taken has to do.
-func sysUnacked(uintptr) (unacked, window int64) { return 0, 0 }
+func sysUnacked(uintptr) (unacked, window int64, known bool) { return 0, 0, false }

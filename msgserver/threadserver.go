@@ -114,7 +114,7 @@ func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpSer
 	defer cancel()
 	err := s.work(ended)
 	server.Close()
-	s.finish()
+	s.finish(server.CloseTimeout)
 	return err
 }
 

@@ -1,8 +1,9 @@
 package msgserver
 
 import (
-	"syscall"
 	"time"
+
+	"github.com/pullaccept/tcpserver"
 )
 
 const (
@@ -40,26 +41,28 @@ func (p *tolerance) isOver(taken, window int64, passed time.Duration) bool {
 	return p.idle >= p.lag && p.credit == 0
 }
 
-// A watch looks after an output as long as something is queued.
+// A watch looks after an output as long as something is queued, and from its end until the connection is closed.
 type watch struct {
 	output    *output
-	conn      syscall.RawConn // nil: the system is not asked
 	tolerance tolerance
 	last      time.Time // of the last look
 }
 
-// watch has the client dropped if it does not take what is queued.
+// watch has the client dropped if it does not take what it is sent, and ends the connection if it has taken everything
+// and nothing more is to follow.
 func (o *output) watch() {
 	if o.watched.Swap(true) {
 		return
 	}
 	w := &watch{output: o, tolerance: tolerance{lag: o.lag}, last: time.Now()}
-	if o.socket.RemoteAddr().Network() == "tcp" {
-		w.conn, _ = o.socket.SyscallConn()
-	}
-	taken, window := w.progress()
-	w.tolerance.isOver(taken, window, 0) // what it has taken before is its credit
+	p := o.progress()
+	w.tolerance.isOver(p.taken, p.window, 0) // what it has taken before is its credit
 	w.again()
+}
+
+// needsWatch reports whether something is queued, or the connection has still to be closed.
+func (o *output) needsWatch() bool {
+	return o.socket.BytesToWrite() > 0 || o.ending.Load() && o.socket.State() != tcpserver.StateUnconnected
 }
 
 // interval is the time between two looks.
@@ -71,10 +74,9 @@ func (w *watch) again() { time.AfterFunc(w.interval(), w.look) }
 
 func (w *watch) look() {
 	o := w.output
-	if o.socket.BytesToWrite() == 0 {
+	if !o.needsWatch() {
 		o.watched.Store(false)
-		o.settle()
-		if o.socket.BytesToWrite() > 0 {
+		if o.needsWatch() {
 			o.watch()
 		}
 		return
@@ -83,24 +85,15 @@ func (w *watch) look() {
 	// A program that was held up itself has not looked, and does not count that against the client.
 	passed := min(now.Sub(w.last), 2*w.interval())
 	w.last = now
-	if taken, window := w.progress(); w.tolerance.isOver(taken, window, passed) {
+	sent := o.ending.Load() && o.socket.BytesToWrite() == 0
+	p := o.progress()
+	over := w.tolerance.isOver(p.taken, p.window, passed)
+	switch {
+	case sent && (p.isComplete() || over && !p.known):
+		o.socket.Close()
+	case over:
 		o.drop(ErrSlowClient)
-		return
+	default:
+		w.again()
 	}
-	w.again()
-}
-
-// progress returns how many bytes the client has taken so far, and for how many more its system has announced room; 0
-// if that is not known.
-func (w *watch) progress() (taken, window int64) {
-	taken = int64(w.output.socket.BytesSent())
-	if w.conn == nil {
-		return taken, 0
-	}
-	w.conn.Control(func(fd uintptr) {
-		var unacked int64
-		unacked, window = sysUnacked(fd)
-		taken -= unacked
-	})
-	return taken, window
 }

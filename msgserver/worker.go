@@ -86,16 +86,19 @@ func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Ti
 	s.mu.Unlock()
 }
 
-// finish handles what has been decoded, ends the clients, and works until all have ended.
-func (s *ThreadServer[C, M]) finish() {
+// finish handles what has been decoded, ends the clients, and works until all have ended, for about limit.
+func (s *ThreadServer[C, M]) finish(limit time.Duration) {
 	clients := s.stopReading()
 	for _, c := range clients {
 		s.runParked(c)
 	}
 	s.runTasks(nil, nil)
+	var outputs []*output
 	for _, c := range clients {
-		c.socket.Close()
+		c.finish(nil)
+		outputs = append(outputs, &c.output)
 	}
+	defer cutAfter(limit, outputs)()
 	for !s.isFinished() {
 		<-s.wake
 		s.runTasks(nil, nil)
@@ -211,7 +214,6 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	if c.refused {
 		c.end()
 	}
-	c.settle()
 	if !s.ending {
 		s.afterEvent()
 	}
