@@ -53,8 +53,7 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	} else {
 		l.remove(c)
 	}
-	socket.SetAllowHalfOpen(true)
-	socket.SetHandlers(&c.handlers)
+	c.listen(&c.handlers)
 	l.flush()
 }
 

@@ -25,6 +25,16 @@ type output struct {
 	ending  atomic.Bool // nothing more is to be sent, and the connection is to be closed
 }
 
+// listen has the socket call the handlers, and leaves the end of its stream to them. Of a connection that has ended
+// others may have been told; Disconnected is called here then, and may be called twice.
+func (o *output) listen(h *tcpserver.SocketHandlers) {
+	o.socket.SetAllowHalfOpen(true)
+	o.socket.SetHandlers(h)
+	if o.socket.State() == tcpserver.StateUnconnected {
+		h.Disconnected(o.socket, o.socket.Err())
+	}
+}
+
 // send sends p or queues a copy of it. It returns ErrSlowClient if that is too much. Other errors of the connection are
 // left to its handlers.
 func (o *output) send(p []byte) error {

@@ -30,6 +30,7 @@ type session[C, M any] struct {
 	// Guarded by server.mu.
 	waiting int // messages that the worker has not handled
 	paused  bool
+	ended   bool  // taskDisconnect, the last of its tasks, is queued
 	cause   error // why we have ended the connection; nil: the socket says why
 }
 
@@ -42,12 +43,6 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 		ReadyRead: c.readyRead, ReadClosed: c.readClosed, BytesWritten: c.bytesWritten, Disconnected: c.disconnected,
 	}
 	return c
-}
-
-// listen has the socket call the session. The end of its stream is left to the worker.
-func (c *session[C, M]) listen() {
-	c.socket.SetAllowHalfOpen(true)
-	c.socket.SetHandlers(&c.handlers)
 }
 
 // readyRead decodes what has come. What is left is part of a message, and kept here, so that the end of the stream can
@@ -81,10 +76,9 @@ func (c *session[C, M]) bytesWritten(*tcpserver.TcpSocket, int) {
 	if !c.written() {
 		return
 	}
-	s := c.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.push(task[C, M]{kind: taskResume, client: c})
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.pushLocked(task[C, M]{kind: taskResume, client: c})
 	c.resume()
 }
 
@@ -96,7 +90,15 @@ func (c *session[C, M]) disconnected(_ *tcpserver.TcpSocket, err error) {
 func (c *session[C, M]) push(t task[C, M]) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	c.server.push(t)
+	c.pushLocked(t)
+}
+
+// pushLocked queues a task, unless the last one is queued. server.mu is held.
+func (c *session[C, M]) pushLocked(t task[C, M]) {
+	if !c.ended {
+		c.ended = t.kind == taskDisconnect
+		c.server.push(t)
+	}
 }
 
 // decode returns how many bytes of view are done with.
@@ -193,10 +195,9 @@ func (c *session[C, M]) next(buf []byte) (n int, stop bool, err error) {
 // pass queues a message, and reports whether nothing more is to be read now: the worker has many already, or has
 // stopped the client.
 func (c *session[C, M]) pass(msg M) (stop bool) {
-	s := c.server
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.push(task[C, M]{kind: taskMessage, client: c, msg: msg})
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.pushLocked(task[C, M]{kind: taskMessage, client: c, msg: msg})
 	c.waiting++
 	if c.waiting >= maxWaiting {
 		c.pauseLocked()

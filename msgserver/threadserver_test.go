@@ -614,3 +614,73 @@ func TestParkedMessagesHoldUpNobody(t *testing.T) {
 		require.Equal(t, fmt.Sprint(i), strings.TrimSpace(greedy.line()))
 	}
 }
+
+// Of a client that is refused nothing is decoded, although it has sent something before.
+func TestRefusedClientIsNotDecoded(t *testing.T) {
+	refused := make(chan struct{}, 1)
+	s := &ThreadServer[*int, string]{
+		ClientConnected: func(socket *tcpserver.TcpSocket) (*int, error) {
+			eventually(t, func() bool { return socket.BytesAvailable() > 0 })
+			return nil, errors.New("full house")
+		},
+		ReadClientMessage: func(_ *int, buf []byte) (string, int, error) {
+			assert.Fail(t, "ReadClientMessage is called")
+			return "", len(buf), nil
+		},
+		ClientMessage:      func(*int, string) { assert.Fail(t, "ClientMessage is called") },
+		ClientDisconnected: func(*int, error) { assert.Fail(t, "ClientDisconnected is called") },
+		OnError:            func(error, []byte) { refused <- struct{}{} },
+	}
+	server := serve(t, s.Serve)
+	for range 50 {
+		conn := dial(t, server)
+		conn.send("one\ntwo\n")
+		receive(t, refused)
+		conn.ended()
+	}
+}
+
+// A connection that has ended, and of which other handlers have been told, is a client that ends at once.
+func TestAddSocketOfAConnectionThatHasEnded(t *testing.T) {
+	told := make(chan error, 1)
+	accepted := make(chan *tcpserver.TcpSocket, 1)
+	login := &tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
+		socket := server.NextPendingConnection()
+		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(_ *tcpserver.TcpSocket, err error) { told <- err }})
+		accepted <- socket
+	}}
+	require.NoError(t, login.Listen("tcp", "127.0.0.1:0"))
+	defer login.Close()
+	s, events := journal()
+	serve(t, s.Serve)
+	for i := range 3 {
+		conn := dial(t, login)
+		socket := receive(t, accepted)
+		conn.Close()
+		receive(t, told)
+		s.AddSocket(socket)
+		require.Equal(t, fmt.Sprintf("c%d connected", i+1), receive(t, events))
+		require.Equal(t, fmt.Sprintf("c%d disconnected <nil>", i+1), receive(t, events))
+	}
+	never(t, events)
+}
+
+// So is one whose poller has ended with it.
+func TestAddSocketOfAClosedSocketWhosePollerHasEnded(t *testing.T) {
+	poller, err := tcpserver.NewPoller(1)
+	require.NoError(t, err)
+	other := &tcpserver.TcpServer{Poller: poller}
+	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
+	dial(t, other)
+	socket, err := other.AcceptSocket(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, other.Close())
+	require.NoError(t, socket.Close())
+	require.NoError(t, poller.Close())
+	s, events := journal()
+	serve(t, s.Serve)
+	s.AddSocket(socket)
+	require.Equal(t, "c1 connected", receive(t, events))
+	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
+	never(t, events)
+}

@@ -210,10 +210,10 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 		c.refused = true
 		s.report(&ClientError{c.socket, err})
 	}
-	c.listen()
 	if c.refused {
-		c.end()
+		c.end() // before it listens: nothing is decoded
 	}
+	c.listen(&c.handlers)
 	if !s.ending {
 		s.afterEvent()
 	}
