@@ -789,3 +789,30 @@ func TestEndOfServeDeliversWhatWasSent(t *testing.T) {
 		})
 	}
 }
+
+// What ends while a connection is announced leaves nothing behind that keeps the next Serve from ending.
+func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		for i := range 50 {
+			server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond}
+			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			go func() { ended <- s.serve(ctx, server) }()
+			held, hold := make(chan struct{}), make(chan struct{})
+			s.work(func() { close(held); <-hold })
+			receive(t, held)
+			conn, err := net.Dial("tcp", server.Addr().String())
+			require.NoError(t, err)
+			if i%2 == 0 {
+				cancel()
+				close(hold)
+			} else {
+				close(hold)
+				cancel()
+			}
+			require.ErrorIs(t, receive(t, ended), context.Canceled)
+			conn.Close()
+		}
+	})
+}

@@ -68,7 +68,6 @@ type ServerLoop[Data any] struct {
 	wake    chan struct{}
 	works   []func()                       // of Work
 	events  []*loopClient[Data]            // with something in the block that mu guards; each once at most
-	arrived bool                           // there are connections to take
 	open    map[*loopClient[Data]]struct{} // those whose connection has not ended
 	spare   [][]byte                       // empty buffers for in
 }
@@ -94,10 +93,10 @@ func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	taken := make(chan struct{}, 1)
+	arrived, taken := make(chan struct{}), make(chan struct{}, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- l.watch(ctx, server, taken) }()
-	err := l.work(server, taken, ended)
+	go func() { ended <- watchArrivals(ctx, server, arrived, taken) }()
+	err := l.work(server, arrived, taken, ended)
 	server.Close()
 	l.finish(server.CloseTimeout)
 	return err
@@ -123,16 +122,19 @@ func (l *ServerLoop[D]) begin() error {
 	return nil
 }
 
-// watch tells the loop of connections. It waits until they are taken before it looks for others.
-func (l *ServerLoop[D]) watch(ctx context.Context, server *tcpserver.TcpServer, taken <-chan struct{}) error {
+// watchArrivals tells the loop of connections. It waits until they are taken before it looks for others.
+func watchArrivals(
+	ctx context.Context, server *tcpserver.TcpServer, arrived chan<- struct{}, taken <-chan struct{},
+) error {
 	for {
 		if err := server.WaitForNewConnection(ctx); err != nil {
 			return err
 		}
-		l.mu.Lock()
-		l.arrived = true
-		l.nudge()
-		l.mu.Unlock()
+		select {
+		case arrived <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		select {
 		case <-taken:
 		case <-ctx.Done():
@@ -142,7 +144,9 @@ func (l *ServerLoop[D]) watch(ctx context.Context, server *tcpserver.TcpServer, 
 }
 
 // work is the loop, until accepting has ended.
-func (l *ServerLoop[D]) work(server *tcpserver.TcpServer, taken chan<- struct{}, ended <-chan error) error {
+func (l *ServerLoop[D]) work(
+	server *tcpserver.TcpServer, arrived <-chan struct{}, taken chan<- struct{}, ended <-chan error,
+) error {
 	every := orDefault(l.UpdateTime, time.Second)
 	updates := time.NewTimer(every)
 	defer updates.Stop()
@@ -150,8 +154,12 @@ func (l *ServerLoop[D]) work(server *tcpserver.TcpServer, taken chan<- struct{},
 		select {
 		case err := <-ended:
 			return err
+		case <-arrived:
+			l.addAll(server)
+			taken <- struct{}{}
 		case <-l.wake:
-			l.handle(server, taken)
+			l.processEvents()
+			l.runWorks()
 		case <-updates.C:
 		}
 		if l.Update != nil {
@@ -162,21 +170,21 @@ func (l *ServerLoop[D]) work(server *tcpserver.TcpServer, taken chan<- struct{},
 	}
 }
 
-// handle sees to a batch of events.
-func (l *ServerLoop[D]) handle(server *tcpserver.TcpServer, taken chan<- struct{}) {
-	l.mu.Lock()
-	arrived, works := l.arrived, l.works
-	l.arrived, l.works = false, nil
-	l.mu.Unlock()
-	if arrived {
-		for range server.PendingConnections() {
-			if socket := server.NextPendingConnection(); socket != nil {
-				l.add(socket)
-			}
+// addAll makes clients of the connections that have come.
+func (l *ServerLoop[D]) addAll(server *tcpserver.TcpServer) {
+	for range server.PendingConnections() {
+		if socket := server.NextPendingConnection(); socket != nil {
+			l.add(socket)
 		}
-		taken <- struct{}{}
 	}
-	l.processEvents()
+}
+
+// runWorks calls what Work has queued.
+func (l *ServerLoop[D]) runWorks() {
+	l.mu.Lock()
+	works := l.works
+	l.works = nil
+	l.mu.Unlock()
 	for _, f := range works {
 		l.guard(f)
 		l.flush()
