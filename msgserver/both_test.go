@@ -790,6 +790,20 @@ func TestEndOfServeDeliversWhatWasSent(t *testing.T) {
 	}
 }
 
+// The handlers of the server and its sockets may run where the callbacks do, also at the end.
+func TestWorkAsExecutor(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.answer()
+		server := &tcpserver.TcpServer{Executor: s.work}
+		serveOn(t, server, s.serve)
+		conn := dial(t, server)
+		for range 10 {
+			conn.send("one\n")
+			require.Equal(t, "one!\n", conn.line())
+		}
+	})
+}
+
 // What ends while a connection is announced leaves nothing behind that keeps the next Serve from ending.
 func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {

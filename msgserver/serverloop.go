@@ -217,6 +217,7 @@ func (l *ServerLoop[D]) finish(limit time.Duration) {
 	defer cutAfter(limit, l.outputs())()
 	for !l.isFinished() {
 		<-l.wake
+		l.runWorks()
 	}
 	l.finishing = false
 }
