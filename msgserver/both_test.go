@@ -830,3 +830,22 @@ func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
 		}
 	})
 }
+
+// What is written in pieces counts as little as in one: a client for which nothing is queued gets a last piece as long
+// as MaxSendBuffer.
+func TestReplyInTwoPiecesMayReachMaxSendBuffer(t *testing.T) {
+	const most = 1 << 20
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.maxSend = most
+		header := []byte("length: 1048576\n")
+		s.said = func(socket *tcpserver.TcpSocket, _ string) {
+			s.write(socket, header)
+			s.write(socket, make([]byte, most))
+			s.stop(socket)
+		}
+		s.failed = func(err error) { assert.NoError(t, err) }
+		conn := dial(t, serve(t, s.serve))
+		conn.send("get\n")
+		require.Equal(t, len(header)+most, len(conn.rest()))
+	})
+}

@@ -270,6 +270,12 @@ func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
 	if c == nil {
 		return
 	}
+	if len(c.out)+len(buf) > c.max {
+		l.send(c) // the queue may have no room for both at once, but for one after the other
+		if c.gone {
+			return
+		}
+	}
 	if len(c.out) == 0 {
 		l.unsent = append(l.unsent, c)
 		if c.out == nil {
