@@ -831,8 +831,7 @@ func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
 	})
 }
 
-// What is written in pieces counts as little as in one: a client for which nothing is queued gets a last piece as long
-// as MaxSendBuffer.
+// A client for which nothing is queued gets a reply in two pieces, of which the second is as long as MaxSendBuffer.
 func TestReplyInTwoPiecesMayReachMaxSendBuffer(t *testing.T) {
 	const most = 1 << 20
 	onBoth(t, func(t *testing.T, s *lineServer) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
@@ -22,6 +23,8 @@ type session[C, M any] struct {
 	// Of the socket's handlers, of which one runs at a time.
 	partial []byte // the begin of a message; nil when there is none
 	done    bool   // nothing more is decoded
+
+	decoding atomic.Bool // what is decoded now is still to be handled; set by the socket's handlers
 
 	// Of the worker.
 	parked  []task[C, M] // what waits for the client's output, in order
@@ -49,7 +52,9 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 // be told; only what has to wait stays in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	if !c.done && !c.ending.Load() {
-		if c.mustWait() {
+		c.decoding.Store(true)
+		defer c.decoded()
+		if c.server.ending.Load() || c.mustWait() {
 			c.pause()
 			return
 		}
@@ -66,6 +71,18 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	c.partial = nil
 	socket.Discard(len(socket.Peek(math.MaxInt))) // of no interest
 }
+
+// decoded tells the worker, if that waits for it, that what was decoded is queued.
+func (c *session[C, M]) decoded() {
+	c.decoding.Store(false)
+	if s := c.server; s.ending.Load() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.nudge()
+	}
+}
+
+func (c *session[C, M]) isDecoding() bool { return c.decoding.Load() }
 
 // readClosed is the end of the client's stream.
 func (c *session[C, M]) readClosed(*tcpserver.TcpSocket) {
@@ -192,8 +209,8 @@ func (c *session[C, M]) next(buf []byte) (n int, stop bool, err error) {
 	return n, stop || final, nil
 }
 
-// pass queues a message, and reports whether nothing more is to be read now: the worker has many already, or has
-// stopped the client.
+// pass queues a message, and reports whether nothing more is to be decoded now: the worker has many already, or has
+// stopped the client. What was begun when Serve ends is finished.
 func (c *session[C, M]) pass(msg M) (stop bool) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -202,7 +219,7 @@ func (c *session[C, M]) pass(msg M) (stop bool) {
 	if c.waiting >= maxWaiting {
 		c.pauseLocked()
 	}
-	return c.paused || c.ending.Load()
+	return c.ending.Load() || c.paused && !c.server.ending.Load()
 }
 
 func (c *session[C, M]) pause() {
@@ -224,7 +241,7 @@ func (c *session[C, M]) resume() {
 	if !c.paused {
 		return
 	}
-	if c.ending.Load() || !c.server.ending && c.waiting <= maxWaiting/2 && !c.mustWait() {
+	if c.ending.Load() || !c.server.ending.Load() && c.waiting <= maxWaiting/2 && !c.mustWait() {
 		c.paused = false
 		c.socket.ResumeReading()
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gammazero/deque"
@@ -68,13 +69,14 @@ type ThreadServer[Client, Message any] struct {
 	// which it would be more is dropped with ErrSlowClient. A single piece of data may be as long. 0: 64 MiB.
 	MaxSendBuffer int
 
+	ending atomic.Bool // clients are not added, and not read any more; written by the worker, with mu held
+
 	mu       sync.Mutex // guards the block below
 	wake     chan struct{}
 	tasks    deque.Deque[task[Client, Message]]
 	sessions map[*tcpserver.TcpSocket]*session[Client, Message] // those whose ClientConnected is still to come, too
 	refused  uint64
 	running  bool
-	ending   bool // clients are not added, and not read any more; written by the worker
 }
 
 // Run listens on TCP, and serves until ctx ends, whose error it returns. An error of listening is returned at once.
@@ -151,7 +153,7 @@ func (s *ThreadServer[C, M]) enlist(socket *tcpserver.TcpSocket) bool {
 	if s.sessions[socket] != nil {
 		return true
 	}
-	if s.ending || len(s.sessions) >= orDefault(s.Threads, 10)*orDefault(s.MaxSocketsPerThread, 64) {
+	if s.ending.Load() || len(s.sessions) >= orDefault(s.Threads, 10)*orDefault(s.MaxSocketsPerThread, 64) {
 		s.refused++
 		return false
 	}

@@ -684,3 +684,37 @@ func TestAddSocketOfAClosedSocketWhosePollerHasEnded(t *testing.T) {
 	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
 	never(t, events)
 }
+
+// What is being decoded when the context ends is handled, and its reply is sent.
+func TestMessageThatIsBeingDecodedAtTheEndIsAnswered(t *testing.T) {
+	decoding, goOn := make(chan struct{}), make(chan struct{})
+	lines := Lines[*tcpserver.TcpSocket](0)
+	s := &ThreadServer[*tcpserver.TcpSocket, string]{
+		ClientConnected: func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil },
+		ReadClientMessage: func(socket *tcpserver.TcpSocket, buf []byte) (string, int, error) {
+			if string(buf) == "one\ntwo\n" {
+				close(decoding)
+				<-goOn
+			}
+			return lines(socket, buf)
+		},
+	}
+	s.ClientMessage = func(socket *tcpserver.TcpSocket, line string) { s.SendData(socket, []byte(line+"!\n")) }
+	server := new(tcpserver.TcpServer)
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, server) }()
+	conn := dial(t, server)
+	conn.send("one\ntwo\n")
+	receive(t, decoding)
+	cancel()
+	eventually(t, s.ending.Load)
+	worked := make(chan struct{})
+	s.Work(func() { close(worked) })
+	receive(t, worked) // the worker is not held up
+	close(goOn)
+	require.Equal(t, "one!\ntwo!\n", conn.rest())
+	conn.Close()
+	require.ErrorIs(t, receive(t, ended), context.Canceled)
+}

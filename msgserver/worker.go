@@ -1,6 +1,9 @@
 package msgserver
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A task is something for the worker of a ThreadServer.
 type task[C, M any] struct {
@@ -92,7 +95,13 @@ func (s *ThreadServer[C, M]) finish(limit time.Duration) {
 	for _, c := range clients {
 		s.runParked(c)
 	}
-	s.runTasks(nil, nil)
+	for decoding := true; decoding; {
+		decoding = slices.ContainsFunc(clients, (*session[C, M]).isDecoding)
+		s.runTasks(nil, nil)
+		if decoding {
+			<-s.wake
+		}
+	}
 	var outputs []*output
 	for _, c := range clients {
 		c.finish(nil)
@@ -108,7 +117,7 @@ func (s *ThreadServer[C, M]) finish(limit time.Duration) {
 func (s *ThreadServer[C, M]) stopReading() (clients []*session[C, M]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ending = true
+	s.ending.Store(true)
 	for _, c := range s.sessions {
 		c.pauseLocked()
 		clients = append(clients, c)
@@ -123,7 +132,8 @@ func (s *ThreadServer[C, M]) isFinished() bool {
 	if len(s.sessions) > 0 {
 		return false
 	}
-	s.running, s.ending = false, false
+	s.running = false
+	s.ending.Store(false)
 	return true
 }
 
@@ -146,7 +156,7 @@ func (s *ThreadServer[C, M]) runTask(t task[C, M]) {
 }
 
 // mustPark reports whether the tasks of a client have to wait until it has taken some of what it was sent.
-func (s *ThreadServer[C, M]) mustPark(c *session[C, M]) bool { return !s.ending && c.mustWait() }
+func (s *ThreadServer[C, M]) mustPark(c *session[C, M]) bool { return !s.ending.Load() && c.mustWait() }
 
 // runParked runs what has waited for the output of a client.
 func (s *ThreadServer[C, M]) runParked(c *session[C, M]) {
@@ -199,7 +209,7 @@ func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
 func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	var err error
 	switch {
-	case s.ending:
+	case s.ending.Load():
 		c.refused = true // it has come too late
 	case s.ClientConnected != nil:
 		if failure := try(func() { c.client, err = s.ClientConnected(c.socket) }); failure != nil {
@@ -214,7 +224,7 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 		c.end() // before it listens: nothing is decoded
 	}
 	c.listen(&c.handlers)
-	if !s.ending {
+	if !s.ending.Load() {
 		s.afterEvent()
 	}
 }
