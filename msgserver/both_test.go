@@ -159,13 +159,13 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 // A large reply to a client that has half-closed is sent to its end, whatever the CloseTimeout.
 func TestHalfClosedClientGetsALargeReplyWhole(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
-		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 20<<20)) }
+		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 10<<20)) }
 		server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond}
 		serveOn(t, server, s.serve)
 		conn := dial(t, server)
 		conn.send("much\n")
 		conn.halfClose()
-		require.Len(t, conn.rest(), 20<<20)
+		require.Len(t, conn.rest(), 10<<20)
 	})
 }
 
@@ -175,7 +175,7 @@ func TestEndedClientGetsALargeReplyWhole(t *testing.T) {
 		ends := make(chan *tcpserver.TcpSocket, 100)
 		s.disconnected = func(socket *tcpserver.TcpSocket) { ends <- socket }
 		s.said = func(socket *tcpserver.TcpSocket, _ string) {
-			s.write(socket, make([]byte, 20<<20))
+			s.write(socket, make([]byte, 10<<20))
 			s.stop(socket)
 			s.stop(socket)
 			s.write(socket, []byte("nobody gets it"))
@@ -184,7 +184,7 @@ func TestEndedClientGetsALargeReplyWhole(t *testing.T) {
 		serveOn(t, server, s.serve)
 		conn := dial(t, server)
 		conn.send("much\nand more\n")
-		require.Len(t, conn.rest(), 20<<20)
+		require.Len(t, conn.rest(), 10<<20)
 		receive(t, ends)
 		never(t, ends)
 	})
@@ -307,7 +307,7 @@ func TestReplyOfAnySizeArrivesWhole(t *testing.T) {
 		}
 		conn := dial(t, serve(t, s.serve))
 		require.Len(t, conn.line(), 3<<20+1)
-		for _, n := range []int{0, 1, 1 << 20, 1<<20 + 1, 30 << 20} {
+		for _, n := range []int{0, 1, 1 << 20, 1<<20 + 1, 10 << 20} {
 			conn.send(fmt.Sprintln(n))
 			require.Len(t, conn.line(), n+1)
 		}
@@ -324,7 +324,7 @@ func TestRequestsWaitUntilTheirRepliesAreTaken(t *testing.T) {
 
 func requestsWait(t *testing.T, maxSend int) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
-		const requests, size = 200, 190_000
+		const requests, size = 60, 190_000
 		s.lag, s.maxSend = time.Hour, maxSend
 		var handled atomic.Int32
 		sockets := make(chan *tcpserver.TcpSocket, 1)
@@ -364,7 +364,7 @@ func TestClientThatDoesNotReadIsNotRead(t *testing.T) {
 		s.said = func(*tcpserver.TcpSocket, string) { handled.Add(1) }
 		conn := dial(t, serve(t, s.serve))
 		socket := receive(t, sockets)
-		s.work(func() { s.write(socket, make([]byte, 30<<20)) })
+		s.work(func() { s.write(socket, make([]byte, 10<<20)) })
 		eventually(t, func() bool { return socket.BytesToWrite() > mark })
 		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
 		line := append(bytes.Repeat([]byte("x"), 999), '\n')
@@ -381,10 +381,10 @@ func TestClientThatDoesNotReadIsNotRead(t *testing.T) {
 		require.LessOrEqual(t, socket.BytesRead(), uint64(1<<20))
 		read := make(chan int64, 1)
 		go func() {
-			n, _ := io.CopyN(io.Discard, conn, 30<<20)
+			n, _ := io.CopyN(io.Discard, conn, 10<<20)
 			read <- n
 		}()
-		require.EqualValues(t, 30<<20, receive(t, read))
+		require.EqualValues(t, 10<<20, receive(t, read))
 		eventually(t, func() bool { return handled.Load() == int32(sent/len(line)) })
 	})
 }
@@ -412,9 +412,10 @@ func (c *client) readAt(rate int, how time.Duration) int {
 
 // Who reads at 100 kB/s or more is never dropped, however much is queued.
 func TestSteadyReaderIsNotDropped(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		t.Parallel()
-		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 40<<20)) }
+		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 20<<20)) }
 		s.failed = func(err error) { assert.NoError(t, err) }
 		server := serve(t, s.serve)
 		done := make(chan int, 10)
@@ -435,6 +436,7 @@ func TestSteadyReaderIsNotDropped(t *testing.T) {
 }
 
 func TestClientThatTakesNothingIsDropped(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		t.Parallel()
 		s.lag = 50 * time.Millisecond

@@ -145,6 +145,7 @@ func TestLoopUpdatesAfterBatchesAndWithoutThem(t *testing.T) {
 
 func TestLoopSlowClientHoldsUpNobody(t *testing.T) {
 	l, events := loopJournal()
+	l.MaxSendBuffer = 8 << 20
 	process := l.ProcessClientData
 	l.ProcessClientData = func(data loopClientData, buf []byte) (int, error) {
 		n, err := process(data, buf)

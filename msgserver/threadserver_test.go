@@ -410,6 +410,7 @@ func TestClientThatDoesNotReadIsDropped(t *testing.T) {
 	echo := make(chan string, 1)
 	s := &ThreadServer[*tcpserver.TcpSocket, string]{
 		ConnectLag:         50 * time.Millisecond,
+		MaxSendBuffer:      8 << 20,
 		ClientConnected:    func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil },
 		ReadClientMessage:  Lines[*tcpserver.TcpSocket](0),
 		ClientDisconnected: func(_ *tcpserver.TcpSocket, err error) { ends <- err },
