@@ -730,7 +730,6 @@ func (c *client) sendMuch() {
 // A client that has everything cannot keep its connection by sending without end.
 func TestEndedClientCannotStayBySending(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
-		s.lag = time.Hour
 		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, []byte("bye\n")); s.stop(socket) }
 		server := serve(t, s.serve)
 		conn := dial(t, server)

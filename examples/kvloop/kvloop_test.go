@@ -208,6 +208,23 @@ func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 		"$5\r\nhello\r\n*0\r\n-ERR Protocol error: invalid format\r\n", string(got))
 }
 
+// What was asked for before a protocol error arrives whole, also if the client sends more before it reads.
+func TestRepliesBeforeAProtocolErrorArriveWhole(t *testing.T) {
+	conn := start(t)
+	value := strings.Repeat("x", 1<<20)
+	_, err := io.WriteString(conn, setCommand(value)+"GET v\r\n*x\r\n")
+	require.NoError(t, err)
+	want := "+OK\r\n$1048576\r\n" + value + "\r\n-ERR Protocol error: invalid format\r\n"
+	begin := make([]byte, len(want)/2)
+	_, err = io.ReadFull(conn, begin)
+	require.NoError(t, err)
+	_, err = io.WriteString(conn, "PING\r\n")
+	require.NoError(t, err)
+	rest, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.True(t, want == string(begin)+string(rest), "%d and %d bytes", len(begin), len(rest))
+}
+
 // BenchmarkGet has one GET after another answered. What it allocates is all there is, on both ends.
 func BenchmarkGet(b *testing.B) {
 	conn := start(b)
