@@ -17,11 +17,15 @@
 //
 // The end of a client's stream is handled after its messages. What they made the server write is sent before the
 // connection is closed, also to a client that has half-closed its connection, as nc -N does. The same holds for a
-// client that the program or an error ends: what was written before is sent first, however long that takes, as long as
-// the client takes it. At the end of Serve the CloseTimeout of the server limits it.
+// client that the program or an error ends: what was written before is sent first, and the end of the stream after it,
+// however long that takes, as long as the client takes it. At the end of Serve the CloseTimeout of the server limits
+// it.
 //
-// What such a client still sends is dropped. If it goes on sending after the connection is closed, TCP answers with a
-// reset, and some systems, but not Linux, then throw away what the client's program has not read yet.
+// What such a client still sends is read and dropped. Its connection is closed when it has ended its own stream, or its
+// system has acknowledged everything. Where the server's system does not tell that (see below), it is closed when what
+// the server's system has taken could have been read, at the rate that is promised to be enough. A client that goes on
+// sending after that gets a reset from TCP, and some systems, but not Linux, then throw away what the client's program
+// has not read yet.
 //
 // # Slow clients
 //

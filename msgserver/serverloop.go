@@ -28,7 +28,7 @@ type ServerLoop[Data any] struct {
 	ProcessClientData func(data Data, buf []byte) (n int, err error)
 
 	// ClientDisconnected is called once for each client that NewData has accepted. The socket is closed, or will be as
-	// soon as what was written to it is sent, and the client is no longer among Clients.
+	// soon as the client has what was written to it, and the client is no longer among Clients.
 	ClientDisconnected func(data Data)
 
 	// OnError is told of clients that were refused, could not be processed, were dropped with ErrSlowClient, or made a
