@@ -6,10 +6,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"sync"
 	"testing"
 	"time"
 
@@ -159,4 +161,44 @@ func dialPort(t testing.TB, port int) *client {
 	})
 	t.Cleanup(func() { conn.Close() })
 	return &client{conn, t, bufio.NewReader(conn)}
+}
+
+// mustBeCut reads conn to its end, and wants that to be a reset: what is cut off does not end like something whole.
+func mustBeCut(t *testing.T, conn io.Reader) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, conn); resetsAreSeen() {
+		require.Error(t, err)
+	}
+}
+
+// resetsAreSeen tries whether package net tells resets. Under Wine some are told as an end of stream.
+var resetsAreSeen = sync.OnceValue(func() bool {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return true
+	}
+	defer l.Close()
+	for range 20 {
+		if !resetIsSeen(l) {
+			return false
+		}
+	}
+	return true
+})
+
+func resetIsSeen(l net.Listener) bool {
+	near, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		return true
+	}
+	defer near.Close()
+	far, err := l.Accept()
+	if err != nil {
+		return true
+	}
+	far.Write(make([]byte, 1<<20)) // more than a read takes
+	far.(*net.TCPConn).SetLinger(0)
+	far.Close()
+	_, err = io.Copy(io.Discard, near)
+	return err != nil
 }
