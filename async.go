@@ -149,6 +149,18 @@ func (q *dispatcher) post(t turnTaker) {
 	}
 }
 
+// withdraw takes back a turn that has been asked for. False: there is none, or it has begun.
+func (q *dispatcher) withdraw(t turnTaker) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := q.waiting.Index(func(w turnTaker) bool { return w == t })
+	if i < 0 {
+		return false
+	}
+	q.waiting.Remove(i)
+	return true
+}
+
 // ask calls exec. mu is held.
 func (q *dispatcher) ask() {
 	q.call++
@@ -210,18 +222,22 @@ type serverLane struct {
 // laneRounds is how many handlers of a server are called before others have their turn.
 const laneRounds = 64
 
-// dispatchTo has the handlers called by exec from now on, or on the loops. mu is held.
+// dispatchTo has the handlers called by exec from now on, or on the loops. What is due already comes along: the previous
+// executor may no longer run anything. mu is held.
 func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
-	s.lane.logger = logger
-	s.lane.current = nil
+	lane := &s.lane
+	lane.logger = logger
+	lane.current = nil
 	if exec != nil {
-		if s.lane.executed == nil {
-			s.lane.executed = new(dispatcher)
+		if lane.executed == nil {
+			lane.executed = new(dispatcher)
 		}
-		s.lane.executed.use(exec)
-		s.lane.current = s.lane.executed
+		lane.executed.use(exec)
+		lane.current = lane.executed
+	} else if lane.executed != nil && lane.executed.withdraw(s) {
+		s.scheduleLane()
 	}
-	return s.lane.current
+	return lane.current
 }
 
 // adoptFields is called by the methods that call back. While the server listens, or calls back already, its copy of
@@ -288,17 +304,24 @@ func (s *TcpServer) announce(d *desk) {
 	s.turn(d)
 }
 
-// turn calls the handlers and callbacks that are due.
+// executed reports whether the turns are given on an executor, where alone their time is limited.
+func (d *desk) executed() bool { return !d.until.IsZero() }
+
+// turn calls the handlers and callbacks that are due, until a Listen has them called elsewhere.
 func (s *TcpServer) turn(d *desk) {
 	for rounds := 0; rounds < laneRounds && (rounds == 0 || !d.timeUp()); rounds++ {
 		s.mu.Lock()
+		if d.executed() != (s.lane.current != nil) {
+			s.mu.Unlock()
+			break
+		}
 		f := s.nextCall()
 		s.lane.running = f != nil
 		s.mu.Unlock()
 		if f == nil {
 			return
 		}
-		s.call(f)
+		s.call(d, f)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,19 +354,19 @@ func (s *TcpServer) nextCall() func(*TcpServer) {
 	return nil
 }
 
-// call runs a handler or callback. A panic is logged, unless an executor's thread is the application's own. The
-// lane's run goes on in another turn if this one's goroutine is lost.
-func (s *TcpServer) call(f func(*TcpServer)) {
+// call runs a handler or callback. A panic is logged, and goes no further unless the thread is an executor's, which is
+// the application's own. The lane's run goes on in another turn if this one's goroutine is lost.
+func (s *TcpServer) call(d *desk, f func(*TcpServer)) {
 	finished := false
 	defer func() {
 		if finished {
 			return
 		}
 		s.mu.Lock()
-		log, inline := s.lane.logger, s.lane.current == nil
+		log := s.lane.logger
 		s.mu.Unlock()
 		var v any
-		if inline {
+		if !d.executed() {
 			v = recover()
 		}
 		logError(log, "handler failed", "panic", v, "stack", string(debug.Stack()))

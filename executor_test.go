@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -514,6 +515,78 @@ func TestExecutorThatDiedIsReplacedByTheNextListen(t *testing.T) {
 	dial(t, server)
 	receive(t, calls)
 }
+
+func TestExecutorThatDiedIsReplacedByTheLoops(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 10)
+	calls, closed := make(chan struct{}, 10), make(chan struct{}, 10)
+	server := listen(t, &tcpserver.TcpServer{
+		Executor:             func(func()) { asked <- struct{}{} },
+		NewConnectionHandler: func(*tcpserver.TcpServer) { calls <- struct{}{} },
+		ClosedHandler:        func(*tcpserver.TcpServer, error) { closed <- struct{}{} },
+	})
+	dial(t, server)
+	receive(t, asked)
+	require.NoError(t, server.Close())
+	server.Executor = nil
+	listen(t, server)
+	receive(t, closed)
+	dial(t, server)
+	receive(t, calls)
+}
+
+// The server may get an executor, or lose it, while one of its handlers runs. Whose thread that runs on counts: a panic
+// on the library's own is logged, one on the application's is left to it.
+func TestPanicGoesWhereTheHandlerWasCalled(t *testing.T) {
+	t.Parallel()
+	for name, executed := range map[string]bool{"loop": false, "executor": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			lines, panics := make(logLines, 10), make(chan any, 10)
+			ctx, cancel := context.WithCancel(context.Background())
+			var application sync.WaitGroup
+			t.Cleanup(func() { cancel(); application.Wait() })
+			var queue tcpserver.Queue
+			application.Go(func() {
+				for ctx.Err() == nil {
+					func() {
+						defer func() { panics <- recover() }()
+						queue.Run(ctx)
+					}()
+				}
+			})
+			running, goOn, next := make(chan bool), make(chan bool), make(chan bool, 10)
+			server := &tcpserver.TcpServer{
+				Logger: slog.New(slog.NewTextHandler(lines, nil)),
+				NewConnectionHandler: func(*tcpserver.TcpServer) {
+					close(running)
+					<-goOn
+					panic("on purpose")
+				},
+			}
+			executors := map[bool]tcpserver.Executor{true: queue.Post}
+			server.Executor = executors[executed]
+			listen(t, server)
+			dial(t, server)
+			receive(t, running)
+			require.NoError(t, server.Close())
+			server.Executor = executors[!executed]
+			server.NewConnectionHandler = func(*tcpserver.TcpServer) { next <- calledByAQueue() }
+			listen(t, server)
+			dial(t, server)
+			close(goOn)
+			require.Contains(t, receive(t, lines), "handler failed")
+			if executed {
+				require.Equal(t, "on purpose", receive(t, panics))
+			}
+			require.Equal(t, !executed, receive(t, next), "called by the executor")
+			require.Empty(t, panics)
+		})
+	}
+}
+
+// calledByAQueue reports whether the caller runs in a call of Queue.Run.
+func calledByAQueue() bool { return strings.Contains(string(debug.Stack()), "tcpserver.(*Queue).Run(") }
 
 // A user interface stays alive however slow its handlers are: a call goes on for at most 4 ms and the handler that is
 // running then.

@@ -140,8 +140,8 @@ func (s *TcpServer) start(ln *listener, open func() error) error {
 		ln.loop.remove(ln.key)
 		return err
 	}
-	ln.dispatch = s.dispatchTo(ln.exec, ln.logger)
 	s.lane.loop = ln.loop
+	ln.dispatch = s.dispatchTo(ln.exec, ln.logger)
 	s.cycles = append(s.cycles, ln)
 	s.cur, s.bound, s.closed, s.err = ln, nil, false, nil
 	s.recount()
