@@ -258,8 +258,8 @@ func (ln *listener) acceptFailed(d *desk, err error, shortage bool) {
 		s.beginShortage(ln, err)
 		s.announce(d)
 	} else if s.stopListening(ln, err) {
-		s.announce(d)
 		s.endCycle(ln, err)
+		s.announce(d)
 	}
 }
 
@@ -282,7 +282,14 @@ func (s *TcpServer) beginShortage(ln *listener, err error) {
 func (s *TcpServer) keepFailure(ln *listener, err error) {
 	s.err = err
 	if ln.acceptError != nil {
-		s.lane.failure = func() { ln.acceptError(s, err) }
+		s.lane.failure = acceptFailure{ln, err}
+	}
+}
+
+// dropFailure has AcceptErrorHandler not called for what has befallen ln. mu is held.
+func (s *TcpServer) dropFailure(ln *listener) {
+	if s.lane.failure.ln == ln {
+		s.lane.failure = acceptFailure{}
 	}
 }
 

@@ -208,7 +208,7 @@ func (q *dispatcher) drain(call uint64) {
 type serverLane struct {
 	running     bool
 	connections int                 // queued, and NewConnectionHandler has not been called for them
-	failure     func()              // calls AcceptErrorHandler
+	failure     acceptFailure       // AcceptErrorHandler has not been called for it
 	calls       deque.Deque[func()] // callbacks
 	drops       deque.Deque[Drop]   // DropHandler has not been called for them; at most maxDrops
 	closed      []func()            // ClosedHandler and the callbacks of CloseAsync; last
@@ -217,6 +217,12 @@ type serverLane struct {
 
 	executed *dispatcher // made for the first Executor
 	current  *dispatcher // executed, or nil: on the loops
+}
+
+// An acceptFailure is what AcceptErrorHandler is to be told.
+type acceptFailure struct {
+	ln  *listener // nil: nothing
+	err error
 }
 
 // laneRounds is how many handlers of a server are called before others have their turn.
@@ -290,7 +296,7 @@ func (t serverTurn) evict()                    {}
 func (s *TcpServer) announce(d *desk) {
 	s.mu.Lock()
 	lane := &s.lane
-	if lane.running || lane.connections == 0 && lane.drops.Len() == 0 && lane.failure == nil {
+	if lane.running || lane.connections == 0 && lane.drops.Len() == 0 && lane.failure.ln == nil {
 		s.mu.Unlock()
 		return
 	}
@@ -333,10 +339,10 @@ func (s *TcpServer) turn(d *desk) {
 func (s *TcpServer) nextCall() func(*TcpServer) {
 	lane := &s.lane
 	switch {
-	case lane.failure != nil:
-		f := lane.failure
-		lane.failure = nil
-		return func(*TcpServer) { f() }
+	case lane.failure.ln != nil:
+		failure := lane.failure
+		lane.failure = acceptFailure{}
+		return func(s *TcpServer) { failure.ln.acceptError(s, failure.err) }
 	case lane.calls.Len() > 0:
 		f := lane.calls.PopFront()
 		return func(*TcpServer) { f() }

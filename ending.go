@@ -16,21 +16,32 @@ import (
 // that is neither bound nor listening Close does nothing. It returns nil.
 func (s *TcpServer) Close() error {
 	s.mu.Lock()
-	ln := s.address()
-	s.lane.failure = nil
+	ln := s.beginClose()
+	s.mu.Unlock()
+	s.finishClose(ln)
+	return nil
+}
+
+// beginClose decides what is closed: the listener that it returns, if any, and nothing that comes after. finishClose
+// follows. mu is held.
+func (s *TcpServer) beginClose() *listener {
+	s.lane.failure = acceptFailure{}
 	if s.life != nil {
 		s.endLife()
 		s.life = nil
 	}
-	s.mu.Unlock()
+	return s.address()
+}
+
+// finishClose closes ln, unless that has been done meanwhile. nil: there is nothing to close.
+func (s *TcpServer) finishClose(ln *listener) {
 	if ln == nil {
-		return nil
+		return
 	}
 	s.removeFile(ln)
 	if !s.giveUp(ln) && s.stopListening(ln, nil) {
 		s.endCycle(ln, nil)
 	}
-	return nil
 }
 
 // giveUp gives up the address that ln is bound to, unless it listens there, or has given it up already. The file is
@@ -53,11 +64,15 @@ func (ln *listener) evict() {
 	}
 }
 
-// stopListening ends the period of ln, unless it has ended. failure is what AcceptErrorHandler is to be told. endCycle
-// follows. The path of a unix socket is free before the server says that it does not listen.
+// stopListening ends the period of ln, unless it has ended. failure is what AcceptErrorHandler is to be told; nil:
+// nothing, not even of what has failed before. endCycle follows. The path of a unix socket is free before the server says
+// that it does not listen.
 func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	s.removeFile(ln)
 	s.mu.Lock()
+	if failure == nil {
+		s.dropFailure(ln)
+	}
 	if s.cur != ln {
 		s.mu.Unlock()
 		return false

@@ -2,11 +2,15 @@ package tcpserver
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -191,6 +195,98 @@ func TestFailureOfAnEndedPeriodIsNotTold(t *testing.T) {
 		assert.Empty(t, told)
 		require.NoError(t, server.Close())
 	}
+}
+
+// flush runs queue until the server has nothing to call any more.
+func flush(t *testing.T, server *TcpServer, queue *Queue) {
+	t.Helper()
+	idle := func() bool {
+		queue.RunPending()
+		server.mu.Lock()
+		defer server.mu.Unlock()
+		return !server.lane.running
+	}
+	require.Eventually(t, idle, time.Minute, time.Millisecond)
+}
+
+// AcceptErrorHandler may rely on it that the server does not listen after an error that has ended the listening.
+func TestListenIsNotToldOfTheErrorBefore(t *testing.T) {
+	var queue Queue
+	var told []error
+	cause := errors.New("of the first period")
+	server := &TcpServer{
+		Executor:           queue.Post,
+		AcceptErrorHandler: func(_ *TcpServer, err error) { told = append(told, err) },
+		ClosedHandler:      func(_ *TcpServer, err error) { assert.ErrorIs(t, err, cause) },
+	}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	server.period().acceptFailed(new(desk), cause, false)
+	require.False(t, server.IsListening())
+	server.ClosedHandler = nil
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	flush(t, server, &queue)
+	assert.Empty(t, told)
+	require.NoError(t, server.Close())
+	flush(t, server, &queue)
+}
+
+// Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows even so.
+func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
+	for name, shortage := range map[string]bool{"shortage": true, "end": false} {
+		t.Run(name, func(t *testing.T) {
+			var queue Queue
+			var calls []string
+			server := &TcpServer{
+				Executor:           queue.Post,
+				AcceptErrorHandler: func(*TcpServer, error) { calls = append(calls, "AcceptError") },
+				ClosedHandler:      func(*TcpServer, error) { calls = append(calls, "Closed") },
+			}
+			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			ln := server.period()
+			ln.file, ln.unlink = &socketFile{path: filepath.Join(t.TempDir(), "s")}, true
+			server.mu.Lock()
+			server.keepFailure(ln, errors.New("before"))
+			server.mu.Unlock()
+			// Somebody else is removing the file.
+			removing, goOn := make(chan bool), make(chan bool)
+			go ln.file.removed.Do(func() { close(removing); <-goOn })
+			<-removing
+			var both sync.WaitGroup
+			both.Go(func() { server.Close() })
+			require.Eventually(t, func() bool {
+				server.mu.Lock()
+				defer server.mu.Unlock()
+				return server.lane.failure.ln == nil
+			}, time.Minute, time.Millisecond)
+			if fail := func() { ln.acceptFailed(new(desk), errors.New("meanwhile"), shortage) }; shortage {
+				fail()
+			} else {
+				both.Go(fail) // waits for the file
+			}
+			close(goOn)
+			both.Wait()
+			flush(t, server, &queue)
+			require.Equal(t, []string{"Closed"}, calls)
+		})
+	}
+}
+
+// A handler may end its goroutine, and with it what the goroutine had to do after it.
+func TestPeriodEndsAlthoughAcceptErrorHandlerExits(t *testing.T) {
+	server := &TcpServer{
+		AcceptErrorHandler: func(*TcpServer, error) { runtime.Goexit() },
+		Logger:             slog.New(slog.DiscardHandler),
+	}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	over := make(chan bool)
+	go func() {
+		defer close(over)
+		server.period().acceptFailed(new(desk), errors.New("does not pass"), false)
+	}()
+	<-over
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	require.NoError(t, server.Shutdown(ctx))
 }
 
 // Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of which

@@ -56,7 +56,7 @@ type TcpServer struct {
 	// AcceptErrorHandler is called when accepting fails. For want of descriptors or memory it is called once when
 	// that begins; the server tries again by itself, after 5 ms, later up to a second, and at once when one of its
 	// sockets ends. Any other error that a single connection cannot explain has ended the listening: IsListening
-	// is false then. err is a *net.OpError.
+	// is false then. It is not told of what came before a Close or a Listen; ClosedHandler is. err is a *net.OpError.
 	AcceptErrorHandler func(server *TcpServer, err error)
 
 	// DropHandler is called for a connection that was turned away: see SetMaxConnections, Overflow and Filter. Where
