@@ -138,6 +138,7 @@ func (ln *listener) accept() (c candidate, ok bool) {
 	ln.loop.poller.retain() // for the connection: listening may end at any moment
 	if c.reason, c.tooMany = s.limit(); !c.tooMany {
 		s.open++
+		ln.open++
 		ln.members++
 	}
 	return c, true

@@ -206,7 +206,8 @@ func (q *dispatcher) drain(call uint64) {
 // A serverLane is what a server's handlers and callbacks are to be told, and whether somebody is at it. It is guarded
 // by TcpServer.mu.
 type serverLane struct {
-	running     bool
+	running     bool                // a turn has been asked for, or is being given
+	calling     bool                // in the turn something is being called
 	connections int                 // queued, and NewConnectionHandler has not been called for them
 	failure     acceptFailure       // AcceptErrorHandler has not been called for it
 	calls       deque.Deque[func()] // callbacks
@@ -322,15 +323,21 @@ func (s *TcpServer) turn(d *desk) {
 			break
 		}
 		f := s.nextCall()
-		s.lane.running = f != nil
+		s.lane.running, s.lane.calling = f != nil, f != nil
 		s.mu.Unlock()
 		if f == nil {
 			return
 		}
 		s.call(d, f)
 	}
+	s.interruptLane()
+}
+
+// interruptLane ends a turn and asks for the next.
+func (s *TcpServer) interruptLane() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lane.calling = false
 	s.scheduleLane()
 }
 
@@ -377,9 +384,7 @@ func (s *TcpServer) call(d *desk, f func(*TcpServer)) {
 		}
 		logError(log, "handler failed", "panic", v, "stack", string(debug.Stack()))
 		if v == nil {
-			s.mu.Lock()
-			s.scheduleLane()
-			s.mu.Unlock()
+			s.interruptLane()
 		}
 	}()
 	f(s)

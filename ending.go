@@ -54,6 +54,7 @@ func (s *TcpServer) giveUp(ln *listener) bool {
 	}
 	s.bound = nil
 	ln.close()
+	s.sayFarewells(ln)
 	return true
 }
 
@@ -121,25 +122,26 @@ func (s *TcpServer) tellClosed(ln *listener) {
 		return
 	}
 	ln.told = true
-	if f := ln.closedHandler; f != nil {
-		s.lane.closed = append(s.lane.closed, func() {
-			defer s.endPeriod(ln)
-			f(s, ln.cause)
-		})
+	if ln.closedHandler != nil || s.lane.calling || s.lane.failure.ln == ln {
+		s.lane.closed = append(s.lane.closed, func() { s.endPeriod(ln) })
 		s.wakeLane()
 	} else {
 		s.dropCycle(ln)
 	}
-	for _, f := range ln.farewells {
-		s.sayFarewell(f)
-	}
+	s.sayFarewells(ln)
 }
 
-// endPeriod follows ClosedHandler.
+// endPeriod calls ClosedHandler. Whoever waits for the end of the period waits for what it returns from, and for the
+// handlers that were called before.
 func (s *TcpServer) endPeriod(ln *listener) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dropCycle(ln)
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.dropCycle(ln)
+	}()
+	if ln.closedHandler != nil {
+		ln.closedHandler(s, ln.cause)
+	}
 }
 
 // dropCycle forgets a period of which no handler is to be called any more. mu is held.
@@ -153,15 +155,18 @@ func (s *TcpServer) dropCycle(ln *listener) {
 func (s *TcpServer) socketEnded(socket *TcpSocket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaveCount()
+	s.leaveCount(socket.ln)
 	s.dropPending(socket)
 }
 
-// leaveCount counts a connection less. mu is held.
-func (s *TcpServer) leaveCount() {
+// leaveCount counts a connection of ln less. mu is held.
+func (s *TcpServer) leaveCount(ln *listener) {
 	s.open--
-	if s.open == 0 {
+	ln.open--
+	if ln.open == 0 {
 		s.wakeWaiting()
+	}
+	if s.open == 0 {
 		s.recount()
 	}
 }
@@ -186,22 +191,40 @@ type farewell struct {
 func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	s.adoptFields()
 	s.mu.Lock()
+	periods, ln := s.unfinished(), s.beginClose()
 	var err error
-	if s.address() == nil {
+	if ln == nil {
 		err = opError(opClose, "tcp", nil, nil, ErrNotListening)
 	}
 	f := &farewell{ends: 1, call: s.owe(func() { callback(s, err) })}
-	for _, ln := range s.cycles {
-		if !ln.told { // the handlers of the others are called before the callback anyway
-			ln.farewells = append(ln.farewells, f)
+	for _, p := range periods {
+		if !p.told { // the handlers of the others are called before the callback anyway
+			p.farewells = append(p.farewells, f)
 			f.ends++
 		}
 	}
 	s.mu.Unlock()
-	s.Close()
+	s.finishClose(ln)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sayFarewell(f)
+}
+
+// unfinished returns the periods of listening that are not over, and the listener that is bound, which may begin one
+// while it is being closed. mu is held.
+func (s *TcpServer) unfinished() []*listener {
+	periods := slices.Clone(s.cycles)
+	if s.bound != nil {
+		periods = append(periods, s.bound)
+	}
+	return periods
+}
+
+// sayFarewells follows the end of ln. mu is held.
+func (s *TcpServer) sayFarewells(ln *listener) {
+	for _, f := range ln.farewells {
+		s.sayFarewell(f)
+	}
 }
 
 // sayFarewell has the callback called if nothing more has to end before it. mu is held.
@@ -228,7 +251,8 @@ func (s *TcpServer) owe(callback func()) func() {
 }
 
 // Shutdown closes the server, and waits until every connection has ended that was taken from it and all handlers have
-// returned: the last Disconnected, and ClosedHandler. It returns the context's own error when that ends first, and nil
+// returned: the last Disconnected, and ClosedHandler. What another goroutine's Listen begins meanwhile is not waited for.
+// It returns the context's own error when that ends first, and nil
 // otherwise. It ends no connection: see CloseConnections.
 //
 // Called in a handler, of this server or of any other object, Shutdown waits for the end of the connections alone, and
@@ -236,17 +260,17 @@ func (s *TcpServer) owe(callback func()) func() {
 // Executor's own thread, outside of a handler, Shutdown waits for handlers that cannot run there meanwhile. Use
 // CloseAsync on such a thread. The same goes for a program that has stopped running its Executor.
 func (s *TcpServer) Shutdown(ctx context.Context) error {
-	s.Close()
-	inHandler := inHandler()
+	s.mu.Lock()
+	periods, ln := s.unfinished(), s.beginClose()
+	s.mu.Unlock()
+	s.finishClose(ln)
+	lasts := func(ln *listener) bool { return slices.Contains(s.cycles, ln) }
+	if inHandler() {
+		lasts = func(ln *listener) bool { return ln.open > 0 }
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	periods := slices.Clone(s.cycles)
-	return waitOn(ctx, s.waiting(), func() bool {
-		if inHandler {
-			return s.open == 0
-		}
-		return !slices.ContainsFunc(periods, func(ln *listener) bool { return slices.Contains(s.cycles, ln) })
-	})
+	return waitOn(ctx, s.waiting(), func() bool { return !slices.ContainsFunc(periods, lasts) })
 }
 
 // CloseConnections aborts every connection that was taken from the server and has not ended: its peer gets a reset. The

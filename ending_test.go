@@ -3,6 +3,7 @@ package tcpserver_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -283,6 +284,38 @@ func TestEndOfAServerFollowsThatOfEarlierPeriods(t *testing.T) {
 		early.Close()
 		e.follows(5, wait)
 	})
+}
+
+// Also of a server that has no ClosedHandler.
+func TestShutdownFollowsTheHandlerThatRuns(t *testing.T) {
+	for name, executor := range map[string]tcpserver.Executor{"loops": nil, "executor": func(f func()) { f() }} {
+		for handler, use := range map[string]func(server *tcpserver.TcpServer, run func()){
+			"NewConnectionHandler": func(server *tcpserver.TcpServer, run func()) {
+				server.NewConnectionHandler = func(*tcpserver.TcpServer) { run() }
+			},
+			"DropHandler": func(server *tcpserver.TcpServer, run func()) {
+				server.DropHandler = func(*tcpserver.TcpServer, tcpserver.Drop) { run() }
+				server.Filter = func(netip.AddrPort) bool { return false }
+			},
+			"callback": func(server *tcpserver.TcpServer, run func()) {
+				server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) { run() })
+			},
+		} {
+			t.Run(handler+"/"+name, func(t *testing.T) {
+				running := make(chan struct{})
+				e := slowExit(t, executor)
+				e.ClosedHandler = nil
+				use(e.TcpServer, func() {
+					close(running)
+					e.leave()
+				})
+				listen(t, e.TcpServer)
+				dial(t, e.TcpServer)
+				receive(t, running)
+				e.follows(1, func() error { return e.Shutdown(within(t)) })
+			})
+		}
+	}
 }
 
 // The connection of the first period lives on when the last period is over.

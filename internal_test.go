@@ -230,6 +230,21 @@ func TestListenIsNotToldOfTheErrorBefore(t *testing.T) {
 	flush(t, server, &queue)
 }
 
+// holdClose has Close stand still before it closes the server, which has an address: it waits for somebody else who
+// removes the file of a unix socket. closing waits for a Close to begin; goOn ends the wait, and may be called again.
+func holdClose(t *testing.T, server *TcpServer) (closing, goOn func()) {
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	ln := server.address()
+	ln.file, ln.unlink = &socketFile{path: filepath.Join(t.TempDir(), "s")}, true
+	removing, over := make(chan bool), make(chan bool)
+	go ln.file.removed.Do(func() { close(removing); <-over })
+	<-removing
+	life, end := context.WithCancel(context.Background()) // which ends when Close begins
+	server.life, server.endLife = life, end
+	return func() { <-life.Done() }, sync.OnceFunc(func() { close(over) })
+}
+
 // Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows even so.
 func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
 	for name, shortage := range map[string]bool{"shortage": true, "end": false} {
@@ -243,30 +258,90 @@ func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
 			}
 			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 			ln := server.period()
-			ln.file, ln.unlink = &socketFile{path: filepath.Join(t.TempDir(), "s")}, true
 			server.mu.Lock()
 			server.keepFailure(ln, errors.New("before"))
 			server.mu.Unlock()
-			// Somebody else is removing the file.
-			removing, goOn := make(chan bool), make(chan bool)
-			go ln.file.removed.Do(func() { close(removing); <-goOn })
-			<-removing
+			closing, goOn := holdClose(t, server)
 			var both sync.WaitGroup
 			both.Go(func() { server.Close() })
-			require.Eventually(t, func() bool {
-				server.mu.Lock()
-				defer server.mu.Unlock()
-				return server.lane.failure.ln == nil
-			}, time.Minute, time.Millisecond)
+			closing()
 			if fail := func() { ln.acceptFailed(new(desk), errors.New("meanwhile"), shortage) }; shortage {
 				fail()
 			} else {
 				both.Go(fail) // waits for the file
 			}
-			close(goOn)
+			goOn()
 			both.Wait()
 			flush(t, server, &queue)
 			require.Equal(t, []string{"Closed"}, calls)
+		})
+	}
+}
+
+// The period that was closed has been ended by something else, and another goroutine listens again, before Shutdown
+// comes to wait.
+func TestShutdownIsContentWithThePeriodsThatItCloses(t *testing.T) {
+	for name, inHandler := range map[string]bool{"elsewhere": false, "in a handler": true} {
+		t.Run(name, func(t *testing.T) {
+			server := new(TcpServer)
+			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			closing, goOn := holdClose(t, server)
+			defer goOn()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			over := make(chan error, 1)
+			if inHandler {
+				server.ConnectionCountAsync(func(*TcpServer, int, error) { over <- server.Shutdown(ctx) })
+			} else {
+				go func() { over <- server.Shutdown(ctx) }()
+			}
+			closing()
+			server.SetUnlinkOnClose(false)
+			server.period().evict()
+			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			conn, err := net.Dial("tcp", server.Addr().String())
+			require.NoError(t, err)
+			require.NoError(t, server.WaitForNewConnection(ctx))
+			goOn()
+			require.NoError(t, <-over)
+			require.True(t, server.IsListening())
+			require.NoError(t, server.Close())
+			require.NoError(t, conn.Close())
+		})
+	}
+}
+
+// Between the two steps of Close, ListenBound may begin a period, which Close then ends.
+func TestCloseAsyncWaitsForThePeriodThatItCloses(t *testing.T) {
+	for name, listens := range map[string]bool{"bound": false, "listening": true} {
+		t.Run(name, func(t *testing.T) {
+			server := new(TcpServer)
+			require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
+			closing, goOn := holdClose(t, server)
+			defer goOn()
+			called := make(chan error, 1)
+			go server.CloseAsync(func(_ *TcpServer, err error) { called <- err })
+			closing()
+			if listens {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				require.NoError(t, server.ListenBound())
+				conn, err := net.Dial("tcp", server.Addr().String())
+				require.NoError(t, err)
+				socket, err := server.AcceptSocket(ctx)
+				require.NoError(t, err)
+				goOn()
+				require.NoError(t, conn.Close())
+				select {
+				case <-called:
+					require.Fail(t, "called before the connection has ended")
+				case <-time.After(50 * time.Millisecond):
+				}
+				require.NoError(t, socket.Close())
+			}
+			goOn()
+			require.NoError(t, <-called)
+			require.False(t, server.IsBound())
 		})
 	}
 }

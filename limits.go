@@ -138,7 +138,7 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 func (ln *listener) refuse(c candidate) {
 	s := ln.server
 	s.mu.Lock()
-	s.leaveCount()
+	s.leaveCount(ln)
 	ln.members--
 	s.tellClosed(ln)
 	s.mu.Unlock()

@@ -215,6 +215,7 @@ type listener struct {
 	// The end of the period; guarded by server.mu.
 	ended     bool
 	cause     error // why; nil: by Close
+	open      int   // of server.open, those that it has accepted
 	members   int   // sockets whose Disconnected is still to come, or the end if they have none
 	told      bool  // ClosedHandler is due, or has been called
 	farewells []*farewell
