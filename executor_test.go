@@ -631,4 +631,7 @@ func TestOneCallOfTheExecutorTakesAFewMilliseconds(t *testing.T) {
 	require.Eventually(t, func() bool { return reads.Load() == clients && written.Load() > 0 }, patience, time.Millisecond)
 	require.Positive(t, most.Load())
 	require.LessOrEqual(t, most.Load(), int32(2))
+	// While the executor still runs, so that Wait does not wait for the handlers of this test.
+	server.CloseConnections()
+	require.NoError(t, server.Shutdown(within(t)))
 }
