@@ -213,6 +213,7 @@ type serverLane struct {
 	calls       deque.Deque[func()] // callbacks
 	drops       deque.Deque[Drop]   // DropHandler has not been called for them; at most maxDrops
 	closed      []func()            // ClosedHandler and the callbacks of CloseAsync; last
+	round       laneRound
 	logger      *slog.Logger
 	loop        *loop // of the last listener; nil until there is one
 
@@ -225,6 +226,10 @@ type acceptFailure struct {
 	ln  *listener // nil: nothing
 	err error
 }
+
+// A laneRound is how much of each is called before what has come meanwhile: callbacks and connections that lead to others
+// without end must not keep the rest waiting.
+type laneRound struct{ calls, drops, connections, closed int }
 
 // laneRounds is how many handlers of a server are called before others have their turn.
 const laneRounds = 64
@@ -345,21 +350,29 @@ func (s *TcpServer) interruptLane() {
 // are forgotten when listening ends. mu is held.
 func (s *TcpServer) nextCall() func(*TcpServer) {
 	lane := &s.lane
+	if lane.round == (laneRound{}) {
+		lane.round = laneRound{lane.calls.Len(), lane.drops.Len(), lane.connections, len(lane.closed)}
+	}
+	round := &lane.round
 	switch {
 	case lane.failure.ln != nil:
 		failure := lane.failure
 		lane.failure = acceptFailure{}
 		return func(s *TcpServer) { failure.ln.acceptError(s, failure.err) }
-	case lane.calls.Len() > 0:
+	case round.calls > 0:
+		round.calls--
 		f := lane.calls.PopFront()
 		return func(*TcpServer) { f() }
-	case lane.drops.Len() > 0:
+	case round.drops > 0:
+		round.drops--
 		f, drop := s.cur.dropHandler, lane.drops.PopFront()
 		return func(s *TcpServer) { f(s, drop) }
-	case lane.connections > 0:
+	case round.connections > 0:
+		round.connections--
 		lane.connections--
 		return s.cur.newConnection
-	case len(lane.closed) > 0:
+	case round.closed > 0:
+		round.closed--
 		f := lane.closed[0]
 		lane.closed = lane.closed[1:]
 		return func(*TcpServer) { f() }

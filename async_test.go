@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -307,6 +309,82 @@ func TestAcceptAsyncSeveralAtOnce(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 	})
+}
+
+// Callbacks that ask again at once leave the other handlers their turn.
+func TestCallbacksWithoutEndHoldUpNoHandler(t *testing.T) {
+	for name, ask := range map[string]func(server *tcpserver.TcpServer, callback func()){
+		"ConnectionCountAsync": func(server *tcpserver.TcpServer, callback func()) {
+			server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) { callback() })
+		},
+		"NextPendingConnectionAsync": func(server *tcpserver.TcpServer, callback func()) {
+			server.NextPendingConnectionAsync(func(_ *tcpserver.TcpServer, socket *tcpserver.TcpSocket) {
+				if socket != nil {
+					socket.Close()
+				}
+				callback()
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := make(chan string, 10)
+			var welcome, stop atomic.Bool
+			welcome.Store(true)
+			server := &tcpserver.TcpServer{
+				Filter:               func(netip.AddrPort) bool { return welcome.Load() },
+				NewConnectionHandler: func(*tcpserver.TcpServer) { calls <- "NewConnectionHandler" },
+				DropHandler:          func(*tcpserver.TcpServer, tcpserver.Drop) { calls <- "DropHandler" },
+				ClosedHandler:        func(*tcpserver.TcpServer, error) { calls <- "ClosedHandler" },
+			}
+			listen(t, server)
+			over := make(chan struct{})
+			var again func()
+			again = func() {
+				if stop.Load() {
+					close(over)
+				} else {
+					ask(server, again)
+				}
+			}
+			again()
+			defer func() {
+				stop.Store(true)
+				receive(t, over)
+			}()
+			dial(t, server)
+			require.Equal(t, "NewConnectionHandler", receive(t, calls))
+			welcome.Store(false)
+			dial(t, server)
+			require.Equal(t, "DropHandler", receive(t, calls))
+			require.NoError(t, server.Close())
+			require.Equal(t, "ClosedHandler", receive(t, calls))
+		})
+	}
+}
+
+// What was asked before Close is answered before ClosedHandler, and CloseAsync after it.
+func TestCallbacksAskedBeforeCloseComeBeforeClosedHandler(t *testing.T) {
+	var queue tcpserver.Queue
+	calls := make(chan string, 10)
+	server := listen(t, &tcpserver.TcpServer{
+		Executor:      queue.Post,
+		ClosedHandler: func(*tcpserver.TcpServer, error) { calls <- "ClosedHandler" },
+	})
+	count := func(then func()) {
+		server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) {
+			calls <- "callback"
+			then()
+		})
+	}
+	count(func() {
+		count(func() {})
+		server.CloseAsync(func(*tcpserver.TcpServer, error) { calls <- "CloseAsync" })
+	})
+	count(func() {})
+	run(t, &queue)
+	for _, want := range []string{"callback", "callback", "callback", "ClosedHandler", "CloseAsync"} {
+		require.Equal(t, want, receive(t, calls))
+	}
 }
 
 func TestConnectionCountAsync(t *testing.T) {

@@ -83,6 +83,7 @@ func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	s.retry.stop()
 	s.lane.connections = 0
 	s.lane.drops.Clear()
+	s.lane.round.connections, s.lane.round.drops = 0, 0
 	var left []*TcpSocket
 	for s.pending.Len() > 0 {
 		left = append(left, s.popPending())
