@@ -90,9 +90,7 @@ func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	}
 	ln.loop.kern.remove(ln.fd, ln.key)
 	ln.close()
-	if ln.acceptBy.cond != nil {
-		ln.acceptBy.set(time.Time{})
-	}
+	ln.acceptBy.set(time.Time{})
 	s.wakeWaiting()
 	s.recount()
 	if failure != nil {

@@ -401,6 +401,22 @@ func TestBufferSizesAreClamped(t *testing.T) {
 	require.Equal(t, math.MaxInt32, ln.writeLimit)
 }
 
+// The timer of the deadline before may be about to take the lock. The race detector sees what it looks at before that.
+func TestDeadlineIsMovedWhileItsTimerFires(t *testing.T) {
+	server := new(TcpServer)
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)))
+	d := &server.period().acceptBy
+	fired := make(chan bool)
+	go func() {
+		d.fire()
+		close(fired)
+	}()
+	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)))
+	<-fired
+	require.NoError(t, server.Close())
+}
+
 // A deadline that was computed from the wall clock alone must not depend on how that is set later.
 func TestDeadlineCountsOnTheMonotonicClock(t *testing.T) {
 	var mu sync.Mutex

@@ -143,6 +143,7 @@ func (s *TcpServer) start(ln *listener, open func() error) error {
 	s.lane.loop = ln.loop
 	ln.dispatch = s.dispatchTo(ln.exec, ln.logger)
 	s.lane.failure = acceptFailure{}
+	ln.acceptBy.cond = s.waiting()
 	s.cycles = append(s.cycles, ln)
 	s.cur, s.bound, s.closed, s.err = ln, nil, false, nil
 	s.recount()

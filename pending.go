@@ -104,7 +104,6 @@ func (s *TcpServer) SetDeadline(t time.Time) error {
 	if s.cur == nil {
 		return opError(opSet, "tcp", nil, nil, ErrNotListening)
 	}
-	s.cur.acceptBy.cond = s.waiting()
 	s.cur.acceptBy.set(t)
 	return nil
 }

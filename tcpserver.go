@@ -128,7 +128,7 @@ type TcpServer struct {
 	Logger *slog.Logger
 
 	mu   sync.Mutex // guards what follows, and the listening descriptor
-	cond *sync.Cond // on mu: something was queued, or listening has ended; nil until somebody waits
+	cond *sync.Cond // on mu: something was queued, or listening has ended; nil until it is needed
 
 	cur     *listener   // nil while not listening
 	bound   *listener   // by Bind, until ListenBound or Close
