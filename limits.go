@@ -113,7 +113,7 @@ func (ln *listener) describe(c candidate) Drop {
 	return d
 }
 
-// welcomes asks the filter. If that ends the goroutine, the connection is turned away here.
+// welcomes asks the filter. If that ends the goroutine, the connection is turned away here, and another tells of it.
 func (ln *listener) welcomes(c candidate) (ok bool) {
 	if ln.filter == nil || c.peer.family == addrUnix {
 		return true
@@ -127,6 +127,10 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 		ln.logError("filter failed", "remote", c.peer.netAddr(""), "panic", v, "stack", string(debug.Stack()))
 		if v == nil {
 			ln.refuse(c)
+			s := ln.server
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.wakeLane()
 		}
 	}()
 	ok = ln.filter(c.peer.addrPort())

@@ -164,8 +164,8 @@ func TestFilterThatFailsTurnsAway(t *testing.T) {
 			listen(t, server)
 			turnedAway(t, dial(t, server))
 			assert.Contains(t, receive(t, logged), "filter failed")
-			connect(t, server) // it goes on
 			assert.Equal(t, tcpserver.DropFiltered, receive(t, drops).Reason)
+			connect(t, server) // it goes on
 			assert.Equal(t, 1, server.ConnectionCount())
 		})
 	}
