@@ -93,7 +93,7 @@ func (s *TcpServer) ListenFile(f *os.File) error { return s.adopt(f, false) }
 //
 // The removal of a unix socket's file is taken over: l no longer removes it, the server's Close does. That goes for an l
 // that would have removed it, as those of net.Listen do and those of net.FileListener do not, unless its
-// SetUnlinkOnClose was called.
+// SetUnlinkOnClose was called. A file at a relative path stays: see the server's SetUnlinkOnClose.
 func (s *TcpServer) ListenOn(l net.Listener) error {
 	switch l := l.(type) {
 	case *net.TCPListener:
@@ -186,7 +186,7 @@ func (ln *listener) inspect() (listening bool, err error) {
 		return false, syscall.EAFNOSUPPORT
 	case addrUnix:
 		ln.network, ln.path = "unix", sysLocalPath(ln.fd)
-		ln.file = fileAt(ln.path)
+		ln.file = adoptedFile(ln.path)
 	}
 	if !listening && ln.addr.port == 0 && ln.path == "" {
 		return false, ErrNotBound

@@ -560,6 +560,49 @@ func TestListenOnTakesOverTheRemovalOfAPath(t *testing.T) {
 	require.Error(t, server.ListenOn((*net.UnixListener)(nil)))
 }
 
+// Which file is its own cannot be asked of a descriptor.
+func TestAdoptedUnixSocketLeavesTheFilesOfOthers(t *testing.T) {
+	needUnix(t)
+	listenOn := func(server *tcpserver.TcpServer, l *net.UnixListener) error { return server.ListenOn(l) }
+	for name, c := range map[string]struct {
+		relative bool
+		adopt    func(server *tcpserver.TcpServer, l *net.UnixListener) error
+	}{
+		"ListenOn": {false, listenOn},
+		"ListenFile": {false, func(server *tcpserver.TcpServer, l *net.UnixListener) error {
+			l.SetUnlinkOnClose(false)
+			server.SetUnlinkOnClose(true)
+			return server.ListenFile(fileOf(t, l))
+		}},
+		"relative": {true, listenOn},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := socketPath(t)
+			if c.relative {
+				t.Chdir(filepath.Dir(path))
+				path = filepath.Base(path)
+			}
+			l, err := net.Listen("unix", path)
+			require.NoError(t, err)
+			defer l.Close()
+			if c.relative {
+				t.Chdir(filepath.Dir(socketPath(t)))
+				other, err := net.Listen("unix", path)
+				require.NoError(t, err)
+				defer other.Close()
+			} else {
+				require.NoError(t, os.Remove(path))
+				require.NoError(t, os.WriteFile(path, nil, 0o600))
+			}
+			var server tcpserver.TcpServer
+			require.NoError(t, c.adopt(&server, l.(*net.UnixListener)))
+			require.NoError(t, server.Close())
+			require.NoError(t, l.Close())
+			assert.FileExists(t, path)
+		})
+	}
+}
+
 func TestListenFileRefusesWhatIsNoSocket(t *testing.T) {
 	plain, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	require.NoError(t, err)
