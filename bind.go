@@ -82,6 +82,11 @@ func (s *TcpServer) ListenBound() error {
 // non-blocking mode, which is set, and set again when somebody has cleared it, as os.File.Fd does. Of a unix socket
 // Close does not remove the file, but see SetUnlinkOnClose.
 //
+// Whoever else accepts from the descriptor should leave that mode alone. If it is cleared, and the connection taken,
+// just when the server is about to accept, the server waits in the system for the next connection. It goes on with
+// everything else, but Close does not end that wait: until a client comes, which is turned away, the server keeps its
+// duplicate and with it the address. The same goes for ListenOn and File.
+//
 // The error is a *net.OpError with ErrAlreadyListening, ErrAlreadyBound or ErrBacklog, with ErrNotBound,
 // syscall.ENOTSOCK for what is no socket, syscall.EPROTOTYPE for one that is no stream, syscall.EISCONN for a
 // connection, or one of Listen's.
