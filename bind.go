@@ -105,8 +105,9 @@ func (s *TcpServer) ListenOn(l net.Listener) error {
 		return s.adopt(l, false)
 	case *net.UnixListener:
 		err := s.adopt(l, unlinksOnClose(l))
-		if err == nil {
-			l.SetUnlinkOnClose(false)
+		// On Plan 9 there is no such method.
+		if u, ok := any(l).(interface{ SetUnlinkOnClose(bool) }); ok && err == nil {
+			u.SetUnlinkOnClose(false)
 		}
 		return err
 	}
