@@ -25,11 +25,15 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-// listen starts server on a free port of 127.0.0.1. The test's end closes it.
+// listen starts server on a free port of 127.0.0.1. The test's end closes it; Wait, in other tests, does not wait for
+// what its executor, if that has ended before, has left undone.
 func listen(t testing.TB, server *tcpserver.TcpServer) *tcpserver.TcpServer {
 	t.Helper()
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	t.Cleanup(func() { server.Close() })
+	t.Cleanup(func() {
+		server.Unref()
+		server.Close()
+	})
 	return server
 }
 
