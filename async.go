@@ -227,15 +227,15 @@ type acceptFailure struct {
 	err error
 }
 
-// A laneRound is how much of each is called before what has come meanwhile: callbacks and connections that lead to others
-// without end must not keep the rest waiting.
+// A laneRound is how much of each is called before what has come meanwhile: callbacks and connections that lead to
+// others without end must not keep the rest waiting.
 type laneRound struct{ calls, drops, connections, closed int }
 
 // laneRounds is how many handlers of a server are called before others have their turn.
 const laneRounds = 64
 
-// dispatchTo has the handlers called by exec from now on, or on the loops. What is due already comes along: the previous
-// executor may no longer run anything. mu is held.
+// dispatchTo has the handlers called by exec from now on, or on the loops. What is due already comes along: the
+// previous executor may no longer run anything. mu is held.
 func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
 	lane := &s.lane
 	lane.logger = logger

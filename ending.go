@@ -66,8 +66,8 @@ func (ln *listener) evict() {
 }
 
 // stopListening ends the period of ln, unless it has ended. failure is what AcceptErrorHandler is to be told; nil:
-// nothing, not even of what has failed before. endCycle follows. The path of a unix socket is free before the server says
-// that it does not listen.
+// nothing, not even of what has failed before. endCycle follows. The path of a unix socket is free before the server
+// says that it does not listen.
 func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	s.removeFile(ln)
 	s.mu.Lock()
@@ -250,9 +250,9 @@ func (s *TcpServer) owe(callback func()) func() {
 }
 
 // Shutdown closes the server, and waits until every connection has ended that was taken from it and all handlers have
-// returned: the last Disconnected, and ClosedHandler. What another goroutine's Listen begins meanwhile is not waited for.
-// It returns the context's own error when that ends first, and nil
-// otherwise. It ends no connection: see CloseConnections.
+// returned: the last Disconnected, and ClosedHandler. What another goroutine's Listen begins meanwhile is not waited
+// for. It returns the context's own error when that ends first, and nil otherwise. It ends no connection: see
+// CloseConnections.
 //
 // Called in a handler, of this server or of any other object, Shutdown waits for the end of the connections alone, and
 // not for handlers, of which it may be holding one up. It cannot tell that it holds up handlers in other ways: on an

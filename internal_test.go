@@ -245,7 +245,7 @@ func holdClose(t *testing.T, server *TcpServer) (closing, goOn func()) {
 	return func() { <-life.Done() }, sync.OnceFunc(func() { close(over) })
 }
 
-// Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows even so.
+// Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows it.
 func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
 	for name, shortage := range map[string]bool{"shortage": true, "end": false} {
 		t.Run(name, func(t *testing.T) {

@@ -252,12 +252,9 @@ func TestReadyReadComesBetweenBytesWritten(t *testing.T) {
 		},
 		BytesWritten: func(socket *tcpserver.TcpSocket, _ int) {
 			// This takes longer than a call of the executor may, and by its end more has been written.
-			before := socket.BytesSent()
-			time.Sleep(5 * time.Millisecond)
-			for end := time.Now().Add(patience); socket.BytesSent() == before && time.Now().Before(end); {
-				socket.Send(make([]byte, 64<<10))
-				time.Sleep(time.Millisecond)
+			for socket.BytesToWrite() < 4*mib && socket.Send(make([]byte, 64<<10)) == nil {
 			}
+			time.Sleep(5 * time.Millisecond)
 			written.Add(1)
 		},
 	})
