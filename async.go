@@ -316,9 +316,6 @@ func (s *TcpServer) announce(d *desk) {
 	s.turn(d)
 }
 
-// executed reports whether the turns are given on an executor, where alone their time is limited.
-func (d *desk) executed() bool { return !d.until.IsZero() }
-
 // turn calls the handlers and callbacks that are due, until a Listen has them called elsewhere.
 func (s *TcpServer) turn(d *desk) {
 	for rounds := 0; rounds < laneRounds && (rounds == 0 || !d.timeUp()); rounds++ {

@@ -17,9 +17,8 @@ import (
 //
 // The address of the first three is "host:port", as for net.Listen: without a host, "tcp" takes IPv4 and IPv6
 // connections alike, with port 0 the system picks one, and of a host name the first address is taken; "" is ":0".
-// Looking a name up
-// may take a while: ListenAsync does not keep the caller. The address of "unix" is a path, which must not exist and
-// which Close removes (SetUnlinkOnClose), or on Linux an abstract name that begins with '@'.
+// Looking a name up may take a while: ListenAsync does not keep the caller. The address of "unix" is a path, which must
+// not exist and which Close removes (SetUnlinkOnClose), or on Linux an abstract name that begins with '@'.
 //
 // The error is a *net.OpError with ErrAlreadyListening or ErrAlreadyBound, which change nothing, with
 // ErrInvalidAddress, ErrInvalidPort or ErrBacklog, with ErrUnsupported where there is no poller, with net.ErrClosed if

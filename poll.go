@@ -85,7 +85,10 @@ func (d *desk) release() {
 }
 
 // timeUp reports whether others are to have their turn.
-func (d *desk) timeUp() bool { return !d.until.IsZero() && time.Now().After(d.until) }
+func (d *desk) timeUp() bool { return d.executed() && time.Now().After(d.until) }
+
+// executed reports whether the turns are given on an executor, where alone their time is limited.
+func (d *desk) executed() bool { return !d.until.IsZero() }
 
 // A loop hands readiness to its tenants. It is run by one goroutine at a time; one that is held up in a handler is
 // replaced (watchdog) and ends when it comes back.

@@ -331,8 +331,7 @@ func (s *TcpSocket) Discard(n int) (done int) {
 }
 
 // ReadAll takes all that can be read now and returns it in a fresh slice; nil when there is nothing. What comes
-// while it runs may be left for the next call. In a handler that is at most the read buffer
-// size.
+// while it runs may be left for the next call. In a handler that is at most the read buffer size.
 func (s *TcpSocket) ReadAll() []byte {
 	err := s.lockInput(math.MaxInt)
 	var all []byte

@@ -243,7 +243,8 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 
 // WaitForDisconnected waits until the connection has ended: StateUnconnected. It returns the context's own error
 // when that ends first. An end of stream from the peer alone does not end the connection; to notice one that ends
-// it, or a reset, it reads ahead into the read buffer on a socket without handlers.
+// it, or a reset, it reads ahead into the read buffer; on a socket with handlers, which reads by itself, only after a
+// reset.
 func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 	x := s.more()
 	for {

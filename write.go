@@ -109,8 +109,7 @@ func (s *TcpSocket) cutWrite(c *chunk) (hole bool) {
 // and p may be used again at once. What would bring the queue over its limit is refused with ErrWriteBufferFull,
 // bare: a p longer than the limit always is. Otherwise it returns a *net.OpError with ErrReset, with an error of the
 // system, with ErrSocketClosed after Close or CloseWrite, or with os.ErrDeadlineExceeded behind a Write that was cut
-// off. Nothing is collected: a call costs as much as a few
-// kilobytes do, so many small pieces are better sent together.
+// off. Nothing is collected: a call costs as much as a few kilobytes do, so many small pieces are better sent together.
 //
 // Unlike Qt, the queue has a limit: TcpServer.WriteBufferSize or SetWriteBufferSize.
 func (s *TcpSocket) Send(p []byte) error {
