@@ -436,3 +436,30 @@ func TestRestOfAMessageKeepsLittleMemory(t *testing.T) {
 	require.Equal(t, 1, s.in.len())
 	require.LessOrEqual(t, len(s.in.data), 1<<minChunkBits)
 }
+
+// The buffer that a loop reads into is as large as many hundred idle sockets.
+func TestSleepingLoopHoldsNoBuffer(t *testing.T) {
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	came := make(chan bool)
+	handlers := &SocketHandlers{ReadyRead: func(socket *TcpSocket) {
+		socket.ReadAll()
+		close(came)
+	}}
+	server := &TcpServer{Poller: poller, NewConnectionHandler: func(server *TcpServer) {
+		server.NextPendingConnection().SetHandlers(handlers)
+	}}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	conn, err := net.Dial("tcp", server.Addr().String())
+	require.NoError(t, err)
+	_, err = conn.Write([]byte("x"))
+	require.NoError(t, err)
+	<-came
+	l := poller.loops[0]
+	require.Eventually(t, func() bool {
+		l.turn.Load() // after it, what the loop's goroutine wrote before its last turn can be read
+		return l.desk.scratch.Load() == nil
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, conn.Close())
+	require.NoError(t, server.Close())
+}

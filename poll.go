@@ -236,6 +236,7 @@ func (l *loop) collect() bool {
 		l.mu.Unlock()
 		l.awake.Store(false)
 		if n = l.spin(); n == 0 {
+			l.desk.release() // an idle loop holds no buffer
 			n = l.kern.wait()
 		}
 		l.awake.Store(true)
