@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // The server has three reasons not to accept, each of which ends by itself alone:
@@ -69,7 +71,7 @@ func (ln *listener) onReady(d *desk, ev events) {
 	tried, short := false, false
 	for range acceptRound {
 		c, ok := ln.accept()
-		tried = tried || ok || c.errno == errAgain
+		tried = tried || ok || c.errno == sys.EAGAIN
 		if !ok {
 			break
 		}
@@ -79,8 +81,8 @@ func (ln *listener) onReady(d *desk, ev events) {
 				ln.acceptFailed(d, err, short)
 				break
 			}
-		} else if !isPassing(c.errno) {
-			short = isShortage(c.errno)
+		} else if !sys.IsTransient(c.errno) {
+			short = sys.IsExhausted(c.errno)
 			ln.acceptFailed(d, os.NewSyscallError("accept", c.errno), short)
 			break
 		}
@@ -100,10 +102,10 @@ func (ln *listener) onLate(d *desk) { d.release() }
 
 // A candidate is what an accept has brought.
 type candidate struct {
-	fd      handle
-	peer    sockAddr
-	errno   errno // 0, or why there is no connection
-	tooMany bool  // for reason
+	fd      sys.FD
+	peer    sys.Addr
+	errno   sys.Errno // 0, or why there is no connection
+	tooMany bool      // for reason
 	reason  DropReason
 }
 
@@ -123,9 +125,9 @@ func (ln *listener) accept() (c candidate, ok bool) {
 			return c, false
 		}
 	} else {
-		c.fd, c.peer, c.errno = sysAccept(ln.fd)
+		c.fd, c.peer, c.errno = sys.Accept(ln.fd)
 	}
-	if c.errno == errAgain {
+	if c.errno == sys.EAGAIN {
 		ln.loop.kern.expect(ln.key, evRead)
 		return c, false
 	}
@@ -145,20 +147,20 @@ func (ln *listener) accept() (c candidate, ok bool) {
 }
 
 // acceptShared is sysAccept for an open file description that others have too, and may put into blocking mode: if that
-// comes between two of its calls, accept blocks, and must hold up nothing but its own goroutine, which the watchdog then
-// relieves of the loop. mu is held, but not meanwhile. A connection that comes after the end of listening is ended like
-// the pending ones.
-func (ln *listener) acceptShared() (fd handle, peer sockAddr, e errno) {
+// comes between two of its calls, accept blocks, and must hold up nothing but its own goroutine, which the watchdog
+// then relieves of the loop. mu is held, but not meanwhile. A connection that comes after the end of listening is ended
+// like the pending ones.
+func (ln *listener) acceptShared() (fd sys.FD, peer sys.Addr, e sys.Errno) {
 	s := ln.server
 	ln.admitting = true
 	ln.use()
 	s.mu.Unlock()
-	fd, peer, e = sysAcceptShared(ln.fd)
+	fd, peer, e = sys.AcceptShared(ln.fd)
 	s.mu.Lock()
 	ln.unuse()
 	ln.admitting = false
 	if s.cur != ln && e == 0 {
-		sysClose(fd)
+		sys.Close(fd)
 	}
 	return fd, peer, e
 }
@@ -176,7 +178,7 @@ func (ln *listener) use() bool {
 func (ln *listener) unuse() {
 	ln.uses--
 	if ln.closed && ln.uses == 0 {
-		sysClose(ln.fd)
+		sys.Close(ln.fd)
 	}
 }
 
@@ -184,7 +186,7 @@ func (ln *listener) unuse() {
 func (ln *listener) close() {
 	ln.closed = true
 	if ln.uses == 0 {
-		sysClose(ln.fd)
+		sys.Close(ln.fd)
 	}
 }
 

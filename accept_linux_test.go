@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Shut down for reading, a listening socket of Linux fails to accept with EINVAL, which no waiting mends.
@@ -19,7 +21,7 @@ func TestErrorThatDoesNotPassEndsListening(t *testing.T) {
 	}}
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 	server.mu.Lock()
-	require.NoError(t, sysCloseRead(server.cur.fd))
+	require.NoError(t, sys.CloseRead(server.cur.fd))
 	server.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)

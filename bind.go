@@ -7,6 +7,8 @@ import (
 	"os"
 	"reflect"
 	"syscall"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Bind reserves an address without listening: clients are refused until ListenBound, Addr and Port are known, and
@@ -65,7 +67,7 @@ func (s *TcpServer) ListenBound() error {
 		if s.bound != ln {
 			return ErrNotBound // somebody else has been quicker
 		}
-		err := sysListen(ln.fd, ln.backlog)
+		err := sys.Listen(ln.fd, ln.backlog)
 		listens = err == nil
 		return err
 	})
@@ -96,8 +98,8 @@ func (s *TcpServer) ListenFile(f *os.File) error { return s.adopt(f, false) }
 // still closes l, and does not accept from it meanwhile. The errors are those of ListenFile, and ErrInvalidAddress
 // for a listener of another type.
 //
-// The removal of a unix socket's file is taken over: l no longer removes it, the server's Close does. That goes for an l
-// that would have removed it, as those of net.Listen do and those of net.FileListener do not, unless its
+// The removal of a unix socket's file is taken over: l no longer removes it, the server's Close does. That goes for an
+// l that would have removed it, as those of net.Listen do and those of net.FileListener do not, unless its
 // SetUnlinkOnClose was called. A file at a relative path stays: see the server's SetUnlinkOnClose.
 func (s *TcpServer) ListenOn(l net.Listener) error {
 	switch l := l.(type) {
@@ -133,7 +135,10 @@ func (s *TcpServer) adopt(c syscall.Conn, unlink bool) error {
 }
 
 func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
-	if ln.backlog < 0 {
+	switch {
+	case !Supported():
+		return ErrUnsupported
+	case ln.backlog < 0:
 		return ErrBacklog
 	}
 	raw, err := c.SyscallConn()
@@ -141,7 +146,7 @@ func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
 		return err
 	}
 	var dupErr error
-	if err = raw.Control(func(fd uintptr) { ln.fd, dupErr = sysDup(handle(fd)) }); err == nil {
+	if err = raw.Control(func(fd uintptr) { ln.fd, dupErr = sys.Dup(sys.FD(fd)) }); err == nil {
 		err = dupErr
 	}
 	if err != nil {
@@ -157,7 +162,7 @@ func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
 		})
 	}
 	if err != nil {
-		sysClose(ln.fd)
+		sys.Close(ln.fd)
 	}
 	return err
 }
@@ -165,10 +170,10 @@ func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
 // takeOver changes what the server needs of a descriptor that others have too. What is not inherited, or was not by
 // connections that have come before, passOptions sets on each.
 func (ln *listener) takeOver(listening bool) error {
-	if err := sysUnblock(ln.fd); err != nil {
+	if err := sys.SetNonblock(ln.fd); err != nil {
 		return err
 	}
-	if ln.addr.family != addrUnix {
+	if ln.addr.Family != sys.FamilyUnix {
 		if err := ln.setKeepAlive(); err != nil {
 			return err
 		}
@@ -176,25 +181,25 @@ func (ln *listener) takeOver(listening bool) error {
 	if listening && ln.backlog == 0 {
 		return nil
 	}
-	return sysListen(ln.fd, ln.backlog)
+	return sys.Listen(ln.fd, ln.backlog)
 }
 
 // inspect finds out what descriptor ln was given, and changes nothing.
 func (ln *listener) inspect() (listening bool, err error) {
-	if listening, err = sysInspect(ln.fd); err != nil {
+	if listening, err = sys.IsListening(ln.fd); err != nil {
 		return false, err
 	}
-	if ln.addr, err = sysLocalAddr(ln.fd); err != nil {
+	if ln.addr, err = sys.LocalAddr(ln.fd); err != nil {
 		return false, err
 	}
-	switch ln.addr.family {
-	case addrNone:
+	switch ln.addr.Family {
+	case sys.FamilyNone:
 		return false, syscall.EAFNOSUPPORT
-	case addrUnix:
-		ln.network, ln.path = "unix", sysLocalPath(ln.fd)
+	case sys.FamilyUnix:
+		ln.network, ln.path = "unix", sys.LocalPath(ln.fd)
 		ln.file = adoptedFile(ln.path)
 	}
-	if !listening && ln.addr.port == 0 && ln.path == "" {
+	if !listening && ln.addr.Port == 0 && ln.path == "" {
 		return false, ErrNotBound
 	}
 	return listening, nil
@@ -215,12 +220,12 @@ func (s *TcpServer) File() (*os.File, error) {
 }
 
 // duplicate is the part of File under the lock. ln is nil if the server has no address.
-func (s *TcpServer) duplicate() (ln *listener, fd handle, err error) {
+func (s *TcpServer) duplicate() (ln *listener, fd sys.FD, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ln = s.address(); ln != nil {
 		ln.shared = true
-		fd, err = sysDup(ln.fd)
+		fd, err = sys.Dup(ln.fd)
 	}
 	return ln, fd, err
 }

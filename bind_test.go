@@ -684,8 +684,8 @@ func TestSyscallConnOfAServer(t *testing.T) {
 	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed, "it is another descriptor")
 }
 
-// Whoever has the same open file description may put it into blocking mode: another process, or exec.Cmd.ExtraFiles with
-// the File of a listener.
+// Whoever has the same open file description may put it into blocking mode: another process, or exec.Cmd.ExtraFiles
+// with the File of a listener.
 func TestSharedListenerInBlockingModeHoldsUpNobody(t *testing.T) {
 	unblocked := func(t *testing.T, server *tcpserver.TcpServer) {
 		over := make(chan bool)

@@ -69,8 +69,8 @@ func (c *chunk) bytes() []byte {
 	return c.data[c.r:c.w]
 }
 
-// room returns a chunk with the bytes of c and space for n more: c itself, compacted if that is enough, or a larger one.
-// The bytes of a viewed chunk stay where they are, and its memory is left to the garbage collector. c may be nil.
+// room returns a chunk with the bytes of c and space for n more: c itself, compacted if that is enough, or a larger
+// one. The bytes of a viewed chunk stay where they are, and its memory is left to the garbage collector. c may be nil.
 func (c *chunk) room(n int) *chunk {
 	if c == nil {
 		return newChunk(n)

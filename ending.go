@@ -184,8 +184,8 @@ type farewell struct {
 	call func()
 }
 
-// CloseAsync is Close. The callback is called where the handlers are, after the last connection has ended and after
-// the last Disconnected and ClosedHandler, also of earlier periods of listening. Its error is nil, or ErrNotListening if
+// CloseAsync is Close. The callback is called where the handlers are, after the last connection has ended and after the
+// last Disconnected and ClosedHandler, also of earlier periods of listening. Its error is nil, or ErrNotListening if
 // the server was neither bound nor listening; connections that have not ended are waited for even so.
 func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	s.adoptFields()
@@ -324,8 +324,8 @@ func Wait(ctx context.Context) error {
 // Ref has Wait wait for the server, as it does from the start. A second call does nothing.
 func (s *TcpServer) Ref() { s.setReferenced(true) }
 
-// Unref has Wait not wait for the server. It may be called in any state, and counts over Close and Listen. A second call
-// does nothing.
+// Unref has Wait not wait for the server. It may be called in any state, and counts over Close and Listen. A second
+// call does nothing.
 func (s *TcpServer) Unref() { s.setReferenced(false) }
 
 func (s *TcpServer) setReferenced(on bool) {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // The errors of this package that errors.Is finds. What the system reports comes wrapped in a *net.OpError, so
@@ -34,7 +36,7 @@ var (
 	// ErrReset says that the peer ended the connection with a reset: what was on its way is lost. It matches
 	// syscall.ECONNRESET, and syscall.EPIPE, which some systems report for it on writing; on Windows
 	// windows.WSAECONNRESET and WSAECONNABORTED too.
-	ErrReset error = &sentinel{text: "connection reset by peer", like: resetErrnos}
+	ErrReset error = &sentinel{text: "connection reset by peer", like: sys.ResetErrnos}
 
 	// ErrIdleTimeout ends a socket on which nothing moved for its idle timeout. It is a net.Error whose Timeout method
 	// returns true. What Read and Write return on a socket that has ended so matches it, and net.ErrClosed, but is no
@@ -65,8 +67,8 @@ var (
 // errIdleEnded is what reading and writing meet on a socket that ErrIdleTimeout has ended.
 var errIdleEnded error = &sentinel{text: "socket closed by its idle timeout", like: []error{ErrIdleTimeout, net.ErrClosed}}
 
-// afterEnd returns what reading and writing meet on a socket that err has ended. It is no timeout, after which a program
-// would try again.
+// afterEnd returns what reading and writing meet on a socket that err has ended. It is no timeout, after which a
+// program would try again.
 func afterEnd(err error) error {
 	switch err {
 	case ErrIdleTimeout:

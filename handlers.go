@@ -38,9 +38,9 @@ type SocketHandlers struct {
 	Disconnected func(socket *TcpSocket, err error)
 }
 
-// SetHandlers has h called from now on; nil removes the handlers. What can be read already is announced at once, an
-// end that has come before too, so that nothing is lost with handlers that are set late. Once Disconnected has been
-// called, handlers that are set are never called. A handler that sets the handlers that are set already changes nothing.
+// SetHandlers has h called from now on; nil removes the handlers. What can be read already is announced at once, an end
+// that has come before too, so that nothing is lost with handlers that are set late. Once Disconnected has been called,
+// handlers that are set are never called. A handler that sets the handlers that are set already changes nothing.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	same := s.handlers.Swap(h) == h
 	if h == nil {
@@ -212,9 +212,9 @@ const (
 )
 
 // turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. BytesWritten and
-// ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other wait.
-// The end comes last: what is to be announced is announced before it. Only what is told now is taken off the lane,
-// because a handler may end this goroutine.
+// ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other
+// wait. The end comes last: what is to be announced is announced before it. Only what is told now is taken off the
+// lane, because a handler may end this goroutine.
 func (s *TcpSocket) turn(d *desk) {
 	for rounds := 0; rounds < turnRounds && (rounds == 0 || !d.timeUp()); rounds++ {
 		due := s.bits.Load()

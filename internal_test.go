@@ -364,8 +364,8 @@ func TestPeriodEndsAlthoughAcceptErrorHandlerExits(t *testing.T) {
 	require.NoError(t, server.Shutdown(ctx))
 }
 
-// Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of which
-// it is about to be put on, stay until it has been turned away.
+// Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of
+// which it is about to be put on, stay until it has been turned away.
 func TestConnectionBeingAdmittedKeepsTheLoops(t *testing.T) {
 	for _, welcome := range []bool{true, false} {
 		poller, err := NewPoller(2)

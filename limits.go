@@ -3,6 +3,8 @@ package tcpserver
 import (
 	"net"
 	"runtime/debug"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // OverflowPolicy says what happens to connections when the queue of pending ones is full.
@@ -54,9 +56,9 @@ func (s *TcpServer) MaxConnections() int {
 	return s.maxConnections
 }
 
-// SetMaxConnections sets how many connections the server may have, the pending and the taken ones together. Those beyond
-// it are accepted and closed at once; DropHandler is told. It takes effect at once and ends no connection that there is.
-// n <= 0: no limit.
+// SetMaxConnections sets how many connections the server may have, the pending and the taken ones together. Those
+// beyond it are accepted and closed at once; DropHandler is told. It takes effect at once and ends no connection that
+// there is. n <= 0: no limit.
 //
 // Unlike Qt, where only the pending ones have a limit.
 func (s *TcpServer) SetMaxConnections(n int) {
@@ -68,8 +70,8 @@ func (s *TcpServer) SetMaxConnections(n int) {
 // isFull reports whether the queue has reached its limit. mu is held.
 func (s *TcpServer) isFull() bool { return s.pending.Len() >= s.max.limit() }
 
-// limit reports whether, and why, one more connection is too many. With OverflowWait none is accepted while the queue is
-// full, but the limit may have been lowered during an accept: the connection is queued then. mu is held.
+// limit reports whether, and why, one more connection is too many. With OverflowWait none is accepted while the queue
+// is full, but the limit may have been lowered during an accept: the connection is queued then. mu is held.
 func (s *TcpServer) limit() (DropReason, bool) {
 	switch {
 	case s.maxConnections > 0 && s.open >= s.maxConnections:
@@ -90,7 +92,7 @@ func (ln *listener) drop(c candidate) {
 		d = ln.describe(c)
 	}
 	defer ln.loop.poller.release()
-	defer sysClose(c.fd)
+	defer sys.Close(c.fd)
 	s := ln.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,10 +106,10 @@ func (ln *listener) drop(c candidate) {
 
 // describe asks for the addresses while the descriptor is open.
 func (ln *listener) describe(c candidate) Drop {
-	d := Drop{Local: ln.netAddr(), Remote: c.peer.netAddr(""), Reason: c.reason}
-	if ln.addr.isWildcard() {
-		if local, err := sysLocalAddr(c.fd); err == nil {
-			d.Local = local.netAddr("")
+	d := Drop{Local: ln.netAddr(), Remote: c.peer.NetAddr(""), Reason: c.reason}
+	if ln.addr.IsWildcard() {
+		if local, err := sys.LocalAddr(c.fd); err == nil {
+			d.Local = local.NetAddr("")
 		}
 	}
 	return d
@@ -115,7 +117,7 @@ func (ln *listener) describe(c candidate) Drop {
 
 // welcomes asks the filter. If that ends the goroutine, the connection is turned away here, and another tells of it.
 func (ln *listener) welcomes(c candidate) (ok bool) {
-	if ln.filter == nil || c.peer.family == addrUnix {
+	if ln.filter == nil || c.peer.Family == sys.FamilyUnix {
 		return true
 	}
 	finished := false
@@ -124,7 +126,7 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 			return
 		}
 		v := recover()
-		ln.logError("filter failed", "remote", c.peer.netAddr(""), "panic", v, "stack", string(debug.Stack()))
+		ln.logError("filter failed", "remote", c.peer.NetAddr(""), "panic", v, "stack", string(debug.Stack()))
 		if v == nil {
 			ln.refuse(c)
 			s := ln.server
@@ -133,7 +135,7 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 			s.wakeLane()
 		}
 	}()
-	ok = ln.filter(c.peer.addrPort())
+	ok = ln.filter(c.peer.AddrPort())
 	finished = true
 	return ok
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Listen starts to listen. The network is "tcp", "tcp4" or "tcp6", or "unix".
@@ -60,7 +62,7 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 				return err
 			}
 			opened = true
-			return sysListen(ln.fd, ln.backlog)
+			return sys.Listen(ln.fd, ln.backlog)
 		})
 		if err != nil && opened {
 			ln.closeDescriptor()
@@ -72,7 +74,7 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 // patiently calls bind again while the system may be about to give back an address that was closed just now.
 func patiently(bind func() error) error {
 	err := bind()
-	for pause := time.Millisecond; isReturning(err) && pause < 50*time.Millisecond; pause *= 2 {
+	for pause := time.Millisecond; sys.IsReleasing(err) && pause < 50*time.Millisecond; pause *= 2 {
 		time.Sleep(pause)
 		err = bind()
 	}
@@ -91,13 +93,29 @@ func (s *TcpServer) prepare(ctx context.Context, ln *listener, address string) (
 		return to, err
 	}
 	to, err = resolve(ctx, ln.network, address)
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		err = ErrServerClosed
-	case err == nil && isAbstract(to.path) && ln.socketMode != 0:
-		err = fmt.Errorf("%w: an abstract name has no permissions", ErrInvalidAddress)
+	}
+	if err == nil {
+		err = ln.canBind(to)
 	}
 	return to, err
+}
+
+// canBind returns an error if the system or the address has no such thing as the configuration asks for.
+func (ln *listener) canBind(to target) error {
+	unix := to.addr.Family == sys.FamilyUnix
+	switch {
+	case !Supported():
+		return ErrUnsupported
+	case ln.reusePort && !unix && !sys.HasReusePort:
+		return fmt.Errorf("%w: ReusePort", ErrUnsupported)
+	case ln.socketMode != 0 && unix && !sys.HasFileModes:
+		return fmt.Errorf("%w: SocketMode", ErrUnsupported)
+	case ln.socketMode != 0 && isAbstract(to.path):
+		return fmt.Errorf("%w: an abstract name has no permissions", ErrInvalidAddress)
+	}
+	return nil
 }
 
 // mayBind returns why the server cannot be given another address. mu is held.
@@ -157,28 +175,28 @@ func (a listenAddr) String() string  { return a.address }
 
 // A target is an address to bind to.
 type target struct {
-	addr      sockAddr
+	addr      sys.Addr
 	dualStack bool
 	path      string // of a unix socket
 }
 
 // isAbstract reports whether path is the name of a unix socket that is no file.
-func isAbstract(path string) bool { return abstractNames && strings.HasPrefix(path, "@") }
+func isAbstract(path string) bool { return sys.HasAbstractNames && strings.HasPrefix(path, "@") }
 
 // bind opens the descriptor and binds it. server.mu is held.
 func (ln *listener) bind(to target) (err error) {
-	if to.addr.family == addrUnix {
+	if to.addr.Family == sys.FamilyUnix {
 		ln.addr, ln.path = to.addr, to.path
-		if ln.fd, err = sysBindUnix(ln.path, ln.socketMode); err == nil {
+		if ln.fd, err = sys.BindUnix(ln.path, ln.socketMode); err == nil {
 			ln.file, ln.unlink = fileAt(ln.path), true
 		}
 		return err
 	}
-	if ln.fd, ln.addr, err = sysBind(to.addr, to.dualStack, ln.reusePort); err != nil {
+	if ln.fd, ln.addr, err = sys.Bind(to.addr, to.dualStack, ln.reusePort); err != nil {
 		return err
 	}
 	if err = ln.setKeepAlive(); err != nil {
-		sysClose(ln.fd)
+		sys.Close(ln.fd)
 	}
 	return err
 }
@@ -188,24 +206,24 @@ func (ln *listener) setKeepAlive() error {
 	if !ln.keepAlive.Enable {
 		return nil
 	}
-	return sysSetKeepAlive(ln.fd, ln.keepAlive)
+	return sys.SetKeepAlive(ln.fd, ln.keepAlive)
 }
 
 // passOptions gives a connection what it has not inherited: of an adopted listener, one that had come before. That a
 // connection is gone already is found out later.
-func (ln *listener) passOptions(fd handle) {
-	if optionsInherited && !ln.adopted || ln.addr.family == addrUnix {
+func (ln *listener) passOptions(fd sys.FD) {
+	if sys.OptionsInherited && !ln.adopted || ln.addr.Family == sys.FamilyUnix {
 		return
 	}
-	sysSetNoDelay(fd, true)
+	sys.SetNoDelay(fd, true)
 	if ln.keepAlive.Enable {
-		sysSetKeepAlive(fd, ln.keepAlive)
+		sys.SetKeepAlive(fd, ln.keepAlive)
 	}
 }
 
 // closeDescriptor gives back what bind has opened.
 func (ln *listener) closeDescriptor() {
-	sysClose(ln.fd)
+	sys.Close(ln.fd)
 	ln.file.remove()
 }
 
@@ -256,17 +274,17 @@ func (f *socketFile) remove() {
 	})
 }
 
-// SetUnlinkOnClose sets whether the file of a unix socket is removed when listening ends. By default the file is removed
-// that Listen or Bind has made, and that of a *net.UnixListener passed to ListenOn if it would have removed it; the file
-// of a descriptor that ListenFile was given stays. It may be called in any state, counts at once, and stays over Close
-// and Listen. A file that others have put in its place is left alone in any case.
+// SetUnlinkOnClose sets whether the file of a unix socket is removed when listening ends. By default the file is
+// removed that Listen or Bind has made, and that of a *net.UnixListener passed to ListenOn if it would have removed it;
+// the file of a descriptor that ListenFile was given stays. It may be called in any state, counts at once, and stays
+// over Close and Listen. A file that others have put in its place is left alone in any case.
 //
 // A descriptor that was passed to ListenOn or ListenFile tells the path that it was bound to, and not what is there
 // now. A relative path, which may mean another file by now, is left alone, and so is what is no socket. A socket that
 // others have put there before is taken for the descriptor's own: where that can be, call SetUnlinkOnClose(false).
 //
-// To hand a unix socket over to another process, call File, SetUnlinkOnClose(false) and Close; the other, once it serves
-// the descriptor with ListenFile, may call SetUnlinkOnClose(true).
+// To hand a unix socket over to another process, call File, SetUnlinkOnClose(false) and Close; the other, once it
+// serves the descriptor with ListenFile, may call SetUnlinkOnClose(true).
 func (s *TcpServer) SetUnlinkOnClose(unlink bool) {
 	s.mu.Lock()
 	s.unlink = &unlink
@@ -288,7 +306,7 @@ func (s *TcpServer) removeFile(ln *listener) {
 	}
 }
 
-func (ln *listener) netAddr() net.Addr { return ln.addr.netAddr(ln.path) }
+func (ln *listener) netAddr() net.Addr { return ln.addr.NetAddr(ln.path) }
 
 // resolve turns an address into one to bind to.
 func resolve(ctx context.Context, network, address string) (target, error) {
@@ -305,15 +323,15 @@ func resolveUnix(path string) (target, error) {
 	switch {
 	case path == "":
 		return target{}, fmt.Errorf("%w: no path", ErrInvalidAddress)
-	case len(path) > maxUnixPath:
-		return target{}, fmt.Errorf("%w: a path of %d bytes, the most is %d", ErrInvalidAddress, len(path), maxUnixPath)
-	case path[0] == 0 && abstractNames:
+	case len(path) > sys.MaxUnixPath:
+		return target{}, fmt.Errorf("%w: a path of %d bytes, the most is %d", ErrInvalidAddress, len(path), sys.MaxUnixPath)
+	case path[0] == 0 && sys.HasAbstractNames:
 		path = "@" + path[1:]
 	}
 	if strings.IndexByte(path, 0) >= 0 {
 		return target{}, fmt.Errorf("%w: a path with a zero byte", ErrInvalidAddress)
 	}
-	return target{addr: sockAddr{family: addrUnix}, path: path}, nil
+	return target{addr: sys.Addr{Family: sys.FamilyUnix}, path: path}, nil
 }
 
 // The wildcard of "tcp" is that of a dual-stack socket.
@@ -333,15 +351,15 @@ func resolveTCP(ctx context.Context, network, address string) (to target, err er
 		return to, err
 	}
 	if network == "tcp" && (len(ip) == 0 || ip.IsUnspecified()) {
-		return target{addr: sockAddr{port: uint16(port), family: addrIP6}, dualStack: true}, nil
+		return target{addr: sys.Wildcard(port), dualStack: true}, nil
 	}
 	if len(ip) == 0 && network == "tcp4" {
 		ip = net.IPv4zero
 	}
-	return target{addr: addrOf(ip, port, zone)}, nil
+	return target{addr: sys.AddrFromIP(ip, port, zone)}, nil
 }
 
-func lookupPort(ctx context.Context, network, service string) (int, error) {
+func lookupPort(ctx context.Context, network, service string) (uint16, error) {
 	if n, err := strconv.Atoi(service); err == nil && (n < 0 || n > 65535) {
 		return 0, fmt.Errorf("%w: %d", ErrInvalidPort, n)
 	}
@@ -349,7 +367,7 @@ func lookupPort(ctx context.Context, network, service string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrInvalidPort, err)
 	}
-	return port, nil
+	return uint16(port), nil
 }
 
 // lookupHost returns the first address of host that fits the network; IPv4 comes first, as in package net. No host

@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // The buffers of TcpSocket, unless the server or the socket says otherwise, in bytes.
@@ -53,7 +55,7 @@ func (s *TcpSocket) writeLimit() int {
 }
 
 // option runs set on the descriptor. The error is ErrSocketClosed on a socket that has ended.
-func (s *TcpSocket) option(set func(fd handle) error) error {
+func (s *TcpSocket) option(set func(fd sys.FD) error) error {
 	if !s.use() {
 		return s.opError(opSet, ErrSocketClosed)
 	}
@@ -79,16 +81,16 @@ func (s *TcpSocket) SetAllowHalfOpen(on bool) {
 //
 // Unlike Qt, whose sockets hold back by default.
 func (s *TcpSocket) SetNoDelay(on bool) error {
-	if s.peer.family == addrUnix {
+	if s.peer.Family == sys.FamilyUnix {
 		return s.opError(opSet, ErrUnsupported)
 	}
-	return s.option(func(fd handle) error { return sysSetNoDelay(fd, on) })
+	return s.option(func(fd sys.FD) error { return sys.SetNoDelay(fd, on) })
 }
 
 // SetKeepAliveConfig sets whether and how the system finds out that the peer is gone while nothing is sent. The
 // meaning of the fields is that of net.KeepAliveConfig.
 func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
-	return s.option(func(fd handle) error { return sysSetKeepAlive(fd, c) })
+	return s.option(func(fd sys.FD) error { return sys.SetKeepAlive(fd, c) })
 }
 
 // SetLinger sets what the system does with bytes it has taken but not delivered when the descriptor is closed:
@@ -104,17 +106,17 @@ func (s *TcpSocket) SetLinger(sec int) error {
 		s.wflags |= wHard
 	}
 	s.wmu.Unlock()
-	return s.option(func(fd handle) error { return sysSetLinger(fd, sec) })
+	return s.option(func(fd sys.FD) error { return sys.SetLinger(fd, sec) })
 }
 
 // SetReadBuffer sets the size in bytes of the system's own receive buffer (SO_RCVBUF).
 func (s *TcpSocket) SetReadBuffer(bytes int) error {
-	return s.option(func(fd handle) error { return sysSetReadBuffer(fd, bytes) })
+	return s.option(func(fd sys.FD) error { return sys.SetReadBuffer(fd, bytes) })
 }
 
 // SetWriteBuffer sets the size in bytes of the system's own send buffer (SO_SNDBUF).
 func (s *TcpSocket) SetWriteBuffer(bytes int) error {
-	return s.option(func(fd handle) error { return sysSetWriteBuffer(fd, bytes) })
+	return s.option(func(fd sys.FD) error { return sys.SetWriteBuffer(fd, bytes) })
 }
 
 // SyscallConn gives access to the descriptor. Its functions run with the descriptor held open; what is read or

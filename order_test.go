@@ -15,8 +15,8 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The tests of this file show in which order handlers are called at the end of a connection, and that nothing comes after
-// it.
+// The tests of this file show in which order handlers are called at the end of a connection, and that nothing comes
+// after it.
 
 // byHand is an executor that the test runs: handlers are called in runPending alone.
 func byHand(t *testing.T) (server *tcpserver.TcpServer, queue *tcpserver.Queue) {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Each platform defines the type kernel with these methods. It knows descriptors, slots and readiness, and nothing
@@ -44,8 +46,8 @@ type tenant interface {
 	// onTick is called when a wheel entry comes up, at tick now, and returns in how many ticks to call again;
 	// 0: never.
 	onTick(now uint32) uint32
-	// onLate is called when the turn that is given on d takes long, and others go on without it: d is to give up what it
-	// can.
+	// onLate is called when the turn that is given on d takes long, and others go on without it: d is to give up what
+	// it can.
 	onLate(d *desk)
 	// evict tells the tenant that its poller is closed.
 	evict()
@@ -264,7 +266,7 @@ func (l *loop) collect() bool {
 
 // add gives t a slot, whose key it sets, and has fd's readiness reported to it. remove takes the slot back, also
 // after an error.
-func (l *loop) add(t tenant, fd handle, key *slotKey) error {
+func (l *loop) add(t tenant, fd sys.FD, key *slotKey) error {
 	l.mu.Lock()
 	*key = l.slots.take(t)
 	closed := l.closed

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pullaccept/tcpserver/internal/kq"
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
@@ -84,7 +85,7 @@ func (k *kernel) change(events ...kq.Event) error {
 	return os.NewSyscallError("kevent", err)
 }
 
-func (k *kernel) add(fd handle, key slotKey) error {
+func (k *kernel) add(fd sys.FD, key slotKey) error {
 	k.mu.Lock()
 	for int(fd) >= len(k.keys) {
 		k.keys = append(k.keys, make([]tableKey, max(64, len(k.keys)))...)
@@ -94,13 +95,13 @@ func (k *kernel) add(fd handle, key slotKey) error {
 	return k.both(fd, kq.Add|kq.Clear)
 }
 
-func (k *kernel) remove(fd handle, _ slotKey) { k.both(fd, kq.Delete) }
+func (k *kernel) remove(fd sys.FD, _ slotKey) { k.both(fd, kq.Delete) }
 
 // expect: edges come unasked.
 func (k *kernel) expect(slotKey, events) {}
 
 // both changes the two filters of a descriptor.
-func (k *kernel) both(fd handle, flags int) error {
+func (k *kernel) both(fd sys.FD, flags int) error {
 	var r, w kq.Event
 	kq.Set(&r, int(fd), kq.Read, flags)
 	kq.Set(&w, int(fd), kq.Write, flags)

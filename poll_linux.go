@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
@@ -51,7 +53,7 @@ func (k *kernel) open() (err error) {
 
 // park has the runtime's poller watch the epoll descriptor.
 func (k *kernel) park() (err error) {
-	if err = k.add(handle(k.wakeFD), wakeKey); err != nil {
+	if err = k.add(sys.FD(k.wakeFD), wakeKey); err != nil {
 		return err
 	}
 	if err = unix.SetNonblock(k.ep, true); err != nil {
@@ -76,7 +78,7 @@ func (k *kernel) close() {
 	}
 }
 
-func (k *kernel) add(fd handle, key slotKey) error {
+func (k *kernel) add(fd sys.FD, key slotKey) error {
 	ev := unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET,
 		Fd:     int32(key.slot),
@@ -90,14 +92,15 @@ func (k *kernel) add(fd handle, key slotKey) error {
 	return nil
 }
 
-func (k *kernel) remove(fd handle, _ slotKey) {
+func (k *kernel) remove(fd sys.FD, _ slotKey) {
 	unix.EpollCtl(k.ep, unix.EPOLL_CTL_DEL, int(fd), nil)
 }
 
 // expect: edges come unasked.
 func (k *kernel) expect(slotKey, events) {}
 
-// poll is a raw system call: it cannot block, so the scheduler need not be told. Nor is the runtime's monitor: see stir.
+// poll is a raw system call: it cannot block, so the scheduler need not be told. Nor is the runtime's monitor: see
+// stir.
 func (k *kernel) poll() int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.ep), uintptr(unsafe.Pointer(&k.buf)),
 		uintptr(len(k.buf)), 0, 0, 0)

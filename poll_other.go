@@ -2,6 +2,8 @@
 
 package tcpserver
 
+import "github.com/pullaccept/tcpserver/internal/sys"
+
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return false }
 
@@ -12,8 +14,8 @@ const endsAreEvents = false
 type kernel struct{}
 
 func (k *kernel) open() error                 { return ErrUnsupported }
-func (k *kernel) add(handle, slotKey) error   { return ErrUnsupported }
-func (k *kernel) remove(handle, slotKey)      {}
+func (k *kernel) add(sys.FD, slotKey) error   { return ErrUnsupported }
+func (k *kernel) remove(sys.FD, slotKey)      {}
 func (k *kernel) expect(slotKey, events)      {}
 func (k *kernel) poll() int                   { return 0 }
 func (k *kernel) wait() int                   { return 0 }

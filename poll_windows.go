@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
@@ -18,9 +20,9 @@ func Supported() bool { return true }
 // from the call that reads.
 const endsAreEvents = true
 
-// The kernel's queue is a completion port. What completes there are polls of AFD, the driver below Winsock: a poll waits
-// until a socket is ready, is over with that, and is begun again when somebody has found the socket drained (expect). No
-// buffer of the program's is handed over, and what is not expected costs nothing.
+// The kernel's queue is a completion port. What completes there are polls of AFD, the driver below Winsock: a poll
+// waits until a socket is ready, is over with that, and is begun again when somebody has found the socket drained
+// (expect). No buffer of the program's is handed over, and what is not expected costs nothing.
 //
 // The call is not documented. It is the one that select is made of, and that libuv, Rust's mio and wepoll use; numbers
 // and layouts are those of wepoll (github.com/piscisaureus/wepoll).
@@ -39,7 +41,7 @@ type kernel struct {
 
 // A watch is what is pending for a tenancy.
 type watch struct {
-	socket           handle // what AFD knows, below the layers that others have put on Winsock
+	socket           sys.FD // what AFD knows, below the layers that others have put on Winsock
 	gen              uint32
 	read, write, end uint32 // operations; 0: none
 }
@@ -96,7 +98,8 @@ const (
 // is wepoll's.
 const helperSlots = 32
 
-// A packet is an OVERLAPPED_ENTRY. An operation's number comes as op from the system and as key from ourselves; 0 wakes.
+// A packet is an OVERLAPPED_ENTRY. An operation's number comes as op from the system and as key from ourselves; 0
+// wakes.
 type packet struct {
 	key uintptr
 	op  uintptr
@@ -144,7 +147,7 @@ func (k *kernel) close() {
 	windows.CloseHandle(k.port)
 }
 
-func (k *kernel) add(fd handle, key slotKey) error {
+func (k *kernel) add(fd sys.FD, key slotKey) error {
 	socket, err := baseSocket(fd)
 	if err != nil {
 		return err
@@ -176,7 +179,7 @@ func (k *kernel) reach(slot uint32) error {
 }
 
 // remove is for sockets that others may hold open: closing them ends nothing.
-func (k *kernel) remove(_ handle, key slotKey) {
+func (k *kernel) remove(_ sys.FD, key slotKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	w := &k.watches[key.slot]
@@ -351,7 +354,7 @@ func cancel(h windows.Handle, status *windows.IO_STATUS_BLOCK) {
 
 // baseSocket returns the socket that AFD knows. It differs from fd where a layered service provider is installed; some
 // of those hide it, but not from the second question (wepoll's issue 17).
-func baseSocket(fd handle) (handle, error) {
+func baseSocket(fd sys.FD) (sys.FD, error) {
 	const (
 		sioBaseHandle    = 0x48000022
 		sioBSPHandlePoll = 0x4800001D
@@ -363,18 +366,18 @@ func baseSocket(fd handle) (handle, error) {
 		}
 		below, belowErr := askHandle(fd, sioBSPHandlePoll)
 		if belowErr != nil || below == fd {
-			return 0, os.NewSyscallError("WSAIoctl", errnoOf(err))
+			return 0, sys.SyscallError("WSAIoctl", err)
 		}
 		fd = below
 	}
 }
 
-func askHandle(fd handle, question uint32) (handle, error) {
+func askHandle(fd sys.FD, question uint32) (sys.FD, error) {
 	var h windows.Handle
 	var n uint32
 	err := windows.WSAIoctl(windows.Handle(fd), question, nil, 0, (*byte)(unsafe.Pointer(&h)), uint32(unsafe.Sizeof(h)),
 		&n, nil, 0)
-	return handle(h), err
+	return sys.FD(h), err
 }
 
 // stir: poll is an ordinary system call.

@@ -2,25 +2,28 @@ package tcpserver
 
 import (
 	"io/fs"
+	"net"
 	"syscall"
 	"testing"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/windows"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // What AFD is told the size of is that large, on each architecture.
 var _ = [1]struct{}{}[unsafe.Offsetof(op{}.key)-unsafe.Offsetof(op{}.poll)-afdPollSize]
 
 // openKernel returns a kernel, and a socket of which it has key.
-func openKernel(t *testing.T) (k *kernel, fd handle, key slotKey) {
+func openKernel(t *testing.T) (k *kernel, fd sys.FD, key slotKey) {
 	t.Helper()
 	k, key = new(kernel), slotKey{slot: 40, gen: 7}
 	require.NoError(t, k.open())
-	fd, _, err := sysBind(ip4Addr([4]byte{127, 0, 0, 1}, 0), false, false)
+	fd, _, err := sys.Bind(sys.AddrFromIP(net.IPv4(127, 0, 0, 1), 0, ""), false, false)
 	require.NoError(t, err)
-	require.NoError(t, sysListen(fd, 0))
+	require.NoError(t, sys.Listen(fd, 0))
 	require.NoError(t, k.add(fd, key))
 	return k, fd, key
 }
@@ -38,7 +41,7 @@ func (k *kernel) next(key slotKey) events {
 
 func TestPollThatIsRefusedCountsAsReady(t *testing.T) {
 	k, fd, key := openKernel(t)
-	sysClose(fd)
+	sys.Close(fd)
 	k.expect(key, evWrite)
 	require.Equal(t, evWrite, k.next(key))
 	k.close()
@@ -53,16 +56,16 @@ func TestKernelClosesWithPollsUnderWay(t *testing.T) {
 	require.Equal(t, 3, k.pending, "one each")
 	k.close()
 	require.Zero(t, k.pending)
-	sysClose(fd)
+	sys.Close(fd)
 }
 
 func TestRemovedSocketIsReportedNoMore(t *testing.T) {
 	k, fd, key := openKernel(t)
 	// Somebody else holds the socket open.
-	other, err := sysDup(fd)
+	other, err := sys.Dup(fd)
 	require.NoError(t, err)
 	k.remove(fd, key)
-	sysClose(fd)
+	sys.Close(fd)
 	k.expect(key, evRead)
 	for k.pending > 0 {
 		for i := range k.wait() {
@@ -71,11 +74,11 @@ func TestRemovedSocketIsReportedNoMore(t *testing.T) {
 		}
 	}
 	k.close()
-	sysClose(other)
+	sys.Close(other)
 }
 
 func TestErrorsAreFoundUnderBothNames(t *testing.T) {
-	err := sysError("bind", windows.WSAEADDRINUSE)
+	err := sys.SyscallError("bind", windows.WSAEADDRINUSE)
 	require.ErrorIs(t, err, windows.WSAEADDRINUSE)
 	require.ErrorIs(t, err, syscall.Errno(10048))
 	for wsa, posix := range map[error]error{
@@ -83,7 +86,7 @@ func TestErrorsAreFoundUnderBothNames(t *testing.T) {
 		windows.WSAECONNRESET:    syscall.ECONNRESET,
 		windows.WSAEADDRNOTAVAIL: syscall.EADDRNOTAVAIL,
 	} {
-		require.ErrorIs(t, sysError("call", wsa), posix)
+		require.ErrorIs(t, sys.SyscallError("call", wsa), posix)
 	}
-	require.NotErrorIs(t, sysError("call", windows.WSAEFAULT), syscall.Errno(0))
+	require.NotErrorIs(t, sys.SyscallError("call", windows.WSAEFAULT), syscall.Errno(0))
 }

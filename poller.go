@@ -24,8 +24,9 @@ type Poller struct {
 
 var sharedPoller Poller
 
-// NewPoller returns a Poller of that many loops; loops <= 0: GOMAXPROCS, read when they start. One loop keeps everything that its servers
-// and sockets do on one goroutine at a time. The error is ErrUnsupported where Supported is false.
+// NewPoller returns a Poller of that many loops; loops <= 0: GOMAXPROCS, read when they start. One loop keeps
+// everything that its servers and sockets do on one goroutine at a time. The error is ErrUnsupported where Supported is
+// false.
 func NewPoller(loops int) (*Poller, error) {
 	if !Supported() {
 		return nil, ErrUnsupported
@@ -125,9 +126,9 @@ const (
 	watchHurry  = time.Millisecond // while handlers are known to be late: others may be as slow
 )
 
-// A watchdog sees to it that a handler that blocks holds up nobody but its own socket: it gives the loop that is
-// held up to a fresh goroutine. It sleeps while all loops do. It watches the loops that were started together until each
-// has ended: handlers may run, and others wait behind them, after the poller has lost its last user.
+// A watchdog sees to it that a handler that blocks holds up nobody but its own socket: it gives the loop that is held
+// up to a fresh goroutine. It sleeps while all loops do. It watches the loops that were started together until each has
+// ended: handlers may run, and others wait behind them, after the poller has lost its last user.
 type watchdog struct {
 	armed atomic.Bool
 	late  atomic.Int32 // goroutines that have been replaced and have not come back

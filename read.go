@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"os"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // minFill is how much room a read without a handler finds in the buffer at least, as far as the limit allows.
@@ -126,9 +128,9 @@ func (s *TcpSocket) endOfInput() error {
 // empty. rmu is held, rEOF and rClosed are clear.
 func (s *TcpSocket) recv(p []byte) (int, error) {
 	was := s.bits.And(^readable)
-	n, e := sysRecv(s.fd, p)
-	for e == errIntr {
-		n, e = sysRecv(s.fd, p)
+	n, e := sys.Recv(s.fd, p)
+	for e == sys.EINTR {
+		n, e = sys.Recv(s.fd, p)
 	}
 	switch {
 	case n > 0:
@@ -140,13 +142,13 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
-	case e == errAgain, e == 0 && s.isUnconfirmed(was):
+	case e == sys.EAGAIN, e == 0 && s.isUnconfirmed(was):
 		s.loop.kern.expect(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
 	s.rflags |= rEOF
 	s.bits.Or(hungUp)
-	if isReset(e) || e == 0 && s.bits.Load()&broken != 0 {
+	if sys.IsReset(e) || e == 0 && s.bits.Load()&broken != 0 {
 		return 0, ErrReset
 	}
 	if e == 0 {
@@ -155,8 +157,8 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	return 0, os.NewSyscallError("recv", e)
 }
 
-// isUnconfirmed reports whether the end of the stream, which recv has met, is still to be told by its event. was is what
-// the bits were before recv: what has come since recv met the end first is that event.
+// isUnconfirmed reports whether the end of the stream, which recv has met, is still to be told by its event. was is
+// what the bits were before recv: what has come since recv met the end first is that event.
 func (s *TcpSocket) isUnconfirmed(was uint32) bool {
 	return endsAreEvents && s.bits.Or(metEnd)&hungUp == 0 && was&(metEnd|readable) != metEnd|readable
 }
@@ -281,7 +283,7 @@ func (s *TcpSocket) BytesAvailable() int {
 	if s.rflags&(rEOF|rClosed) != 0 {
 		return n
 	}
-	held := sysUnread(s.fd)
+	held := sys.Unread(s.fd)
 	if held > 0 {
 		s.bits.Or(readable)
 	}
@@ -339,7 +341,7 @@ func (s *TcpSocket) ReadAll() []byte {
 		// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
 		rest := 0
 		if s.rflags&(rEOF|rInTurn) == 0 && s.bits.Load()&readable != 0 {
-			rest = sysUnread(s.fd)
+			rest = sys.Unread(s.fd)
 		}
 		all = make([]byte, s.in.len()+rest)
 		n := copy(all, s.in.bytes())
@@ -387,7 +389,7 @@ func (s *TcpSocket) CloseRead() error {
 	}
 	var err error
 	if s.rflags&rEOF == 0 {
-		err = sysCloseRead(s.fd)
+		err = sys.CloseRead(s.fd)
 	}
 	s.rflags |= rEOF | rEOFSeen | rShut
 	s.in = nil

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // What package net and the calls below report.
@@ -31,7 +31,7 @@ func systemGetInt(fd uintptr, level, option int) (int, error) {
 // reusePort has listeners of net.ListenConfig share a port as ours do.
 func reusePort(_, _ string, c syscall.RawConn) (err error) {
 	controlErr := c.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, tcpserver.SoReusePort, 1)
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, sys.SoReusePort, 1)
 	})
 	if controlErr != nil {
 		return controlErr

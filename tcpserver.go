@@ -37,6 +37,8 @@ import (
 	"time"
 
 	"github.com/gammazero/deque"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 var (
@@ -167,11 +169,11 @@ func (m maxPending) limit() int { return int(m) + defaultMaxPending }
 // accepted from it. It does not change once the server listens, but for its last fields.
 type listener struct {
 	server  *TcpServer
-	fd      handle
+	fd      sys.FD
 	key     slotKey
 	loop    *loop
 	network string
-	addr    sockAddr
+	addr    sys.Addr
 	adopted bool        // by ListenFile or ListenOn
 	path    string      // of a unix socket
 	file    *socketFile // its file
@@ -295,7 +297,7 @@ func (s *TcpServer) Port() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ln := s.address(); ln != nil {
-		return int(ln.addr.port)
+		return int(ln.addr.Port)
 	}
 	return 0
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 var (
@@ -61,13 +63,13 @@ type TcpSocket struct {
 	// The descriptor is open while refs > 0. The socket's own reference is dropped by end, which holds rmu and wmu
 	// in turn before: reading under rmu while rEOF and rClosed are clear, and sending under wmu before
 	// StateUnconnected, need no reference of their own. Everything else takes one (use).
-	fd   handle
+	fd   sys.FD
 	refs atomic.Uint32
 
 	key  slotKey
 	loop *loop
 	ln   *listener
-	peer sockAddr
+	peer sys.Addr
 
 	bits     atomic.Uint32 // what is known of the descriptor, and the lane (handlers.go)
 	stamp    atomic.Uint32 // the wheel's tick when something moved last
@@ -135,7 +137,7 @@ const (
 	wGone                       // the server has been told that the socket's last handler has been called
 )
 
-func newSocket(ln *listener, fd handle, peer sockAddr) *TcpSocket {
+func newSocket(ln *listener, fd sys.FD, peer sys.Addr) *TcpSocket {
 	s := &TcpSocket{fd: fd, ln: ln, peer: peer, state: StateConnected}
 	s.refs.Store(1)
 	s.SetAllowHalfOpen(ln.allowHalfOpen)
@@ -276,7 +278,7 @@ func (s *TcpSocket) end(cause error) {
 	if x != nil {
 		x.readBy.set(time.Time{})
 	}
-	if s.ln.addr.isWildcard() {
+	if s.ln.addr.IsWildcard() {
 		s.keepLocalAddr()
 	}
 	s.rmu.Unlock()
@@ -319,7 +321,7 @@ func (s *TcpSocket) destroy() {
 	known := s.bits.Load() & (readable | hungUp | broken)
 	switch {
 	case flags&wAbort != 0:
-		sysSetLinger(s.fd, 0)
+		sys.SetLinger(s.fd, 0)
 	case known != hungUp && known&broken == 0 && flags&wHard == 0:
 		s.hangUpGently() // the end of the peer's stream has not been read
 	}
@@ -327,7 +329,7 @@ func (s *TcpSocket) destroy() {
 	if flags&(wLinger|wAbort) == wLinger {
 		closeLingering(s.fd)
 	} else {
-		sysClose(s.fd)
+		sys.Close(s.fd)
 	}
 	s.ln.server.descriptorFreed()
 	s.loop.poller.release()
@@ -340,16 +342,16 @@ var lingering = make(chan struct{}, maxLingering)
 
 // closeLingering closes a descriptor whose closing may block. If too many do, the system sends in the background what
 // it has taken, as it does without SetLinger.
-func closeLingering(fd handle) {
+func closeLingering(fd sys.FD) {
 	select {
 	case lingering <- struct{}{}:
 		go func() {
-			sysCloseBlocking(fd)
+			sys.CloseBlocking(fd)
 			<-lingering
 		}()
 	default:
-		sysSetLinger(fd, -1)
-		sysClose(fd)
+		sys.SetLinger(fd, -1)
+		sys.Close(fd)
 	}
 }
 
@@ -359,11 +361,11 @@ func (s *TcpSocket) hangUpGently() {
 	c := newChunk(maxSend)
 	defer c.free()
 	for range 4 {
-		if n, _ := sysRecv(s.fd, c.data); n < len(c.data) {
+		if n, _ := sys.Recv(s.fd, c.data); n < len(c.data) {
 			break
 		}
 	}
-	sysCloseWrite(s.fd)
+	sys.CloseWrite(s.fd)
 }
 
 // finishedBoth ends the connection when both directions have seen the end of their stream: nothing can come or go
@@ -445,7 +447,7 @@ func (s *TcpSocket) BytesSent() uint64 {
 
 // LocalAddr returns the address of this end, a *net.TCPAddr or *net.UnixAddr. It stays valid after Close.
 func (s *TcpSocket) LocalAddr() net.Addr {
-	if !s.ln.addr.isWildcard() {
+	if !s.ln.addr.IsWildcard() {
 		return s.ln.netAddr()
 	}
 	open := s.use()
@@ -458,14 +460,14 @@ func (s *TcpSocket) LocalAddr() net.Addr {
 	if open {
 		s.unuse()
 	}
-	return local.netAddr("")
+	return local.NetAddr("")
 }
 
 // keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know. The
 // descriptor is held open and rmu is held.
 func (s *TcpSocket) keepLocalAddr() {
-	if x := s.more(); x.local.family == addrNone {
-		x.local, _ = sysLocalAddr(s.fd)
+	if x := s.more(); x.local.Family == sys.FamilyNone {
+		x.local, _ = sys.LocalAddr(s.fd)
 	}
 }
 
@@ -475,11 +477,11 @@ func (s *TcpSocket) keepLocalAddr() {
 // Unlike Qt, an IPv4 peer of a dual-stack server has its IPv4 address.
 func (s *TcpSocket) RemoteAddr() net.Addr {
 	path := ""
-	if s.peer.family == addrUnix && s.use() {
-		path = sysPeerPath(s.fd)
+	if s.peer.Family == sys.FamilyUnix && s.use() {
+		path = sys.PeerPath(s.fd)
 		s.unuse()
 	}
-	return s.peer.netAddr(path)
+	return s.peer.NetAddr(path)
 }
 
 // opError wraps err for an operation on this socket. What a program meets all the time stays bare.

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // extra is what most sockets never need. It is made when it is first needed, and stays.
@@ -14,7 +16,7 @@ type extra struct {
 	writers sync.Cond // on wmu: bytes were sent, or writing has ended
 
 	readBy   deadline // guarded by rmu
-	local    sockAddr // guarded by rmu
+	local    sys.Addr // guarded by rmu
 	pausedBy uint64   // the goroutine of the handler that is running, if that has paused reading; guarded by rmu
 
 	writeBy    deadline // guarded by wmu

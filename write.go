@@ -3,6 +3,8 @@ package tcpserver
 import (
 	"math"
 	"os"
+
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 const (
@@ -19,8 +21,8 @@ const (
 // that waits goes on. A Write is not mixed with others.
 //
 // The stream must have no hole. After a Write that its deadline has cut off in the middle, only another Write goes on;
-// Send and CloseWrite return os.ErrDeadlineExceeded until one has succeeded, and if the connection ends before, the peer
-// gets a reset. If other bytes were queued behind, they are dropped and the connection ends so at once.
+// Send and CloseWrite return os.ErrDeadlineExceeded until one has succeeded, and if the connection ends before, the
+// peer gets a reset. If other bytes were queued behind, they are dropped and the connection ends so at once.
 //
 // In a handler that runs on the poller it may be called too: when it has to wait, the poller goes on without it.
 func (s *TcpSocket) Write(p []byte) (int, error) {
@@ -33,7 +35,7 @@ func (s *TcpSocket) Write(p []byte) (int, error) {
 		s.wmu.Unlock()
 		return 0, s.opError(opWrite, err)
 	}
-	n, e := 0, errno(0)
+	n, e := 0, sys.Errno(0)
 	if s.out.empty() {
 		n, e = s.transmit(p)
 	}
@@ -42,7 +44,7 @@ func (s *TcpSocket) Write(p []byte) (int, error) {
 		s.wmu.Unlock()
 		return n, nil
 	}
-	if e != 0 && e != errAgain {
+	if e != 0 && e != sys.EAGAIN {
 		err = s.breakWrite(e)
 		s.wmu.Unlock()
 		s.afterBreak()
@@ -126,7 +128,7 @@ func (s *TcpSocket) Send(p []byte) error {
 		s.wmu.Unlock()
 		return ErrWriteBufferFull
 	}
-	n, e := 0, errno(0)
+	n, e := 0, sys.Errno(0)
 	if s.out.empty() {
 		n, e = s.transmit(p)
 	}
@@ -134,7 +136,7 @@ func (s *TcpSocket) Send(p []byte) error {
 		s.wmu.Unlock()
 		return nil
 	}
-	if e != 0 && e != errAgain {
+	if e != 0 && e != sys.EAGAIN {
 		err = s.breakWrite(e)
 		s.wmu.Unlock()
 		s.afterBreak()
@@ -175,11 +177,11 @@ func (s *TcpSocket) writeTimedOut() bool {
 
 // transmit gives p to the system until it takes no more, and returns how much it took. wmu is held and the state is
 // not StateUnconnected.
-func (s *TcpSocket) transmit(p []byte) (sent int, e errno) {
+func (s *TcpSocket) transmit(p []byte) (sent int, e sys.Errno) {
 	for sent < len(p) {
 		var n int
-		n, e = sysSend(s.fd, p[sent:min(len(p), sent+maxSend)])
-		if e == errIntr {
+		n, e = sys.Send(s.fd, p[sent:min(len(p), sent+maxSend)])
+		if e == sys.EINTR {
 			continue
 		}
 		if e != 0 {
@@ -196,9 +198,9 @@ func (s *TcpSocket) transmit(p []byte) (sent int, e errno) {
 
 // breakWrite is the end of writing: the system has refused with e. Reading still finds what has come. wmu is held;
 // afterBreak follows.
-func (s *TcpSocket) breakWrite(e errno) error {
+func (s *TcpSocket) breakWrite(e sys.Errno) error {
 	err := error(os.NewSyscallError("send", e))
-	if isReset(e) {
+	if sys.IsReset(e) {
 		err = ErrReset
 	}
 	s.more().writeErr = err
@@ -264,7 +266,7 @@ func (s *TcpSocket) flush() (after aftermath) {
 		if c.r == c.w {
 			s.out.shift().free()
 		}
-		if e == errAgain {
+		if e == sys.EAGAIN {
 			s.loop.kern.expect(s.key, evWrite)
 			return after
 		}
@@ -277,7 +279,7 @@ func (s *TcpSocket) flush() (after aftermath) {
 	s.bits.And(^wantWrite)
 	if s.wflags&wShut != 0 && s.wflags&wShutDone == 0 {
 		s.wflags |= wShutDone
-		sysCloseWrite(s.fd)
+		sys.CloseWrite(s.fd)
 		after.finished = true
 	}
 	after.finished = after.finished || s.state == StateClosing

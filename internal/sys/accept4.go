@@ -1,0 +1,11 @@
+//go:build dragonfly || freebsd
+
+package sys
+
+import "golang.org/x/sys/unix"
+
+func acceptSocket(fd int) (int, unix.Sockaddr, error) {
+	return unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+}
+
+func acceptUnlocked(fd int) (int, unix.Sockaddr, error) { return acceptSocket(fd) }

@@ -1,0 +1,8 @@
+//go:build linux || darwin || dragonfly || netbsd || openbsd
+
+package sys
+
+import "golang.org/x/sys/unix"
+
+// SoReusePort is the socket option that Bind sets for reusePort.
+const SoReusePort = unix.SO_REUSEPORT
