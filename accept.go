@@ -60,7 +60,7 @@ func (s *TcpServer) callAccept() {
 }
 
 // onReady is the listener's turn on its loop.
-func (ln *listener) onReady(d *desk, ev events) {
+func (ln *listener) onReady(sc *scratch, ev events) {
 	s := ln.server
 	s.mu.Lock()
 	ln.called = false
@@ -76,14 +76,14 @@ func (ln *listener) onReady(d *desk, ev events) {
 			break
 		}
 		if c.errno == 0 {
-			if err := ln.admit(d, c); err != nil {
+			if err := ln.admit(sc, c); err != nil {
 				short = true
-				ln.acceptFailed(d, err, short)
+				ln.acceptFailed(sc, err, short)
 				break
 			}
 		} else if !sys.IsTransient(c.errno) {
 			short = sys.IsExhausted(c.errno)
-			ln.acceptFailed(d, os.NewSyscallError("accept", c.errno), short)
+			ln.acceptFailed(sc, os.NewSyscallError("accept", c.errno), short)
 			break
 		}
 	}
@@ -98,7 +98,7 @@ func (ln *listener) onReady(d *desk, ev events) {
 // onTick makes the listener a tenant; see evict too.
 func (ln *listener) onTick(uint32) uint32 { return 0 }
 
-func (ln *listener) onLate(d *desk) { d.release() }
+func (ln *listener) onLate(sc *scratch) { sc.release() }
 
 // A candidate is what an accept has brought.
 type candidate struct {
@@ -128,7 +128,7 @@ func (ln *listener) accept() (c candidate, ok bool) {
 		c.fd, c.peer, c.errno = sys.Accept(ln.fd)
 	}
 	if c.errno == sys.EAGAIN {
-		ln.loop.kern.expect(ln.key, evRead)
+		ln.loop.rearm(ln.key, evRead)
 		return c, false
 	}
 	ln.ready = true
@@ -153,11 +153,11 @@ func (ln *listener) accept() (c candidate, ok bool) {
 func (ln *listener) acceptShared() (fd sys.FD, peer sys.Addr, e sys.Errno) {
 	s := ln.server
 	ln.admitting = true
-	ln.use()
+	ln.incref()
 	s.mu.Unlock()
 	fd, peer, e = sys.AcceptShared(ln.fd)
 	s.mu.Lock()
-	ln.unuse()
+	ln.decref()
 	ln.admitting = false
 	if s.cur != ln && e == 0 {
 		sys.Close(fd)
@@ -167,7 +167,7 @@ func (ln *listener) acceptShared() (fd sys.FD, peer sys.Addr, e sys.Errno) {
 
 // use keeps the descriptor open until unuse, while mu is not held. Calling it and unuse, it is held. False: the
 // descriptor is closed.
-func (ln *listener) use() bool {
+func (ln *listener) incref() bool {
 	if ln.closed {
 		return false
 	}
@@ -175,7 +175,7 @@ func (ln *listener) use() bool {
 	return true
 }
 
-func (ln *listener) unuse() {
+func (ln *listener) decref() {
 	ln.uses--
 	if ln.closed && ln.uses == 0 {
 		sys.Close(ln.fd)
@@ -192,20 +192,20 @@ func (ln *listener) close() {
 
 // admit makes a socket of the connection, queues it and tells the program, or turns it away. The error is a shortage
 // of memory.
-func (ln *listener) admit(d *desk, c candidate) error {
+func (ln *listener) admit(sc *scratch, c candidate) error {
 	if c.tooMany {
 		ln.drop(c)
-		ln.server.announce(d)
+		ln.server.announce(sc)
 		return nil
 	}
-	if !ln.welcomes(c) {
-		ln.refuse(c)
-		ln.server.announce(d)
+	if !ln.allowed(c) {
+		ln.reject(c)
+		ln.server.announce(sc)
 		return nil
 	}
 	ln.passOptions(c.fd)
 	socket := newSocket(ln, c.fd, c.peer)
-	socket.loop = ln.loop.pick(ln.dealt.Add(1))
+	socket.loop = ln.loop.pick(ln.nextLoop.Add(1))
 	socket.bits.Or(inQueue)
 	if err := ln.register(socket); err != nil {
 		socket.Close()
@@ -217,15 +217,15 @@ func (ln *listener) admit(d *desk, c candidate) error {
 	if ln.idleTimeout > 0 {
 		socket.watchIdle()
 	}
-	ln.server.announce(d)
+	ln.server.announce(sc)
 	return nil
 }
 
 // register puts socket on its loop and in the queue. From then on the poller may be closed and evict it: the
 // descriptor is held open meanwhile.
 func (ln *listener) register(socket *TcpSocket) error {
-	socket.use()
-	defer socket.unuse()
+	socket.incref()
+	defer socket.decref()
 	err := socket.loop.add(socket, socket.fd, &socket.key)
 	if queued := ln.server.enqueue(ln, socket, err); err == nil && !queued {
 		err = net.ErrClosed
@@ -238,14 +238,14 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ln.admitting = false
-	if err != nil || s.cur != ln || socket.bits.Load()&broken != 0 || socket.refs.Load()&refsClosing != 0 {
+	if err != nil || s.cur != ln || socket.bits.Load()&failed != 0 || socket.refs.Load()&refsClosing != 0 {
 		return false
 	}
 	s.accepted++
 	s.pending.PushBack(socket)
 	s.wakeWaiting()
 	if ln.newConnection != nil {
-		s.lane.connections++
+		s.strand.connections++
 	}
 	// This turn may be held up in the handler, and another was not to accept meanwhile.
 	s.callAccept()
@@ -254,15 +254,15 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 
 // acceptFailed sees to an error that the one connection does not explain: a shortage, which passes, or the end of
 // listening.
-func (ln *listener) acceptFailed(d *desk, err error, shortage bool) {
+func (ln *listener) acceptFailed(sc *scratch, err error, shortage bool) {
 	s := ln.server
 	err = opError(opAccept, ln.network, nil, ln.netAddr(), err)
 	if shortage {
 		s.beginShortage(ln, err)
-		s.announce(d)
+		s.announce(sc)
 	} else if s.stopListening(ln, err) {
-		s.endCycle(ln, err)
-		s.announce(d)
+		s.endPeriod(ln, err)
+		s.announce(sc)
 	}
 }
 
@@ -285,14 +285,14 @@ func (s *TcpServer) beginShortage(ln *listener, err error) {
 func (s *TcpServer) keepFailure(ln *listener, err error) {
 	s.err = err
 	if ln.acceptError != nil {
-		s.lane.failure = acceptFailure{ln, err}
+		s.strand.failure = acceptFailure{ln, err}
 	}
 }
 
 // dropFailure has AcceptErrorHandler not called for what has befallen ln. mu is held.
 func (s *TcpServer) dropFailure(ln *listener) {
-	if s.lane.failure.ln == ln {
-		s.lane.failure = acceptFailure{}
+	if s.strand.failure.ln == ln {
+		s.strand.failure = acceptFailure{}
 	}
 }
 
@@ -318,7 +318,7 @@ func (s *TcpServer) descriptorFreed() {
 }
 
 // forget drops a connection that its peer has reset, if it is still pending.
-func (s *TcpServer) forget(socket *TcpSocket) {
+func (s *TcpServer) dropReset(socket *TcpSocket) {
 	s.mu.Lock()
 	pending := s.dropPending(socket)
 	s.mu.Unlock()

@@ -113,16 +113,16 @@ func (q *Queue) Run(ctx context.Context) error {
 }
 
 // A turnTaker is what handlers belong to: a socket or a server. turn calls those that are due, one after another.
-type turnTaker interface{ turn(d *desk) }
+type handlerOwner interface{ runHandlers(d *scratch) }
 
 // A dispatcher takes the turns of a server and its sockets to an Executor, of which it assumes nothing.
 type dispatcher struct {
 	mu      sync.Mutex // guards the block below
 	exec    Executor
-	waiting deque.Deque[turnTaker] // each object once at most
-	out     bool                   // a call of exec is outstanding
-	begun   bool                   // it has come to run
-	call    uint64                 // which one it is: an earlier one that comes late does nothing
+	waiting deque.Deque[handlerOwner] // each object once at most
+	out     bool                      // a call of exec is outstanding
+	begun   bool                      // it has come to run
+	call    uint64                    // which one it is: an earlier one that comes late does nothing
 }
 
 // drainTime is how long one call of the executor may take if there is more to do: a user interface must stay alive.
@@ -130,7 +130,7 @@ const drainTime = 4 * time.Millisecond
 
 // use has the turns taken to exec from now on. What the previous one has not begun is asked of this one: the
 // application that owned it may have quit.
-func (q *dispatcher) use(exec Executor) {
+func (q *dispatcher) setExecutor(exec Executor) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.exec = exec
@@ -140,7 +140,7 @@ func (q *dispatcher) use(exec Executor) {
 }
 
 // post asks for a turn.
-func (q *dispatcher) post(t turnTaker) {
+func (q *dispatcher) post(t handlerOwner) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting.PushBack(t)
@@ -150,10 +150,10 @@ func (q *dispatcher) post(t turnTaker) {
 }
 
 // withdraw takes back a turn that has been asked for. False: there is none, or it has begun.
-func (q *dispatcher) withdraw(t turnTaker) bool {
+func (q *dispatcher) withdraw(t handlerOwner) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := q.waiting.Index(func(w turnTaker) bool { return w == t })
+	i := q.waiting.Index(func(w handlerOwner) bool { return w == t })
 	if i < 0 {
 		return false
 	}
@@ -178,7 +178,7 @@ func (q *dispatcher) drain(call uint64) {
 	}
 	q.begun = true
 	q.mu.Unlock()
-	d := &desk{until: time.Now().Add(drainTime)}
+	sc := &scratch{until: time.Now().Add(drainTime)}
 	// Deferred, because the application may survive a panic of its own.
 	defer func() {
 		q.mu.Lock()
@@ -195,17 +195,17 @@ func (q *dispatcher) drain(call uint64) {
 		}
 		t := q.waiting.PopFront()
 		q.mu.Unlock()
-		t.turn(d)
-		if d.timeUp() {
+		t.runHandlers(sc)
+		if sc.timeUp() {
 			break
 		}
 	}
-	d.release()
+	sc.release()
 }
 
 // A serverLane is what a server's handlers and callbacks are to be told, and whether somebody is at it. It is guarded
 // by TcpServer.mu.
-type serverLane struct {
+type serverStrand struct {
 	running     bool                // a turn has been asked for, or is being given
 	calling     bool                // in the turn something is being called
 	connections int                 // queued, and NewConnectionHandler has not been called for them
@@ -213,7 +213,7 @@ type serverLane struct {
 	calls       deque.Deque[func()] // callbacks
 	drops       deque.Deque[Drop]   // DropHandler has not been called for them; at most maxDrops
 	closed      []func()            // ClosedHandler and the callbacks of CloseAsync; last
-	round       laneRound
+	round       strandRound
 	logger      *slog.Logger
 	loop        *loop // of the last listener; nil until there is one
 
@@ -229,27 +229,27 @@ type acceptFailure struct {
 
 // A laneRound is how much of each is called before what has come meanwhile: callbacks and connections that lead to
 // others without end must not keep the rest waiting.
-type laneRound struct{ calls, drops, connections, closed int }
+type strandRound struct{ calls, drops, connections, closed int }
 
 // laneRounds is how many handlers of a server are called before others have their turn.
-const laneRounds = 64
+const maxServerCalls = 64
 
 // dispatchTo has the handlers called by exec from now on, or on the loops. What is due already comes along: the
 // previous executor may no longer run anything. mu is held.
 func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
-	lane := &s.lane
-	lane.logger = logger
-	lane.current = nil
+	strand := &s.strand
+	strand.logger = logger
+	strand.current = nil
 	if exec != nil {
-		if lane.executed == nil {
-			lane.executed = new(dispatcher)
+		if strand.executed == nil {
+			strand.executed = new(dispatcher)
 		}
-		lane.executed.use(exec)
-		lane.current = lane.executed
-	} else if lane.executed != nil && lane.executed.withdraw(s) {
-		s.scheduleLane()
+		strand.executed.setExecutor(exec)
+		strand.current = strand.executed
+	} else if strand.executed != nil && strand.executed.withdraw(s) {
+		s.scheduleStrand()
 	}
-	return lane.current
+	return strand.current
 }
 
 // adoptFields is called by the methods that call back. While the server listens, or calls back already, its copy of
@@ -257,7 +257,7 @@ func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
 func (s *TcpServer) adoptFields() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cur == nil && !s.lane.running {
+	if s.cur == nil && !s.strand.running {
 		s.dispatchTo(s.Executor, s.Logger)
 	}
 }
@@ -266,112 +266,112 @@ func (s *TcpServer) adoptFields() {
 func (s *TcpServer) later(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lane.calls.PushBack(f)
-	s.wakeLane()
+	s.strand.calls.PushBack(f)
+	s.wakeStrand()
 }
 
 // wakeLane asks for a turn of the server unless one is on its way. mu is held.
-func (s *TcpServer) wakeLane() {
-	if !s.lane.running {
-		s.lane.running = true
-		s.scheduleLane()
+func (s *TcpServer) wakeStrand() {
+	if !s.strand.running {
+		s.strand.running = true
+		s.scheduleStrand()
 	}
 }
 
 // scheduleLane asks for a turn of the server. mu is held.
-func (s *TcpServer) scheduleLane() {
+func (s *TcpServer) scheduleStrand() {
 	switch {
-	case s.lane.current != nil:
-		s.lane.current.post(s)
-	case s.lane.loop != nil:
-		s.lane.loop.post(serverTurn{s})
+	case s.strand.current != nil:
+		s.strand.current.post(s)
+	case s.strand.loop != nil:
+		s.strand.loop.post(serverSource{s})
 	default:
-		go giveTurn(serverTurn{s})
+		go runDetached(serverSource{s})
 	}
 }
 
 // serverTurn makes a turn of the server's handlers something that a loop can give.
-type serverTurn struct{ s *TcpServer }
+type serverSource struct{ s *TcpServer }
 
-func (t serverTurn) onReady(d *desk, _ events) { t.s.turn(d) }
-func (t serverTurn) onTick(uint32) uint32      { return 0 }
-func (t serverTurn) onLate(d *desk)            { d.release() }
-func (t serverTurn) evict()                    {}
+func (t serverSource) onReady(sc *scratch, _ events) { t.s.runHandlers(sc) }
+func (t serverSource) onTick(uint32) uint32          { return 0 }
+func (t serverSource) onLate(sc *scratch)            { sc.release() }
+func (t serverSource) onPollerClose()                {}
 
 // announce gives the handlers their turn, on the loop that has just accepted a connection or failed to.
-func (s *TcpServer) announce(d *desk) {
+func (s *TcpServer) announce(sc *scratch) {
 	s.mu.Lock()
-	lane := &s.lane
-	if lane.running || lane.connections == 0 && lane.drops.Len() == 0 && lane.failure.ln == nil {
+	strand := &s.strand
+	if strand.running || strand.connections == 0 && strand.drops.Len() == 0 && strand.failure.ln == nil {
 		s.mu.Unlock()
 		return
 	}
-	lane.running = true
-	if lane.current != nil {
-		lane.current.post(s)
+	strand.running = true
+	if strand.current != nil {
+		strand.current.post(s)
 		s.mu.Unlock()
 		return
 	}
 	s.mu.Unlock()
-	s.turn(d)
+	s.runHandlers(sc)
 }
 
 // turn calls the handlers and callbacks that are due, until a Listen has them called elsewhere.
-func (s *TcpServer) turn(d *desk) {
-	for rounds := 0; rounds < laneRounds && (rounds == 0 || !d.timeUp()); rounds++ {
+func (s *TcpServer) runHandlers(sc *scratch) {
+	for rounds := 0; rounds < maxServerCalls && (rounds == 0 || !sc.timeUp()); rounds++ {
 		s.mu.Lock()
-		if d.executed() != (s.lane.current != nil) {
+		if sc.executed() != (s.strand.current != nil) {
 			s.mu.Unlock()
 			break
 		}
 		f := s.nextCall()
-		s.lane.running, s.lane.calling = f != nil, f != nil
+		s.strand.running, s.strand.calling = f != nil, f != nil
 		s.mu.Unlock()
 		if f == nil {
 			return
 		}
-		s.call(d, f)
+		s.call(sc, f)
 	}
-	s.interruptLane()
+	s.interruptStrand()
 }
 
 // interruptLane ends a turn and asks for the next.
-func (s *TcpServer) interruptLane() {
+func (s *TcpServer) interruptStrand() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lane.calling = false
-	s.scheduleLane()
+	s.strand.calling = false
+	s.scheduleStrand()
 }
 
 // nextCall takes what is due off the lane; nil: nothing. Drops and connections are those of the present listener: they
 // are forgotten when listening ends. mu is held.
 func (s *TcpServer) nextCall() func(*TcpServer) {
-	lane := &s.lane
-	if lane.round == (laneRound{}) {
-		lane.round = laneRound{lane.calls.Len(), lane.drops.Len(), lane.connections, len(lane.closed)}
+	strand := &s.strand
+	if strand.round == (strandRound{}) {
+		strand.round = strandRound{strand.calls.Len(), strand.drops.Len(), strand.connections, len(strand.closed)}
 	}
-	round := &lane.round
+	round := &strand.round
 	switch {
-	case lane.failure.ln != nil:
-		failure := lane.failure
-		lane.failure = acceptFailure{}
+	case strand.failure.ln != nil:
+		failure := strand.failure
+		strand.failure = acceptFailure{}
 		return func(s *TcpServer) { failure.ln.acceptError(s, failure.err) }
 	case round.calls > 0:
 		round.calls--
-		f := lane.calls.PopFront()
+		f := strand.calls.PopFront()
 		return func(*TcpServer) { f() }
 	case round.drops > 0:
 		round.drops--
-		f, drop := s.cur.dropHandler, lane.drops.PopFront()
+		f, drop := s.cur.dropHandler, strand.drops.PopFront()
 		return func(s *TcpServer) { f(s, drop) }
 	case round.connections > 0:
 		round.connections--
-		lane.connections--
+		strand.connections--
 		return s.cur.newConnection
 	case round.closed > 0:
 		round.closed--
-		f := lane.closed[0]
-		lane.closed = lane.closed[1:]
+		f := strand.closed[0]
+		strand.closed = strand.closed[1:]
 		return func(*TcpServer) { f() }
 	}
 	return nil
@@ -379,22 +379,22 @@ func (s *TcpServer) nextCall() func(*TcpServer) {
 
 // call runs a handler or callback. A panic is logged, and goes no further unless the thread is an executor's, which is
 // the application's own. The lane's run goes on in another turn if this one's goroutine is lost.
-func (s *TcpServer) call(d *desk, f func(*TcpServer)) {
+func (s *TcpServer) call(sc *scratch, f func(*TcpServer)) {
 	finished := false
 	defer func() {
 		if finished {
 			return
 		}
 		s.mu.Lock()
-		log := s.lane.logger
+		log := s.strand.logger
 		s.mu.Unlock()
 		var v any
-		if !d.executed() {
+		if !sc.executed() {
 			v = recover()
 		}
 		logError(log, "handler failed", "panic", v, "stack", string(debug.Stack()))
 		if v == nil {
-			s.interruptLane()
+			s.interruptStrand()
 		}
 	}()
 	f(s)
@@ -416,7 +416,7 @@ func (s *TcpServer) ListenAsync(network, address string, callback func(server *T
 	}
 	ctx := s.life
 	var err error
-	call := s.owe(func() { callback(s, err) })
+	call := s.countCallback(func() { callback(s, err) })
 	s.mu.Unlock()
 	go func() {
 		err = s.listen(ctx, ln, address)

@@ -32,7 +32,7 @@ func (s *TcpServer) tryBind(ln *listener, address string) error {
 	if err != nil {
 		return err
 	}
-	return patiently(func() error { return s.reserve(ln, to) })
+	return retryBind(func() error { return s.reserve(ln, to) })
 }
 
 func (s *TcpServer) reserve(ln *listener, to target) error {
@@ -73,7 +73,7 @@ func (s *TcpServer) ListenBound() error {
 	})
 	if err != nil && listens {
 		s.removeFile(ln)
-		s.giveUp(ln)
+		s.releaseBound(ln)
 	}
 	return s.report(ln.network, ln.netAddr(), err)
 }
@@ -251,7 +251,7 @@ type rawListener struct{ ln *listener }
 func (r rawListener) Control(f func(fd uintptr)) error {
 	s := r.ln.server
 	s.mu.Lock()
-	ok := r.ln.use()
+	ok := r.ln.incref()
 	s.mu.Unlock()
 	if !ok {
 		return opError(opRaw, r.ln.network, nil, r.ln.netAddr(), ErrNotListening)
@@ -259,7 +259,7 @@ func (r rawListener) Control(f func(fd uintptr)) error {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		r.ln.unuse()
+		r.ln.decref()
 	}()
 	f(uintptr(r.ln.fd))
 	return nil

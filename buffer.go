@@ -19,7 +19,7 @@ type chunkKind int8
 
 const (
 	chunkUnpooled chunkKind = -1 - iota // larger than the largest class
-	chunkDesk                           // the scratch buffer of a desk, while a handler runs
+	chunkScratch                        // the scratch buffer of a desk, while a handler runs
 	chunkWriter                         // the slice of somebody who waits in Write
 )
 
@@ -75,7 +75,7 @@ func (c *chunk) room(n int) *chunk {
 	if c == nil {
 		return newChunk(n)
 	}
-	if c.kind != chunkDesk {
+	if c.kind != chunkScratch {
 		if len(c.data)-c.w >= n {
 			return c
 		}
@@ -101,7 +101,7 @@ func (c *chunk) clone(n int) *chunk {
 
 // isSparse reports whether c has far more memory than bytes, so that an idle socket should not keep it.
 func (c *chunk) isSparse() bool {
-	return c.kind != chunkDesk && len(c.data) > 1<<minChunkBits && c.len() <= len(c.data)/8
+	return c.kind != chunkScratch && len(c.data) > 1<<minChunkBits && c.len() <= len(c.data)/8
 }
 
 // A chunkRing is a queue of chunks in one word: a circular list known by its last element.

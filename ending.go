@@ -25,7 +25,7 @@ func (s *TcpServer) Close() error {
 // beginClose decides what is closed: the listener that it returns, if any, and nothing that comes after. finishClose
 // follows. mu is held.
 func (s *TcpServer) beginClose() *listener {
-	s.lane.failure = acceptFailure{}
+	s.strand.failure = acceptFailure{}
 	if s.life != nil {
 		s.endLife()
 		s.life = nil
@@ -39,14 +39,14 @@ func (s *TcpServer) finishClose(ln *listener) {
 		return
 	}
 	s.removeFile(ln)
-	if !s.giveUp(ln) && s.stopListening(ln, nil) {
-		s.endCycle(ln, nil)
+	if !s.releaseBound(ln) && s.stopListening(ln, nil) {
+		s.endPeriod(ln, nil)
 	}
 }
 
 // giveUp gives up the address that ln is bound to, unless it listens there, or has given it up already. The file is
 // removed before.
-func (s *TcpServer) giveUp(ln *listener) bool {
+func (s *TcpServer) releaseBound(ln *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bound != ln {
@@ -54,14 +54,14 @@ func (s *TcpServer) giveUp(ln *listener) bool {
 	}
 	s.bound = nil
 	ln.close()
-	s.sayFarewells(ln)
+	s.periodEnded(ln)
 	return true
 }
 
 // evict ends the listening of a server whose poller is closed.
-func (ln *listener) evict() {
+func (ln *listener) onPollerClose() {
 	if ln.server.stopListening(ln, nil) {
-		ln.server.endCycle(ln, net.ErrClosed)
+		ln.server.endPeriod(ln, net.ErrClosed)
 	}
 }
 
@@ -81,14 +81,14 @@ func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	s.cur = nil
 	s.closed = true
 	s.retry.stop()
-	s.lane.connections = 0
-	s.lane.drops.Clear()
-	s.lane.round.connections, s.lane.round.drops = 0, 0
+	s.strand.connections = 0
+	s.strand.drops.Clear()
+	s.strand.round.connections, s.strand.round.drops = 0, 0
 	var left []*TcpSocket
 	for s.pending.Len() > 0 {
 		left = append(left, s.popPending())
 	}
-	ln.loop.kern.remove(ln.fd, ln.key)
+	ln.loop.deregister(ln.fd, ln.key)
 	ln.close()
 	ln.acceptBy.set(time.Time{})
 	s.wakeWaiting()
@@ -108,35 +108,35 @@ func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 
 // endCycle tells the end of ln's period when its last connection has ended too. cause is nil if the program itself has
 // ended it.
-func (s *TcpServer) endCycle(ln *listener, cause error) {
+func (s *TcpServer) endPeriod(ln *listener, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ln.ended, ln.cause = true, cause
-	s.tellClosed(ln)
+	s.checkPeriod(ln)
 }
 
 // tellClosed has the handler and the callbacks called that wait for the end of ln's period, if it is over. mu is held.
-func (s *TcpServer) tellClosed(ln *listener) {
+func (s *TcpServer) checkPeriod(ln *listener) {
 	if !ln.ended || ln.members > 0 || ln.told {
 		return
 	}
 	ln.told = true
-	if ln.closedHandler != nil || s.lane.calling || s.lane.failure.ln == ln {
-		s.lane.closed = append(s.lane.closed, func() { s.endPeriod(ln) })
-		s.wakeLane()
+	if ln.closedHandler != nil || s.strand.calling || s.strand.failure.ln == ln {
+		s.strand.closed = append(s.strand.closed, func() { s.callClosed(ln) })
+		s.wakeStrand()
 	} else {
-		s.dropCycle(ln)
+		s.forgetPeriod(ln)
 	}
-	s.sayFarewells(ln)
+	s.periodEnded(ln)
 }
 
 // endPeriod calls ClosedHandler. Whoever waits for the end of the period waits for what it returns from, and for the
 // handlers that were called before.
-func (s *TcpServer) endPeriod(ln *listener) {
+func (s *TcpServer) callClosed(ln *listener) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.dropCycle(ln)
+		s.forgetPeriod(ln)
 	}()
 	if ln.closedHandler != nil {
 		ln.closedHandler(s, ln.cause)
@@ -144,14 +144,14 @@ func (s *TcpServer) endPeriod(ln *listener) {
 }
 
 // dropCycle forgets a period of which no handler is to be called any more. mu is held.
-func (s *TcpServer) dropCycle(ln *listener) {
-	s.cycles = slices.DeleteFunc(s.cycles, func(c *listener) bool { return c == ln })
+func (s *TcpServer) forgetPeriod(ln *listener) {
+	s.periods = slices.DeleteFunc(s.periods, func(c *listener) bool { return c == ln })
 	s.wakeWaiting()
 	s.recount()
 }
 
 // socketEnded is told by each socket when its connection ends.
-func (s *TcpServer) socketEnded(socket *TcpSocket) {
+func (s *TcpServer) connectionEnded(socket *TcpSocket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leaveCount(socket.ln)
@@ -171,15 +171,15 @@ func (s *TcpServer) leaveCount(ln *listener) {
 }
 
 // socketGone is told by each socket after its Disconnected, if it has one.
-func (s *TcpServer) socketGone(ln *listener) {
+func (s *TcpServer) memberDone(ln *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ln.members--
-	s.tellClosed(ln)
+	s.checkPeriod(ln)
 }
 
 // A farewell is a callback of CloseAsync.
-type farewell struct {
+type closeWaiter struct {
 	ends int // what has to end before it: Close itself, and periods of listening
 	call func()
 }
@@ -195,10 +195,10 @@ func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	if ln == nil {
 		err = opError(opClose, "tcp", nil, nil, ErrNotListening)
 	}
-	f := &farewell{ends: 1, call: s.owe(func() { callback(s, err) })}
+	f := &closeWaiter{ends: 1, call: s.countCallback(func() { callback(s, err) })}
 	for _, p := range periods {
 		if !p.told { // the handlers of the others are called before the callback anyway
-			p.farewells = append(p.farewells, f)
+			p.closeWaiters = append(p.closeWaiters, f)
 			f.ends++
 		}
 	}
@@ -206,13 +206,13 @@ func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	s.finishClose(ln)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sayFarewell(f)
+	s.closeStepDone(f)
 }
 
 // unfinished returns the periods of listening that are not over, and the listener that is bound, which may begin one
 // while it is being closed. mu is held.
 func (s *TcpServer) unfinished() []*listener {
-	periods := slices.Clone(s.cycles)
+	periods := slices.Clone(s.periods)
 	if s.bound != nil {
 		periods = append(periods, s.bound)
 	}
@@ -220,28 +220,28 @@ func (s *TcpServer) unfinished() []*listener {
 }
 
 // sayFarewells follows the end of ln. mu is held.
-func (s *TcpServer) sayFarewells(ln *listener) {
-	for _, f := range ln.farewells {
-		s.sayFarewell(f)
+func (s *TcpServer) periodEnded(ln *listener) {
+	for _, f := range ln.closeWaiters {
+		s.closeStepDone(f)
 	}
 }
 
 // sayFarewell has the callback called if nothing more has to end before it. mu is held.
-func (s *TcpServer) sayFarewell(f *farewell) {
+func (s *TcpServer) closeStepDone(f *closeWaiter) {
 	if f.ends--; f.ends == 0 {
-		s.lane.closed = append(s.lane.closed, f.call)
-		s.wakeLane()
+		s.strand.closed = append(s.strand.closed, f.call)
+		s.wakeStrand()
 	}
 }
 
 // owe has Wait wait until the function that it returns has called callback. mu is held.
-func (s *TcpServer) owe(callback func()) func() {
-	s.owed++
+func (s *TcpServer) countCallback(callback func()) func() {
+	s.callbacks++
 	s.recount()
 	return func() {
 		defer func() {
 			s.mu.Lock()
-			s.owed--
+			s.callbacks--
 			s.recount()
 			s.mu.Unlock()
 		}()
@@ -263,7 +263,7 @@ func (s *TcpServer) Shutdown(ctx context.Context) error {
 	periods, ln := s.unfinished(), s.beginClose()
 	s.mu.Unlock()
 	s.finishClose(ln)
-	lasts := func(ln *listener) bool { return slices.Contains(s.cycles, ln) }
+	lasts := func(ln *listener) bool { return slices.Contains(s.periods, ln) }
 	if inHandler() {
 		lasts = func(ln *listener) bool { return ln.open > 0 }
 	}
@@ -277,7 +277,7 @@ func (s *TcpServer) Shutdown(ctx context.Context) error {
 func (s *TcpServer) CloseConnections() {
 	s.mu.Lock()
 	var loops []*loop
-	for _, ln := range s.cycles {
+	for _, ln := range s.periods {
 		for _, l := range ln.loop.peers {
 			if !slices.Contains(loops, l) {
 				loops = append(loops, l)
@@ -286,7 +286,7 @@ func (s *TcpServer) CloseConnections() {
 	}
 	s.mu.Unlock()
 	for _, l := range loops {
-		for _, t := range l.tenants() {
+		for _, t := range l.sources() {
 			if socket, ok := t.(*TcpSocket); ok && socket.ln.server == s && socket.bits.Load()&inQueue == 0 {
 				socket.Abort()
 			}
@@ -338,7 +338,7 @@ func (s *TcpServer) setReferenced(on bool) {
 // recount is called when it may have changed whether Wait waits for the server. mu is held.
 func (s *TcpServer) recount() {
 	serves := !s.unreferenced && (s.cur != nil || s.open > 0)
-	lives := serves || !s.unreferenced && (len(s.cycles) > 0 || s.owed > 0)
+	lives := serves || !s.unreferenced && (len(s.periods) > 0 || s.callbacks > 0)
 	if serves == s.counted.serving && lives == s.counted.alive {
 		return
 	}

@@ -49,19 +49,19 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	var due uint32
 	s.wmu.Lock()
 	if s.written > 0 && h.BytesWritten != nil {
-		due |= laneWritten
+		due |= strandWritten
 	}
 	s.wmu.Unlock()
 	s.rmu.Lock()
-	if s.in != nil && !(same && s.rflags&rInTurn != 0) {
+	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
 		s.rflags |= rNew
 	}
-	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|broken) != 0 {
-		due |= laneRead
+	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|failed) != 0 {
+		due |= strandRead
 	}
 	s.rmu.Unlock()
 	if s.State() == StateUnconnected {
-		due |= laneEnd
+		due |= strandEnd
 	}
 	if due != 0 {
 		s.notify(due)
@@ -73,8 +73,8 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 // running goes on. Read, TryRead and the other methods still read.
 func (s *TcpSocket) PauseReading() {
 	s.rmu.Lock()
-	if s.rflags&(rPaused|rInTurn) == rInTurn && inHandler() {
-		s.more().pausedBy = goroutineID()
+	if s.rflags&(rPaused|rInHandler) == rInHandler && inHandler() {
+		s.cold().pausedBy = goroutineID()
 	}
 	s.rflags |= rPaused
 	s.rmu.Unlock()
@@ -91,16 +91,16 @@ func (s *TcpSocket) ResumeReading() {
 	}
 	s.rmu.Unlock()
 	if paused && s.handlers.Load() != nil {
-		s.notify(laneRead)
+		s.notify(strandRead)
 	}
 }
 
 // pausedHere reports whether the handler that is running has paused reading, and is what calls now. rmu is held.
 func (s *TcpSocket) pausedHere() bool {
-	if s.rflags&rInTurn == 0 {
+	if s.rflags&rInHandler == 0 {
 		return false
 	}
-	by := s.more().pausedBy
+	by := s.cold().pausedBy
 	return by != 0 && by == goroutineID()
 }
 
@@ -108,29 +108,29 @@ func (s *TcpSocket) pausedHere() bool {
 // been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order. It shares a word
 // with what is known of the descriptor, so that the loop needs one operation for both.
 const (
-	laneRead    uint32 = firstLaneBit << iota // something may have come, or is to be announced
-	laneWritten                               // bytes of the queue were sent
-	laneEnd                                   // the connection has ended
-	laneRunning
+	strandRead    uint32 = firstStrandBit << iota // something may have come, or is to be announced
+	strandWritten                                 // bytes of the queue were sent
+	strandEnd                                     // the connection has ended
+	strandRunning
 
-	laneDue = laneRead | laneWritten | laneEnd
+	strandDue = strandRead | strandWritten | strandEnd
 )
 
 // notify asks for a turn in which the handlers are told. It is called with no lock held.
 func (s *TcpSocket) notify(due uint32) {
-	if s.bits.Or(due|laneRunning)&laneRunning == 0 {
+	if s.bits.Or(due|strandRunning)&strandRunning == 0 {
 		s.schedule()
 	}
 }
 
 // leaveLane ends the lane's run, unless something is due again.
-func (s *TcpSocket) leaveLane() bool {
+func (s *TcpSocket) finishStrand() bool {
 	for {
 		bits := s.bits.Load()
-		if bits&laneDue != 0 {
+		if bits&strandDue != 0 {
 			return false
 		}
-		if s.bits.CompareAndSwap(bits, bits&^laneRunning) {
+		if s.bits.CompareAndSwap(bits, bits&^strandRunning) {
 			return true
 		}
 	}
@@ -142,19 +142,19 @@ func (s *TcpSocket) schedule() {
 		q.post(s)
 		return
 	}
-	s.bits.Or(turnDue)
+	s.bits.Or(handlersDue)
 	s.loop.post(s)
 }
 
 // onReady is the socket's turn on its loop.
-func (s *TcpSocket) onReady(d *desk, ev events) {
+func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if ev == 0 {
-		due := s.bits.And(^(turnDue | flushDue))
+		due := s.bits.And(^(handlersDue | flushDue))
 		if due&flushDue != 0 {
-			s.flushTurn()
+			s.onWritable()
 		}
-		if due&turnDue != 0 {
-			s.turn(d)
+		if due&handlersDue != 0 {
+			s.runHandlers(sc)
 		}
 		return
 	}
@@ -163,77 +163,77 @@ func (s *TcpSocket) onReady(d *desk, ev events) {
 		now |= readable
 	}
 	if ev&evHangup != 0 {
-		now |= hungUp
+		now |= peerClosed
 	}
 	if ev&evError != 0 {
-		now |= broken
+		now |= failed
 	}
-	was, told := s.learn(now)
+	was, told := s.markReady(now)
 	if ev&evWrite != 0 && was&wantWrite != 0 {
-		s.flushTurn()
+		s.onWritable()
 	}
 	if ev&evError != 0 && was&inQueue != 0 {
-		s.ln.server.forget(s)
+		s.ln.server.dropReset(s)
 	}
 	if now != 0 {
 		s.wakeReaders()
 	}
-	if !told || was&laneRunning != 0 {
+	if !told || was&strandRunning != 0 {
 		return
 	}
 	if s.ln.dispatch != nil {
 		s.ln.dispatch.post(s)
 	} else {
-		s.turn(d)
+		s.runHandlers(sc)
 	}
 }
 
 // learn adds to what is known of the descriptor and, if there are handlers, to what they are to be told; told is true
 // then. It returns what the bits were.
-func (s *TcpSocket) learn(now uint32) (was uint32, told bool) {
+func (s *TcpSocket) markReady(now uint32) (was uint32, told bool) {
 	if now == 0 {
 		return s.bits.Load(), false
 	}
 	if s.handlers.Load() != nil {
-		return s.bits.Or(now | laneRead | laneRunning), true
+		return s.bits.Or(now | strandRead | strandRunning), true
 	}
 	was = s.bits.Or(now)
 	// SetHandlers stores them before it looks at the bits: one of the two sees the other.
 	if s.handlers.Load() != nil {
-		return s.bits.Or(laneRead | laneRunning), true
+		return s.bits.Or(strandRead | strandRunning), true
 	}
 	return was, false
 }
 
 // How much one turn may do before the others of the loop have theirs.
 const (
-	turnRounds = 4
-	turnReads  = 4 // of at most 64 KiB
+	maxRounds = 4
+	maxReads  = 4 // of at most 64 KiB
 )
 
 // turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. BytesWritten and
 // ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other
 // wait. The end comes last: what is to be announced is announced before it. Only what is told now is taken off the
 // lane, because a handler may end this goroutine.
-func (s *TcpSocket) turn(d *desk) {
-	for rounds := 0; rounds < turnRounds && (rounds == 0 || !d.timeUp()); rounds++ {
+func (s *TcpSocket) runHandlers(sc *scratch) {
+	for rounds := 0; rounds < maxRounds && (rounds == 0 || !sc.timeUp()); rounds++ {
 		due := s.bits.Load()
 		switch {
-		case due&laneDue == 0:
+		case due&strandDue == 0:
 		case due&endTold != 0:
-			s.bits.And(^laneDue)
-		case due&laneWritten != 0 && due&(laneRead|readNext) != laneRead|readNext:
-			s.bits.And(^laneWritten)
+			s.bits.And(^strandDue)
+		case due&strandWritten != 0 && due&(strandRead|readNext) != strandRead|readNext:
+			s.bits.And(^strandWritten)
 			s.bits.Or(readNext)
-			s.tellWritten()
-		case due&laneRead != 0:
-			s.bits.And(^(laneRead | readNext))
-			s.readTurn(d)
+			s.callBytesWritten()
+		case due&strandRead != 0:
+			s.bits.And(^(strandRead | readNext))
+			s.deliverInput(sc)
 		default:
-			s.bits.And(^laneEnd)
-			s.tellEnd()
+			s.bits.And(^strandEnd)
+			s.callDisconnected()
 		}
-		if s.leaveLane() {
+		if s.finishStrand() {
 			return
 		}
 	}
@@ -241,45 +241,45 @@ func (s *TcpSocket) turn(d *desk) {
 }
 
 // readTurn reads and announces until there is nothing new, or the others are to have their turn.
-func (s *TcpSocket) readTurn(d *desk) {
-	for reads := 0; reads < turnReads && (reads == 0 || !d.timeUp()); reads++ {
+func (s *TcpSocket) deliverInput(sc *scratch) {
+	for reads := 0; reads < maxReads && (reads == 0 || !sc.timeUp()); reads++ {
 		h := s.handlers.Load()
 		if h == nil {
 			return
 		}
 		s.rmu.Lock()
-		due, err := s.takeIn(d)
+		due, err := s.readForHandler(sc)
 		s.rmu.Unlock()
 		if err != nil {
 			s.end(err)
 			return
 		}
 		if !due {
-			s.readClosed(h)
+			s.callReadClosed(h)
 			return
 		}
-		s.call(h, callReadyRead, 0, nil)
+		s.call(h, handleReadyRead, 0, nil)
 		s.rmu.Lock()
-		more := s.leave(d)
+		more := s.keepUnread(sc)
 		s.rmu.Unlock()
 		if !more {
 			return
 		}
 	}
-	s.bits.Or(laneRead)
+	s.bits.Or(strandRead)
 }
 
 // takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
 // whether ReadyRead is due; then leave follows. The error is why the connection has ended. rmu is held.
-func (s *TcpSocket) takeIn(d *desk) (due bool, err error) {
+func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	if s.rflags&(rClosed|rPaused) != 0 {
-		return false, s.lost()
+		return false, s.resetErr()
 	}
 	had := s.in.len()
 	due = had > 0 && s.rflags&rNew != 0
 	space := s.readLimit() - had
 	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
-		c := d.buffer()
+		c := sc.buffer()
 		n, err := s.recv(c.data[:min(space, len(c.data))])
 		switch {
 		case n == 0:
@@ -301,7 +301,7 @@ func (s *TcpSocket) takeIn(d *desk) (due bool, err error) {
 		due = true
 	}
 	if !due {
-		return false, s.lost()
+		return false, s.resetErr()
 	}
 	s.rflags &^= rNew
 	s.enter()
@@ -310,21 +310,21 @@ func (s *TcpSocket) takeIn(d *desk) (due bool, err error) {
 
 // enter begins a handler. rmu is held.
 func (s *TcpSocket) enter() {
-	s.rflags = s.rflags&^(rTook|rRefilled) | rInTurn
+	s.rflags = s.rflags&^(rConsumed|rRefilled) | rInHandler
 }
 
 // exit ends a handler. rmu is held.
 func (s *TcpSocket) exit() {
-	s.rflags &^= rInTurn
-	if x := s.extra.Load(); x != nil {
+	s.rflags &^= rInHandler
+	if x := s.coldState.Load(); x != nil {
 		x.pausedBy = 0
 	}
 }
 
 // lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
 // is full or reading is paused or ended. rmu is held.
-func (s *TcpSocket) lost() error {
-	if s.bits.Load()&broken != 0 {
+func (s *TcpSocket) resetErr() error {
+	if s.bits.Load()&failed != 0 {
 		return ErrReset
 	}
 	return nil
@@ -332,45 +332,45 @@ func (s *TcpSocket) lost() error {
 
 // leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether there
 // is anything to go on with; what the handler has taken from and left is announced again. rmu is held.
-func (s *TcpSocket) leave(d *desk) (more bool) {
+func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
 	s.exit()
-	s.keepUnread(d)
-	if s.in != nil && s.rflags&rTook != 0 {
+	s.leaveScratch(sc)
+	if s.in != nil && s.rflags&rConsumed != 0 {
 		s.rflags |= rNew
 	}
 	again := s.in != nil && s.rflags&rNew != 0
-	return again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|broken) != 0
+	return again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|failed) != 0
 }
 
 // keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
 // taken may be looked at for longer than the handler runs, by another goroutine that reads: its memory is not used
 // again for anything else. rmu is held.
-func (s *TcpSocket) keepUnread(d *desk) {
-	c := d.scratch.Load()
+func (s *TcpSocket) leaveScratch(sc *scratch) {
+	c := sc.chunk.Load()
 	switch {
 	case c == nil:
 		return
 	case s.in == c && c.len() > len(c.data)/2:
-		d.give()
+		sc.detach()
 		return
 	case s.in == c:
 		s.in = c.clone(0)
 	}
 	if c.viewed {
-		d.give()
+		sc.detach()
 	}
 }
 
 // onLate gives up the scratch buffer of a handler that takes long.
-func (s *TcpSocket) onLate(d *desk) {
+func (s *TcpSocket) onLate(sc *scratch) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
-	s.keepUnread(d)
-	d.release()
+	s.leaveScratch(sc)
+	sc.release()
 }
 
 // readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.
-func (s *TcpSocket) readClosed(h *SocketHandlers) {
+func (s *TcpSocket) callReadClosed(h *SocketHandlers) {
 	s.rmu.Lock()
 	due := s.rflags&(rClosed|rEOF|rClosedTold|rShut|rPaused) == rEOF && s.in == nil
 	if due {
@@ -380,15 +380,15 @@ func (s *TcpSocket) readClosed(h *SocketHandlers) {
 	if !due {
 		return
 	}
-	s.callInTurn(h, callReadClosed, 0)
+	s.callHandler(h, handleReadClosed, 0)
 	if s.bits.Load()&halfOpen != 0 {
-		s.finishedBoth()
+		s.endIfBothClosed()
 	} else {
 		s.close(false)
 	}
 }
 
-func (s *TcpSocket) tellWritten() {
+func (s *TcpSocket) callBytesWritten() {
 	h := s.handlers.Load()
 	if h == nil || h.BytesWritten == nil {
 		return // handlers that are set later are told
@@ -399,12 +399,12 @@ func (s *TcpSocket) tellWritten() {
 	closed := s.wflags&wClosed != 0
 	s.wmu.Unlock()
 	if n > 0 && !closed {
-		s.callInTurn(h, callBytesWritten, n)
+		s.callHandler(h, handleBytesWritten, n)
 	}
 }
 
 // callInTurn runs a handler other than ReadyRead and Disconnected.
-func (s *TcpSocket) callInTurn(h *SocketHandlers, kind callKind, n int) {
+func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 	s.rmu.Lock()
 	s.enter()
 	s.rmu.Unlock()
@@ -414,33 +414,33 @@ func (s *TcpSocket) callInTurn(h *SocketHandlers, kind callKind, n int) {
 	resume := s.mustResume()
 	s.rmu.Unlock()
 	if resume {
-		s.bits.Or(laneRead)
+		s.bits.Or(strandRead)
 	}
 }
 
-func (s *TcpSocket) tellEnd() {
-	defer s.gone() // also when the handler ends its goroutine
+func (s *TcpSocket) callDisconnected() {
+	defer s.handlersDone() // also when the handler ends its goroutine
 	h := s.handlers.Load()
 	if h == nil || h.Disconnected == nil {
 		return
 	}
 	s.bits.Or(endTold)
-	s.call(h, callDisconnected, 0, s.Err())
+	s.call(h, handleDisconnected, 0, s.Err())
 }
 
 // A callKind says which handler to call.
-type callKind uint8
+type handlerKind uint8
 
 const (
-	callReadyRead callKind = iota
-	callBytesWritten
-	callReadClosed
-	callDisconnected
+	handleReadyRead handlerKind = iota
+	handleBytesWritten
+	handleReadClosed
+	handleDisconnected
 )
 
 // call runs a handler. A panic ends the socket and goes no further, unless an executor's thread is the
 // application's own. runtime.Goexit ends the socket too; the lane's run goes on in another turn.
-func (s *TcpSocket) call(h *SocketHandlers, kind callKind, n int, err error) {
+func (s *TcpSocket) call(h *SocketHandlers, kind handlerKind, n int, err error) {
 	finished := false
 	defer func() {
 		if finished {
@@ -456,13 +456,13 @@ func (s *TcpSocket) call(h *SocketHandlers, kind callKind, n int, err error) {
 		}
 	}()
 	switch {
-	case kind == callReadyRead && h.ReadyRead != nil:
+	case kind == handleReadyRead && h.ReadyRead != nil:
 		h.ReadyRead(s)
-	case kind == callBytesWritten:
+	case kind == handleBytesWritten:
 		h.BytesWritten(s, n)
-	case kind == callReadClosed && h.ReadClosed != nil:
+	case kind == handleReadClosed && h.ReadClosed != nil:
 		h.ReadClosed(s)
-	case kind == callDisconnected:
+	case kind == handleDisconnected:
 		h.Disconnected(s, err)
 	}
 	finished = true

@@ -6,12 +6,12 @@ import "time"
 // to it for d. That is up to two tenths of a second late, and later by what the loop is late, but never early. d <= 0:
 // never. The default is TcpServer.IdleTimeout. Time counts from now.
 func (s *TcpSocket) SetIdleTimeout(d time.Duration) {
-	s.more().idle.Store(int64(max(d, 0)))
+	s.cold().idle.Store(int64(max(d, 0)))
 	s.watchIdle()
 }
 
 func (s *TcpSocket) idleTimeout() time.Duration {
-	if x := s.extra.Load(); x != nil {
+	if x := s.coldState.Load(); x != nil {
 		if d := x.idle.Load(); d != idleInherited {
 			return time.Duration(d)
 		}
@@ -25,8 +25,8 @@ func (s *TcpSocket) touch() {
 		return
 	}
 	// The clock, and not how far the wheel has been turned: the loop may be late.
-	if now := s.loop.tick(); s.stamp.Load() != now {
-		s.stamp.Store(now)
+	if now := s.loop.tick(); s.lastActive.Load() != now {
+		s.lastActive.Store(now)
 	}
 }
 
@@ -56,7 +56,7 @@ func (s *TcpSocket) onTick(now uint32) uint32 {
 	var left int32 // ticks; 0 or less: the socket has been idle for long enough
 	d := s.idleTimeout()
 	if d > 0 {
-		if left = int32(s.stamp.Load() + ticksFor(d) - now); left > 0 {
+		if left = int32(s.lastActive.Load() + ticksFor(d) - now); left > 0 {
 			s.wheelDue = dueAfter(now, uint32(left))
 		}
 	}

@@ -105,16 +105,16 @@ func TestSmallPiecesShareChunks(t *testing.T) {
 }
 
 // A fakeTenant notes at which ticks the wheel calls it.
-type fakeTenant struct {
+type fakeSource struct {
 	again  uint32 // what it answers
 	at     []uint32
 	called func() // nil: nothing
 }
 
-func (f *fakeTenant) onReady(*desk, events) {}
-func (f *fakeTenant) onLate(*desk)          {}
-func (f *fakeTenant) evict()                {}
-func (f *fakeTenant) onTick(now uint32) uint32 {
+func (f *fakeSource) onReady(*scratch, events) {}
+func (f *fakeSource) onLate(*scratch)          {}
+func (f *fakeSource) onPollerClose()           {}
+func (f *fakeSource) onTick(now uint32) uint32 {
 	f.at = append(f.at, now)
 	if f.called != nil {
 		f.called()
@@ -124,7 +124,7 @@ func (f *fakeTenant) onTick(now uint32) uint32 {
 
 func TestNewTenantOfASlotHasAnotherKey(t *testing.T) {
 	var s slab
-	first, second := new(fakeTenant), new(fakeTenant)
+	first, second := new(fakeSource), new(fakeSource)
 	old := s.take(first)
 	s.free(old)
 	key := s.take(second)
@@ -137,12 +137,12 @@ func TestNewTenantOfASlotHasAnotherKey(t *testing.T) {
 func TestSlabKeepsTenantsApart(t *testing.T) {
 	var s slab
 	random := rand.New(rand.NewPCG(5, 6))
-	live := map[slotKey]*fakeTenant{}
+	live := map[slotKey]*fakeSource{}
 	for range 5 * slabPage {
-		if tenant := new(fakeTenant); random.IntN(3) > 0 {
-			key := s.take(tenant)
+		if source := new(fakeSource); random.IntN(3) > 0 {
+			key := s.take(source)
 			require.NotContains(t, live, key)
-			live[key] = tenant
+			live[key] = source
 		} else {
 			for key := range live {
 				s.free(key)
@@ -151,10 +151,10 @@ func TestSlabKeepsTenantsApart(t *testing.T) {
 			}
 		}
 	}
-	for key, tenant := range live {
-		require.Same(t, tenant, s.at(key))
+	for key, source := range live {
+		require.Same(t, source, s.at(key))
 	}
-	assert.Len(t, s.tenants(), len(live))
+	assert.Len(t, s.sources(), len(live))
 }
 
 // Clients would connect to a listener that no loop serves.
@@ -186,7 +186,7 @@ func TestFailureOfAnEndedPeriodIsNotTold(t *testing.T) {
 		ended := server.period()
 		require.NoError(t, server.Close())
 		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-		ended.acceptFailed(new(desk), errors.New("of the first period"), shortage)
+		ended.acceptFailed(new(scratch), errors.New("of the first period"), shortage)
 		assert.NoError(t, server.Err())
 		assert.True(t, server.IsAccepting())
 		called := make(chan bool)
@@ -204,7 +204,7 @@ func flush(t *testing.T, server *TcpServer, queue *Queue) {
 		queue.RunPending()
 		server.mu.Lock()
 		defer server.mu.Unlock()
-		return !server.lane.running
+		return !server.strand.running
 	}
 	require.Eventually(t, idle, time.Minute, time.Millisecond)
 }
@@ -220,7 +220,7 @@ func TestListenIsNotToldOfTheErrorBefore(t *testing.T) {
 		ClosedHandler:      func(_ *TcpServer, err error) { assert.ErrorIs(t, err, cause) },
 	}
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	server.period().acceptFailed(new(desk), cause, false)
+	server.period().acceptFailed(new(scratch), cause, false)
 	require.False(t, server.IsListening())
 	server.ClosedHandler = nil
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
@@ -265,7 +265,7 @@ func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
 			var both sync.WaitGroup
 			both.Go(func() { server.Close() })
 			closing()
-			if fail := func() { ln.acceptFailed(new(desk), errors.New("meanwhile"), shortage) }; shortage {
+			if fail := func() { ln.acceptFailed(new(scratch), errors.New("meanwhile"), shortage) }; shortage {
 				fail()
 			} else {
 				both.Go(fail) // waits for the file
@@ -297,7 +297,7 @@ func TestShutdownIsContentWithThePeriodsThatItCloses(t *testing.T) {
 			}
 			closing()
 			server.SetUnlinkOnClose(false)
-			server.period().evict()
+			server.period().onPollerClose()
 			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 			conn, err := net.Dial("tcp", server.Addr().String())
 			require.NoError(t, err)
@@ -356,7 +356,7 @@ func TestPeriodEndsAlthoughAcceptErrorHandlerExits(t *testing.T) {
 	over := make(chan bool)
 	go func() {
 		defer close(over)
-		server.period().acceptFailed(new(desk), errors.New("does not pass"), false)
+		server.period().acceptFailed(new(scratch), errors.New("does not pass"), false)
 	}()
 	<-over
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -432,7 +432,7 @@ func TestDeadlineCountsOnTheMonotonicClock(t *testing.T) {
 func TestRestOfAMessageKeepsLittleMemory(t *testing.T) {
 	s := &TcpSocket{in: newChunk(64 << 10)}
 	s.in.w = len(s.in.data)
-	s.take(s.in.len() - 1)
+	s.consume(s.in.len() - 1)
 	require.Equal(t, 1, s.in.len())
 	require.LessOrEqual(t, len(s.in.data), 1<<minChunkBits)
 }
@@ -458,7 +458,7 @@ func TestSleepingLoopHoldsNoBuffer(t *testing.T) {
 	l := poller.loops[0]
 	require.Eventually(t, func() bool {
 		l.turn.Load() // after it, what the loop's goroutine wrote before its last turn can be read
-		return l.desk.scratch.Load() == nil
+		return l.scratch.chunk.Load() == nil
 	}, time.Minute, time.Millisecond)
 	require.NoError(t, conn.Close())
 	require.NoError(t, server.Close())

@@ -98,8 +98,8 @@ func (ln *listener) drop(c candidate) {
 	defer s.mu.Unlock()
 	s.dropped++
 	ln.admitting = false
-	if ln.dropHandler != nil && s.cur == ln && s.lane.drops.Len() < maxDrops {
-		s.lane.drops.PushBack(d)
+	if ln.dropHandler != nil && s.cur == ln && s.strand.drops.Len() < maxDrops {
+		s.strand.drops.PushBack(d)
 	}
 	s.callAccept()
 }
@@ -116,7 +116,7 @@ func (ln *listener) describe(c candidate) Drop {
 }
 
 // welcomes asks the filter. If that ends the goroutine, the connection is turned away here, and another tells of it.
-func (ln *listener) welcomes(c candidate) (ok bool) {
+func (ln *listener) allowed(c candidate) (ok bool) {
 	if ln.filter == nil || c.peer.Family == sys.FamilyUnix {
 		return true
 	}
@@ -128,11 +128,11 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 		v := recover()
 		ln.logError("filter failed", "remote", c.peer.NetAddr(""), "panic", v, "stack", string(debug.Stack()))
 		if v == nil {
-			ln.refuse(c)
+			ln.reject(c)
 			s := ln.server
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.wakeLane()
+			s.wakeStrand()
 		}
 	}()
 	ok = ln.filter(c.peer.AddrPort())
@@ -141,12 +141,12 @@ func (ln *listener) welcomes(c candidate) (ok bool) {
 }
 
 // refuse turns away a connection that accept has counted as open.
-func (ln *listener) refuse(c candidate) {
+func (ln *listener) reject(c candidate) {
 	s := ln.server
 	s.mu.Lock()
 	s.leaveCount(ln)
 	ln.members--
-	s.tellClosed(ln)
+	s.checkPeriod(ln)
 	s.mu.Unlock()
 	c.reason = DropFiltered
 	ln.drop(c)

@@ -52,7 +52,7 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 	if err != nil {
 		return err
 	}
-	return patiently(func() error {
+	return retryBind(func() error {
 		opened := false
 		err := s.begin(ctx, ln, func() error {
 			if err := s.mayBind(); err != nil {
@@ -72,7 +72,7 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 }
 
 // patiently calls bind again while the system may be about to give back an address that was closed just now.
-func patiently(bind func() error) error {
+func retryBind(bind func() error) error {
 	err := bind()
 	for pause := time.Millisecond; sys.IsReleasing(err) && pause < 50*time.Millisecond; pause *= 2 {
 		time.Sleep(pause)
@@ -157,11 +157,11 @@ func (s *TcpServer) start(ln *listener, open func() error) error {
 		ln.loop.remove(ln.key)
 		return err
 	}
-	s.lane.loop = ln.loop
+	s.strand.loop = ln.loop
 	ln.dispatch = s.dispatchTo(ln.exec, ln.logger)
-	s.lane.failure = acceptFailure{}
+	s.strand.failure = acceptFailure{}
 	ln.acceptBy.cond = s.waiting()
-	s.cycles = append(s.cycles, ln)
+	s.periods = append(s.periods, ln)
 	s.cur, s.bound, s.closed, s.err = ln, nil, false, nil
 	s.recount()
 	return nil

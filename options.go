@@ -21,7 +21,7 @@ const (
 //
 // Unlike Qt, there is a limit by default, and room is used as soon as there is some.
 func (s *TcpSocket) SetReadBufferSize(n int) {
-	s.more().readMax.Store(clampSize(n))
+	s.cold().readMax.Store(clampSize(n))
 	s.rmu.Lock()
 	resume := s.mustResume()
 	s.rmu.Unlock()
@@ -31,13 +31,13 @@ func (s *TcpSocket) SetReadBufferSize(n int) {
 // SetWriteBufferSize limits how many bytes Send queues. n <= 0: the default, TcpServer.WriteBufferSize. What is
 // queued already stays.
 func (s *TcpSocket) SetWriteBufferSize(n int) {
-	s.more().writeMax.Store(clampSize(n))
+	s.cold().writeMax.Store(clampSize(n))
 }
 
 func clampSize(n int) int32 { return int32(min(max(n, 0), math.MaxInt32)) }
 
 func (s *TcpSocket) readLimit() int {
-	if x := s.extra.Load(); x != nil {
+	if x := s.coldState.Load(); x != nil {
 		if n := x.readMax.Load(); n > 0 {
 			return int(n)
 		}
@@ -46,7 +46,7 @@ func (s *TcpSocket) readLimit() int {
 }
 
 func (s *TcpSocket) writeLimit() int {
-	if x := s.extra.Load(); x != nil {
+	if x := s.coldState.Load(); x != nil {
 		if n := x.writeMax.Load(); n > 0 {
 			return int(n)
 		}
@@ -56,10 +56,10 @@ func (s *TcpSocket) writeLimit() int {
 
 // option runs set on the descriptor. The error is ErrSocketClosed on a socket that has ended.
 func (s *TcpSocket) option(set func(fd sys.FD) error) error {
-	if !s.use() {
+	if !s.incref() {
 		return s.opError(opSet, ErrSocketClosed)
 	}
-	defer s.unuse()
+	defer s.decref()
 	return s.opError(opSet, set(s.fd))
 }
 
@@ -98,12 +98,12 @@ func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
 // for at most that many seconds. Close returns at once in any case.
 func (s *TcpSocket) SetLinger(sec int) error {
 	s.wmu.Lock()
-	s.wflags &^= wLinger | wHard
+	s.wflags &^= wLinger | wResetOnClose
 	switch {
 	case sec > 0:
 		s.wflags |= wLinger
 	case sec == 0:
-		s.wflags |= wHard
+		s.wflags |= wResetOnClose
 	}
 	s.wmu.Unlock()
 	return s.option(func(fd sys.FD) error { return sys.SetLinger(fd, sec) })
@@ -123,10 +123,10 @@ func (s *TcpSocket) SetWriteBuffer(bytes int) error {
 // written there is not seen by the socket's own buffers and counters. The error is ErrSocketClosed on a socket that
 // has ended.
 func (s *TcpSocket) SyscallConn() (syscall.RawConn, error) {
-	if !s.use() {
+	if !s.incref() {
 		return nil, s.opError(opRaw, ErrSocketClosed)
 	}
-	s.unuse()
+	s.decref()
 	return rawConn{s}, nil
 }
 
@@ -134,10 +134,10 @@ func (s *TcpSocket) SyscallConn() (syscall.RawConn, error) {
 type rawConn struct{ s *TcpSocket }
 
 func (c rawConn) Control(f func(fd uintptr)) error {
-	if !c.s.use() {
+	if !c.s.incref() {
 		return c.s.opError(opRaw, ErrSocketClosed)
 	}
-	defer c.s.unuse()
+	defer c.s.decref()
 	f(uintptr(c.s.fd))
 	return nil
 }
@@ -145,8 +145,8 @@ func (c rawConn) Control(f func(fd uintptr)) error {
 // Read calls f until it returns true, each time that something may be readable.
 func (c rawConn) Read(f func(fd uintptr) bool) error {
 	s := c.s
-	x := s.more()
-	defer s.lookAgain() // f need not have taken everything
+	x := s.cold()
+	defer s.markReadable() // f need not have taken everything
 	for {
 		s.bits.And(^readable)
 		if done, err := c.try(f, evRead); done || err != nil {
@@ -165,18 +165,18 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 }
 
 // lookAgain has everybody who reads look for something to read.
-func (s *TcpSocket) lookAgain() {
+func (s *TcpSocket) markReadable() {
 	s.bits.Or(readable)
 	s.wakeReaders()
 	if s.handlers.Load() != nil {
-		s.notify(laneRead)
+		s.notify(strandRead)
 	}
 }
 
 // Write calls f until it returns true, each time that something may be written.
 func (c rawConn) Write(f func(fd uintptr) bool) error {
 	s := c.s
-	x := s.more()
+	x := s.cold()
 	for {
 		// As in tryFlush, an attempt after wantWrite is set makes sure that an event is to come.
 		s.wmu.Lock()
@@ -211,13 +211,13 @@ func (c rawConn) refused(closed, expired bool) error {
 
 // try calls f. If that is not enough, ev is to come before the next time.
 func (c rawConn) try(f func(fd uintptr) bool, ev events) (done bool, err error) {
-	if !c.s.use() {
+	if !c.s.incref() {
 		return false, c.s.opError(opRaw, ErrSocketClosed)
 	}
-	defer c.s.unuse()
+	defer c.s.decref()
 	done = f(uintptr(c.s.fd))
 	if !done {
-		c.s.loop.kern.expect(c.s.key, ev)
+		c.s.loop.rearm(c.s.key, ev)
 	}
 	return done, nil
 }

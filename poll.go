@@ -40,39 +40,39 @@ const (
 )
 
 // A tenant is what has a slot in a loop: a socket or a listener.
-type tenant interface {
+type source interface {
 	// onReady is the tenant's turn. It may be called for a tenant that has just given up its slot.
-	onReady(d *desk, ev events)
+	onReady(sc *scratch, ev events)
 	// onTick is called when a wheel entry comes up, at tick now, and returns in how many ticks to call again;
 	// 0: never.
 	onTick(now uint32) uint32
 	// onLate is called when the turn that is given on d takes long, and others go on without it: d is to give up what
 	// it can.
-	onLate(d *desk)
+	onLate(sc *scratch)
 	// evict tells the tenant that its poller is closed.
-	evict()
+	onPollerClose()
 }
 
 // A desk is what a goroutine needs that gives turns.
-type desk struct {
-	scratch atomic.Pointer[chunk] // to read into; nil until it is needed
-	until   time.Time             // when no other handler is to begin; zero: no limit
+type scratch struct {
+	chunk atomic.Pointer[chunk] // to read into; nil until it is needed
+	until time.Time             // when no other handler is to begin; zero: no limit
 }
 
 // buffer returns the chunk to read into. It belongs to the desk: free does nothing with it.
-func (d *desk) buffer() *chunk {
-	c := d.scratch.Load()
+func (sc *scratch) buffer() *chunk {
+	c := sc.chunk.Load()
 	if c == nil {
 		c = newChunk(1 << scratchBits)
-		c.kind = chunkDesk
-		d.scratch.Store(c)
+		c.kind = chunkScratch
+		sc.chunk.Store(c)
 	}
 	return c
 }
 
 // give makes the buffer an ordinary chunk, which is not the desk's any more, and returns it; nil: there is none.
-func (d *desk) give() *chunk {
-	c := d.scratch.Swap(nil)
+func (sc *scratch) detach() *chunk {
+	c := sc.chunk.Swap(nil)
 	if c != nil {
 		c.kind = scratchBits - minChunkBits
 	}
@@ -80,27 +80,27 @@ func (d *desk) give() *chunk {
 }
 
 // release gives the buffer back. Nobody looks at it any more.
-func (d *desk) release() {
-	if c := d.give(); c != nil {
+func (sc *scratch) release() {
+	if c := sc.detach(); c != nil {
 		c.free()
 	}
 }
 
 // timeUp reports whether others are to have their turn.
-func (d *desk) timeUp() bool { return d.executed() && time.Now().After(d.until) }
+func (sc *scratch) timeUp() bool { return sc.executed() && time.Now().After(sc.until) }
 
 // executed reports whether the turns are given on an executor, where alone their time is limited.
-func (d *desk) executed() bool { return !d.until.IsZero() }
+func (sc *scratch) executed() bool { return !sc.until.IsZero() }
 
 // A loop hands readiness to its tenants. It is run by one goroutine at a time; one that is held up in a handler is
 // replaced (watchdog) and ends when it comes back.
 type loop struct {
-	poller *Poller
-	dog    *watchdog
-	peers  []*loop // all loops of the poller, this one among them
-	kern   kernel
-	load   atomic.Int32 // tenants
-	born   time.Time
+	poller   *Poller
+	watchdog *watchdog
+	peers    []*loop // all loops of the poller, this one among them
+	selector selector
+	load     atomic.Int32 // tenants
+	born     time.Time
 
 	// The turn counter is odd while a tenant has its turn. Whoever makes it even again goes on with the batch: the
 	// goroutine that gave the turn, or the watchdog on behalf of a new one.
@@ -109,32 +109,32 @@ type loop struct {
 
 	mu     sync.Mutex // guards the block below
 	slots  slab
-	posted []assignment
+	posted []readyEvent
 	asleep bool // about to wait, or waiting: a post must wake
 	closed bool // the poller is closed: no more tenants
 	ending bool // the last user has gone
 	ended  bool // nobody runs this loop any more
 
 	// Of the goroutine that runs the loop.
-	batch   []assignment
-	next    int
-	serving tenant // whose turn it is, or was last
-	desk    *desk  // of the turn
-	spinner spinner
-	rested  time.Duration // the loop's age when it slept or rested last
+	batch     []readyEvent
+	next      int
+	serving   source   // whose turn it is, or was last
+	scratch   *scratch // of the turn
+	spinner   spinner
+	lastYield time.Duration // the loop's age when it slept or rested last
 
 	wheel wheel
 }
 
 // An assignment is a turn to be given.
-type assignment struct {
-	to tenant
+type readyEvent struct {
+	to source
 	ev events
 }
 
 // start opens the loop and runs it.
 func (l *loop) start() error {
-	if err := l.kern.open(); err != nil {
+	if err := l.selector.open(); err != nil {
 		return err
 	}
 	l.born = time.Now()
@@ -146,8 +146,8 @@ func (l *loop) start() error {
 
 // run gives turns until the last user has gone or somebody else runs the loop.
 func (l *loop) run() {
-	d := new(desk)
-	l.desk = d
+	sc := new(scratch)
+	l.scratch = sc
 	var mark uint64 // of the turn that is being given; 0: none
 	// A handler that calls runtime.Goexit ends this goroutine; the loop goes on with another.
 	defer func() {
@@ -158,22 +158,22 @@ func (l *loop) run() {
 	for {
 		for l.next < len(l.batch) {
 			a := l.batch[l.next]
-			l.batch[l.next] = assignment{}
+			l.batch[l.next] = readyEvent{}
 			l.next++
 			l.serving = a.to
 			mark = l.turn.Add(1)
-			a.to.onReady(d, a.ev)
+			a.to.onReady(sc, a.ev)
 			if !l.yieldTurn(mark) {
 				mark = 0
-				d.release()
+				sc.release()
 				return
 			}
-			l.rest()
+			l.yieldIfDue()
 		}
 		mark = 0
 		l.serving = nil
 		if !l.collect() {
-			d.release()
+			sc.release()
 			return
 		}
 	}
@@ -183,16 +183,16 @@ func (l *loop) run() {
 func (l *loop) age() time.Duration { return time.Since(l.born) }
 
 // stint is how long a loop that has enough to do goes on before it rests, or one turn longer.
-const stint = 2 * time.Millisecond
+const timeSlice = 2 * time.Millisecond
 
 // rest looks after everything else in the process at the end of a stint, also in the middle of a batch. The loop
 // yields, which lets timers fire and other goroutines run. That does not suffice for the descriptors that the runtime
 // watches, among them the queue of a loop that sleeps: while no processor is idle, only the runtime's monitor looks at
 // them, every 10 ms. Once it has found the whole process idle, it sleeps until an ordinary system call wakes it.
-func (l *loop) rest() {
-	if now := l.age(); now-l.rested > stint {
-		l.rested = now
-		l.kern.stir()
+func (l *loop) yieldIfDue() {
+	if now := l.age(); now-l.lastYield > timeSlice {
+		l.lastYield = now
+		l.selector.wakeMonitor()
 		runtime.Gosched()
 	}
 }
@@ -203,57 +203,57 @@ func (l *loop) yieldTurn(mark uint64) bool {
 	if l.turn.CompareAndSwap(mark, mark+1) {
 		return true
 	}
-	l.dog.late.Add(-1)
+	l.watchdog.late.Add(-1)
 	return false
 }
 
 // takeOver ends the turn that is running since mark on behalf of its goroutine, and has another run the loop.
 func (l *loop) takeOver(mark uint64) {
-	l.dog.late.Add(1)
+	l.watchdog.late.Add(1)
 	if !l.turn.CompareAndSwap(mark, mark+1) {
-		l.dog.late.Add(-1)
+		l.watchdog.late.Add(-1)
 		return
 	}
-	late, d := l.serving, l.desk
+	late, sc := l.serving, l.scratch
 	go l.run()
-	go late.onLate(d) // it may have to wait for a lock of late's
+	go late.onLate(sc) // it may have to wait for a lock of late's
 }
 
 // collect waits for something to do and makes it the batch. False: the loop has ended.
 func (l *loop) collect() bool {
 	// Whoever was woken in the last batch runs now, and often makes work for the next one at once.
 	runtime.Gosched()
-	n := l.kern.poll()
+	n := l.selector.poll()
 	l.mu.Lock()
 	if n == 0 && len(l.posted) == 0 {
 		if l.ending {
 			l.ended = true
 			l.mu.Unlock()
-			l.kern.close()
+			l.selector.close()
 			l.wheel.stop()
-			l.dog.forget(l)
+			l.watchdog.forget(l)
 			return false
 		}
 		l.asleep = true
 		l.mu.Unlock()
 		l.awake.Store(false)
 		if n = l.spin(); n == 0 {
-			l.desk.release() // an idle loop holds no buffer
-			n = l.kern.wait()
+			l.scratch.release() // an idle loop holds no buffer
+			n = l.selector.wait()
 		}
 		l.awake.Store(true)
-		l.dog.arm()
-		l.rested = l.age()
+		l.watchdog.arm()
+		l.lastYield = l.age()
 		l.mu.Lock()
 		l.asleep = false
 	}
 	l.batch, l.next = l.batch[:0], 0
 	for i := range n {
-		key, ev := l.kern.event(i)
+		key, ev := l.selector.event(i)
 		if t := l.slots.at(key); t != nil {
-			l.batch = append(l.batch, assignment{t, ev})
+			l.batch = append(l.batch, readyEvent{t, ev})
 			if ev&(evRead|evError) == evRead {
-				l.kern.expect(key, evError) // also while nobody reads
+				l.selector.rearm(key, evError) // also while nobody reads
 			}
 		}
 	}
@@ -266,7 +266,7 @@ func (l *loop) collect() bool {
 
 // add gives t a slot, whose key it sets, and has fd's readiness reported to it. remove takes the slot back, also
 // after an error.
-func (l *loop) add(t tenant, fd sys.FD, key *slotKey) error {
+func (l *loop) add(t source, fd sys.FD, key *slotKey) error {
 	l.mu.Lock()
 	*key = l.slots.take(t)
 	closed := l.closed
@@ -275,7 +275,7 @@ func (l *loop) add(t tenant, fd sys.FD, key *slotKey) error {
 	if closed {
 		return net.ErrClosed
 	}
-	return l.kern.add(fd, *key)
+	return l.selector.add(fd, *key)
 }
 
 // remove takes the slot back, before the descriptor is closed. What the kernel still reports for it is ignored from now
@@ -287,23 +287,29 @@ func (l *loop) remove(key slotKey) {
 	l.load.Add(-1)
 }
 
+// rearm asks for one more report of ev for key, where the kernel does not report edges by itself.
+func (l *loop) rearm(key slotKey, ev events) { l.selector.rearm(key, ev) }
+
+// deregister ends the reports for a descriptor that others may keep open.
+func (l *loop) deregister(fd sys.FD, key slotKey) { l.selector.remove(fd, key) }
+
 // post asks for a turn for t, from any goroutine. After the end of the loop a goroutine of t's own gives it.
-func (l *loop) post(t tenant) {
+func (l *loop) post(t source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
-		go giveTurn(t)
+		go runDetached(t)
 		return
 	}
-	l.posted = append(l.posted, assignment{t, 0})
-	l.rouse()
+	l.posted = append(l.posted, readyEvent{t, 0})
+	l.wake()
 }
 
 // rouse ends the loop's sleep. l.mu is held; a loop that has ended is not asleep, so that its kernel is open.
-func (l *loop) rouse() {
+func (l *loop) wake() {
 	if l.asleep {
 		l.asleep = false
-		l.kern.wake()
+		l.selector.wake()
 	}
 }
 
@@ -311,31 +317,31 @@ func (l *loop) rouse() {
 func (l *loop) end() {
 	l.mu.Lock()
 	l.ending = true
-	l.rouse()
+	l.wake()
 	l.mu.Unlock()
 }
 
-func giveTurn(t tenant) {
-	d := new(desk)
-	t.onReady(d, 0)
-	d.release()
+func runDetached(t source) {
+	sc := new(scratch)
+	t.onReady(sc, 0)
+	sc.release()
 }
 
 // tenants returns those that have a slot now.
-func (l *loop) tenants() []tenant {
+func (l *loop) sources() []source {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.slots.tenants()
+	return l.slots.sources()
 }
 
 // evictAll tells every tenant that the poller is closed.
-func (l *loop) evictAll() {
+func (l *loop) closeSources() {
 	l.mu.Lock()
 	l.closed = true
-	tenants := l.slots.tenants()
+	sources := l.slots.sources()
 	l.mu.Unlock()
-	for _, t := range tenants {
-		t.evict()
+	for _, t := range sources {
+		t.onPollerClose()
 	}
 }
 
@@ -368,14 +374,14 @@ type slab struct {
 const slabPage = 512
 
 type slot struct {
-	tenant tenant
+	source source
 	gen    uint32
 	next   uint32 // the next free slot + 1
 }
 
 func (s *slab) ref(i uint32) *slot { return &s.pages[i/slabPage][i%slabPage] }
 
-func (s *slab) take(t tenant) slotKey {
+func (s *slab) take(t source) slotKey {
 	i := s.spare - 1
 	if s.spare != 0 {
 		s.spare = s.ref(i).next
@@ -387,32 +393,32 @@ func (s *slab) take(t tenant) slotKey {
 		}
 	}
 	p := s.ref(i)
-	p.tenant = t
+	p.source = t
 	return slotKey{i, p.gen}
 }
 
 func (s *slab) free(k slotKey) {
 	p := s.ref(k.slot)
-	p.tenant = nil
+	p.source = nil
 	p.gen++
 	p.next, s.spare = s.spare, k.slot+1
 }
 
 // at returns nil if the tenancy is over.
-func (s *slab) at(k slotKey) tenant {
+func (s *slab) at(k slotKey) source {
 	if k.slot >= s.used {
 		return nil
 	}
 	if p := s.ref(k.slot); p.gen == k.gen {
-		return p.tenant
+		return p.source
 	}
 	return nil
 }
 
-func (s *slab) tenants() []tenant {
-	var all []tenant
+func (s *slab) sources() []source {
+	var all []source
 	for i := range s.used {
-		if t := s.ref(i).tenant; t != nil {
+		if t := s.ref(i).source; t != nil {
 			all = append(all, t)
 		}
 	}

@@ -20,7 +20,7 @@ const endsAreEvents = false
 
 // The kernel's queue is a kqueue. Every descriptor has both filters with EV_CLEAR, which makes them edge-triggered, and
 // closing it removes them. Events name descriptors, which a table leads to slots.
-type kernel struct {
+type selector struct {
 	kq    int
 	pipe  [2]int // to wake with, where the system has no events of the program's own
 	found int
@@ -40,102 +40,102 @@ type tableKey struct {
 // wakeKey is the key of what wakes the loop. No slot has it.
 var wakeKey = slotKey{slot: ^uint32(0)}
 
-func (k *kernel) open() (err error) {
-	if k.kq, err = kq.Open(); err != nil {
+func (s *selector) open() (err error) {
+	if s.kq, err = kq.Open(); err != nil {
 		return os.NewSyscallError("kqueue", err)
 	}
-	if err = k.openWake(); err != nil {
-		kq.Close(k.kq)
+	if err = s.openWake(); err != nil {
+		kq.Close(s.kq)
 	}
 	return err
 }
 
-func (k *kernel) openWake() error {
+func (s *selector) openWake() error {
 	if kq.HasUser {
 		var e kq.Event
 		kq.Set(&e, 0, kq.User, kq.Add|kq.Clear)
-		return k.change(e)
+		return s.change(e)
 	}
-	if err := kq.Pipe(&k.pipe); err != nil {
+	if err := kq.Pipe(&s.pipe); err != nil {
 		return os.NewSyscallError("pipe", err)
 	}
 	var e kq.Event
-	kq.Set(&e, k.pipe[0], kq.Read, kq.Add|kq.Clear)
-	err := k.change(e)
+	kq.Set(&e, s.pipe[0], kq.Read, kq.Add|kq.Clear)
+	err := s.change(e)
 	if err != nil {
-		k.closePipe()
+		s.closePipe()
 	}
 	return err
 }
 
-func (k *kernel) closePipe() {
-	unix.Close(k.pipe[0])
-	unix.Close(k.pipe[1])
+func (s *selector) closePipe() {
+	unix.Close(s.pipe[0])
+	unix.Close(s.pipe[1])
 }
 
-func (k *kernel) close() {
-	kq.Close(k.kq)
+func (s *selector) close() {
+	kq.Close(s.kq)
 	if !kq.HasUser {
-		k.closePipe()
+		s.closePipe()
 	}
 }
 
-func (k *kernel) change(events ...kq.Event) error {
-	_, err := kq.Call(k.kq, events, nil, nil)
+func (s *selector) change(events ...kq.Event) error {
+	_, err := kq.Call(s.kq, events, nil, nil)
 	return os.NewSyscallError("kevent", err)
 }
 
-func (k *kernel) add(fd sys.FD, key slotKey) error {
-	k.mu.Lock()
-	for int(fd) >= len(k.keys) {
-		k.keys = append(k.keys, make([]tableKey, max(64, len(k.keys)))...)
+func (s *selector) add(fd sys.FD, key slotKey) error {
+	s.mu.Lock()
+	for int(fd) >= len(s.keys) {
+		s.keys = append(s.keys, make([]tableKey, max(64, len(s.keys)))...)
 	}
-	k.keys[fd] = tableKey{key, k.round}
-	k.mu.Unlock()
-	return k.both(fd, kq.Add|kq.Clear)
+	s.keys[fd] = tableKey{key, s.round}
+	s.mu.Unlock()
+	return s.both(fd, kq.Add|kq.Clear)
 }
 
-func (k *kernel) remove(fd sys.FD, _ slotKey) { k.both(fd, kq.Delete) }
+func (s *selector) remove(fd sys.FD, _ slotKey) { s.both(fd, kq.Delete) }
 
 // expect: edges come unasked.
-func (k *kernel) expect(slotKey, events) {}
+func (s *selector) rearm(slotKey, events) {}
 
 // both changes the two filters of a descriptor.
-func (k *kernel) both(fd sys.FD, flags int) error {
+func (s *selector) both(fd sys.FD, flags int) error {
 	var r, w kq.Event
 	kq.Set(&r, int(fd), kq.Read, flags)
 	kq.Set(&w, int(fd), kq.Write, flags)
-	return k.change(r, w)
+	return s.change(r, w)
 }
 
-func (k *kernel) poll() int { return k.ask(&kq.Timespec{}) }
-func (k *kernel) wait() int { return k.ask(nil) }
+func (s *selector) poll() int { return s.ask(&kq.Timespec{}) }
+func (s *selector) wait() int { return s.ask(nil) }
 
-func (k *kernel) ask(timeout *kq.Timespec) int {
-	k.mu.Lock()
-	k.round++
-	k.mu.Unlock()
-	n, err := kq.Call(k.kq, nil, k.buf[:], timeout)
+func (s *selector) ask(timeout *kq.Timespec) int {
+	s.mu.Lock()
+	s.round++
+	s.mu.Unlock()
+	n, err := kq.Call(s.kq, nil, s.buf[:], timeout)
 	if err != nil {
 		n = 0
 	}
-	k.found = n
+	s.found = n
 	return n
 }
 
-func (k *kernel) event(i int) (slotKey, events) {
-	e := &k.buf[i]
+func (s *selector) event(i int) (slotKey, events) {
+	e := &s.buf[i]
 	if kq.HasUser && e.Filter == kq.User {
 		return wakeKey, 0
 	}
-	if !kq.HasUser && int(e.Ident) == k.pipe[0] {
+	if !kq.HasUser && int(e.Ident) == s.pipe[0] {
 		var trash [64]byte
-		unix.Read(k.pipe[0], trash[:])
+		unix.Read(s.pipe[0], trash[:])
 		return wakeKey, 0
 	}
-	k.mu.Lock()
-	t, round := k.keys[e.Ident], k.round
-	k.mu.Unlock()
+	s.mu.Lock()
+	t, round := s.keys[e.Ident], s.round
+	s.mu.Unlock()
 	ended := e.Flags&kq.EOF != 0
 	// A descriptor that was registered after the events were asked for may be another of the same number, which has
 	// not met the error.
@@ -158,16 +158,16 @@ func isBroken(fd int) bool {
 	return n > 0 && state[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 }
 
-func (k *kernel) wake() {
+func (s *selector) wake() {
 	if kq.HasUser {
 		var e kq.Event
 		kq.Set(&e, 0, kq.User, 0)
 		e.Fflags = kq.Trigger
-		k.change(e)
+		s.change(e)
 		return
 	}
-	unix.Write(k.pipe[1], []byte{0})
+	unix.Write(s.pipe[1], []byte{0})
 }
 
 // stir: poll is an ordinary system call.
-func (k *kernel) stir() {}
+func (s *selector) wakeMonitor() {}

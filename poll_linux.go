@@ -24,7 +24,7 @@ const endsAreEvents = false
 // The kernel's queue is an epoll instance. Every descriptor is registered once, edge-triggered and for both
 // directions, and never modified. An idle loop is a parked goroutine and not a blocked thread: the epoll descriptor
 // is itself watched by the runtime's poller, which is asked to wait only when there is nothing to be had at once.
-type kernel struct {
+type selector struct {
 	ep     int
 	wakeFD int // an eventfd, edge-triggered and never read: every write adds 1 to it and is an event
 	file   *os.File
@@ -37,54 +37,54 @@ type kernel struct {
 // wakeKey is the key of the eventfd. No slot has it.
 var wakeKey = slotKey{slot: ^uint32(0)}
 
-func (k *kernel) open() (err error) {
-	if k.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+func (s *selector) open() (err error) {
+	if s.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
-	if k.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
-		unix.Close(k.ep)
+	if s.wakeFD, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		unix.Close(s.ep)
 		return os.NewSyscallError("eventfd", err)
 	}
-	if err = k.park(); err != nil {
-		k.close()
+	if err = s.park(); err != nil {
+		s.close()
 	}
 	return err
 }
 
 // park has the runtime's poller watch the epoll descriptor.
-func (k *kernel) park() (err error) {
-	if err = k.add(sys.FD(k.wakeFD), wakeKey); err != nil {
+func (s *selector) park() (err error) {
+	if err = s.add(sys.FD(s.wakeFD), wakeKey); err != nil {
 		return err
 	}
-	if err = unix.SetNonblock(k.ep, true); err != nil {
+	if err = unix.SetNonblock(s.ep, true); err != nil {
 		return os.NewSyscallError("fcntl", err)
 	}
-	k.file = os.NewFile(uintptr(k.ep), "epoll")
+	s.file = os.NewFile(uintptr(s.ep), "epoll")
 	// A file that the runtime does not watch has no deadlines.
-	if err = k.file.SetReadDeadline(time.Time{}); err != nil {
+	if err = s.file.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("parking an epoll descriptor: %w", err)
 	}
-	k.look = func(uintptr) bool { return k.poll() > 0 }
-	k.raw, err = k.file.SyscallConn()
+	s.look = func(uintptr) bool { return s.poll() > 0 }
+	s.raw, err = s.file.SyscallConn()
 	return err
 }
 
-func (k *kernel) close() {
-	unix.Close(k.wakeFD)
-	if k.file != nil {
-		k.file.Close()
+func (s *selector) close() {
+	unix.Close(s.wakeFD)
+	if s.file != nil {
+		s.file.Close()
 	} else {
-		unix.Close(k.ep)
+		unix.Close(s.ep)
 	}
 }
 
-func (k *kernel) add(fd sys.FD, key slotKey) error {
+func (s *selector) add(fd sys.FD, key slotKey) error {
 	ev := unix.EpollEvent{
 		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLPRI | unix.EPOLLET,
 		Fd:     int32(key.slot),
 		Pad:    int32(key.gen),
 	}
-	_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(k.ep), unix.EPOLL_CTL_ADD, uintptr(fd),
+	_, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(s.ep), unix.EPOLL_CTL_ADD, uintptr(fd),
 		uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if e != 0 {
 		return os.NewSyscallError("epoll_ctl", e)
@@ -92,34 +92,34 @@ func (k *kernel) add(fd sys.FD, key slotKey) error {
 	return nil
 }
 
-func (k *kernel) remove(fd sys.FD, _ slotKey) {
-	unix.EpollCtl(k.ep, unix.EPOLL_CTL_DEL, int(fd), nil)
+func (s *selector) remove(fd sys.FD, _ slotKey) {
+	unix.EpollCtl(s.ep, unix.EPOLL_CTL_DEL, int(fd), nil)
 }
 
 // expect: edges come unasked.
-func (k *kernel) expect(slotKey, events) {}
+func (s *selector) rearm(slotKey, events) {}
 
 // poll is a raw system call: it cannot block, so the scheduler need not be told. Nor is the runtime's monitor: see
 // stir.
-func (k *kernel) poll() int {
-	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(k.ep), uintptr(unsafe.Pointer(&k.buf)),
-		uintptr(len(k.buf)), 0, 0, 0)
+func (s *selector) poll() int {
+	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.ep), uintptr(unsafe.Pointer(&s.buf)),
+		uintptr(len(s.buf)), 0, 0, 0)
 	if e != 0 {
 		n = 0
 	}
-	k.found = int(n)
-	return k.found
+	s.found = int(n)
+	return s.found
 }
 
-func (k *kernel) wait() int {
-	if err := k.raw.Read(k.look); err != nil {
+func (s *selector) wait() int {
+	if err := s.raw.Read(s.look); err != nil {
 		return 0
 	}
-	return k.found
+	return s.found
 }
 
-func (k *kernel) event(i int) (slotKey, events) {
-	e := &k.buf[i]
+func (s *selector) event(i int) (slotKey, events) {
+	e := &s.buf[i]
 	var ev events
 	if e.Events&unix.EPOLLIN != 0 {
 		ev |= evRead
@@ -136,11 +136,11 @@ func (k *kernel) event(i int) (slotKey, events) {
 	return slotKey{uint32(e.Fd), uint32(e.Pad)}, ev
 }
 
-func (k *kernel) wake() {
+func (s *selector) wake() {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	unix.Write(k.wakeFD, one[:])
+	unix.Write(s.wakeFD, one[:])
 }
 
 // stir is an ordinary system call that does nothing. runtime.entersyscall wakes the monitor.
-func (k *kernel) stir() { syscall.Syscall(unix.SYS_GETPID, 0, 0, 0) }
+func (s *selector) wakeMonitor() { syscall.Syscall(unix.SYS_GETPID, 0, 0, 0) }

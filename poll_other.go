@@ -11,15 +11,15 @@ func Supported() bool { return false }
 const endsAreEvents = false
 
 // kernel has the methods that the loop needs to compile; no loop is ever started here.
-type kernel struct{}
+type selector struct{}
 
-func (k *kernel) open() error                 { return ErrUnsupported }
-func (k *kernel) add(sys.FD, slotKey) error   { return ErrUnsupported }
-func (k *kernel) remove(sys.FD, slotKey)      {}
-func (k *kernel) expect(slotKey, events)      {}
-func (k *kernel) poll() int                   { return 0 }
-func (k *kernel) wait() int                   { return 0 }
-func (k *kernel) event(int) (slotKey, events) { return slotKey{}, 0 }
-func (k *kernel) wake()                       {}
-func (k *kernel) stir()                       {}
-func (k *kernel) close()                      {}
+func (s *selector) open() error                 { return ErrUnsupported }
+func (s *selector) add(sys.FD, slotKey) error   { return ErrUnsupported }
+func (s *selector) remove(sys.FD, slotKey)      {}
+func (s *selector) rearm(slotKey, events)       {}
+func (s *selector) poll() int                   { return 0 }
+func (s *selector) wait() int                   { return 0 }
+func (s *selector) event(int) (slotKey, events) { return slotKey{}, 0 }
+func (s *selector) wake()                       {}
+func (s *selector) wakeMonitor()                {}
+func (s *selector) close()                      {}

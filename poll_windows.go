@@ -26,7 +26,7 @@ const endsAreEvents = true
 //
 // The call is not documented. It is the one that select is made of, and that libuv, Rust's mio and wepoll use; numbers
 // and layouts are those of wepoll (github.com/piscisaureus/wepoll).
-type kernel struct {
+type selector struct {
 	port windows.Handle
 	buf  [256]packet
 
@@ -120,99 +120,99 @@ var (
 )
 
 // open makes the port. It does not hold back threads: one that has taken a packet goes on to run other goroutines.
-func (k *kernel) open() (err error) {
-	k.port, err = windows.CreateIoCompletionPort(windows.InvalidHandle, 0, 0, math.MaxUint32)
+func (s *selector) open() (err error) {
+	s.port, err = windows.CreateIoCompletionPort(windows.InvalidHandle, 0, 0, math.MaxUint32)
 	return os.NewSyscallError("CreateIoCompletionPort", err)
 }
 
 // close takes the packets that are still to come first.
-func (k *kernel) close() {
-	k.mu.Lock()
-	for _, h := range k.helpers {
+func (s *selector) close() {
+	s.mu.Lock()
+	for _, h := range s.helpers {
 		cancel(h, nil)
 	}
-	pending := k.pending
-	k.mu.Unlock()
+	pending := s.pending
+	s.mu.Unlock()
 	for pending > 0 {
-		for i := range k.wait() {
-			k.event(i)
+		for i := range s.wait() {
+			s.event(i)
 		}
-		k.mu.Lock()
-		pending = k.pending
-		k.mu.Unlock()
+		s.mu.Lock()
+		pending = s.pending
+		s.mu.Unlock()
 	}
-	for _, h := range k.helpers {
+	for _, h := range s.helpers {
 		windows.CloseHandle(h)
 	}
-	windows.CloseHandle(k.port)
+	windows.CloseHandle(s.port)
 }
 
-func (k *kernel) add(fd sys.FD, key slotKey) error {
+func (s *selector) add(fd sys.FD, key slotKey) error {
 	socket, err := baseSocket(fd)
 	if err != nil {
 		return err
 	}
-	k.mu.Lock()
-	if err = k.reach(key.slot); err == nil {
-		k.watches[key.slot] = watch{socket: socket, gen: key.gen}
+	s.mu.Lock()
+	if err = s.reach(key.slot); err == nil {
+		s.watches[key.slot] = watch{socket: socket, gen: key.gen}
 	}
-	k.mu.Unlock()
+	s.mu.Unlock()
 	if err == nil {
-		k.expect(key, evRead)
+		s.rearm(key, evRead)
 	}
 	return err
 }
 
 // reach makes what a slot needs. mu is held.
-func (k *kernel) reach(slot uint32) error {
-	for uint32(len(k.watches)) <= slot {
-		k.watches = append(k.watches, watch{})
+func (s *selector) reach(slot uint32) error {
+	for uint32(len(s.watches)) <= slot {
+		s.watches = append(s.watches, watch{})
 	}
-	for uint32(len(k.helpers)) <= slot/helperSlots {
-		h, err := openAFD(k.port)
+	for uint32(len(s.helpers)) <= slot/helperSlots {
+		h, err := openAFD(s.port)
 		if err != nil {
 			return err
 		}
-		k.helpers = append(k.helpers, h)
+		s.helpers = append(s.helpers, h)
 	}
 	return nil
 }
 
 // remove is for sockets that others may hold open: closing them ends nothing.
-func (k *kernel) remove(_ sys.FD, key slotKey) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	w := &k.watches[key.slot]
+func (s *selector) remove(_ sys.FD, key slotKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := &s.watches[key.slot]
 	for _, n := range [...]uint32{w.read, w.write, w.end} {
 		if n != 0 {
-			cancel(k.helpers[key.slot/helperSlots], &k.op(n).status)
+			cancel(s.helpers[key.slot/helperSlots], &s.op(n).status)
 		}
 	}
 	w.gen++ // nothing is expected any more
 }
 
-func (k *kernel) expect(key slotKey, ev events) {
-	k.mu.Lock()
-	w := &k.watches[key.slot]
+func (s *selector) rearm(key slotKey, ev events) {
+	s.mu.Lock()
+	w := &s.watches[key.slot]
 	armed := w.armed(ev)
 	if w.gen != key.gen || *armed != 0 {
-		k.mu.Unlock()
+		s.mu.Unlock()
 		return
 	}
-	n := k.take()
+	n := s.take()
 	*armed = n
-	o := k.op(n)
+	o := s.op(n)
 	o.key, o.ev = key, ev
 	o.poll = afdPoll{timeout: math.MaxInt64, handles: 1, socket: windows.Handle(w.socket), events: afdEvents(ev)}
 	o.status.Status = windows.STATUS_PENDING
-	helper := k.helpers[key.slot/helperSlots]
-	k.mu.Unlock()
+	helper := s.helpers[key.slot/helperSlots]
+	s.mu.Unlock()
 
 	status, _, _ := syscall.SyscallN(procNtDeviceIoControlFile.Addr(), uintptr(helper), 0, 0, uintptr(n),
 		uintptr(unsafe.Pointer(&o.status)), ioctlAFDPoll,
 		uintptr(unsafe.Pointer(&o.poll)), afdPollSize, uintptr(unsafe.Pointer(&o.poll)), afdPollSize)
-	if failed(windows.NTStatus(status)) {
-		k.refused(n, o)
+	if isNTError(windows.NTStatus(status)) {
+		s.refused(n, o)
 	}
 }
 
@@ -221,78 +221,78 @@ const refusedPause = 10 * time.Millisecond
 
 // refused makes of a poll that has failed one that finds the socket ready, a moment later: the tenant's own call will
 // tell it what the matter is, or expect again.
-func (k *kernel) refused(n uint32, o *op) {
+func (s *selector) refused(n uint32, o *op) {
 	time.AfterFunc(refusedPause, func() {
-		k.mu.Lock()
+		s.mu.Lock()
 		o.status.Status = 0
 		o.poll.handles, o.poll.events = 1, afdEvents(o.ev)&(afdReceive|afdSend)
-		k.mu.Unlock()
-		if windows.PostQueuedCompletionStatus(k.port, 0, uintptr(n), nil) != nil {
-			k.refused(n, o)
+		s.mu.Unlock()
+		if windows.PostQueuedCompletionStatus(s.port, 0, uintptr(n), nil) != nil {
+			s.refused(n, o)
 		}
 	})
 }
 
-func failed(status windows.NTStatus) bool { return status >= 0xC0000000 }
+func isNTError(status windows.NTStatus) bool { return status >= 0xC0000000 }
 
 // take returns a free operation. mu is held.
-func (k *kernel) take() uint32 {
-	k.pending++
-	if n := k.spare; n != 0 {
-		k.spare = k.op(n).next
+func (s *selector) take() uint32 {
+	s.pending++
+	if n := s.spare; n != 0 {
+		s.spare = s.op(n).next
 		return n
 	}
-	if int(k.used/opPage) == len(k.pages) {
-		k.pages = append(k.pages, new([opPage]op))
+	if int(s.used/opPage) == len(s.pages) {
+		s.pages = append(s.pages, new([opPage]op))
 	}
-	k.used++
-	return k.used
+	s.used++
+	return s.used
 }
 
-func (k *kernel) op(n uint32) *op { return &k.pages[(n-1)/opPage][(n-1)%opPage] }
+func (s *selector) op(n uint32) *op { return &s.pages[(n-1)/opPage][(n-1)%opPage] }
 
-func (k *kernel) poll() int { return k.ask(0) }
-func (k *kernel) wait() int { return k.ask(windows.INFINITE) }
+func (s *selector) poll() int { return s.ask(0) }
+func (s *selector) wait() int { return s.ask(windows.INFINITE) }
 
-func (k *kernel) ask(milliseconds uint32) int {
+func (s *selector) ask(milliseconds uint32) int {
 	var n uint32
-	ok, _, _ := syscall.SyscallN(procGetQueuedCompletionStatusEx.Addr(), uintptr(k.port),
-		uintptr(unsafe.Pointer(&k.buf)), uintptr(len(k.buf)), uintptr(unsafe.Pointer(&n)), uintptr(milliseconds), 0)
+	ok, _, _ := syscall.SyscallN(procGetQueuedCompletionStatusEx.Addr(), uintptr(s.port),
+		uintptr(unsafe.Pointer(&s.buf)), uintptr(len(s.buf)), uintptr(unsafe.Pointer(&n)), uintptr(milliseconds), 0)
 	if ok == 0 {
 		n = 0
 	}
 	return int(n)
 }
 
-func (k *kernel) event(i int) (slotKey, events) {
-	n := uint32(k.buf[i].key + k.buf[i].op)
+func (s *selector) event(i int) (slotKey, events) {
+	n := uint32(s.buf[i].key + s.buf[i].op)
 	if n == 0 {
 		return wakeKey, 0
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	o := k.op(n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.op(n)
 	status, key := o.status.Status, o.key
-	if failed(status) && status != windows.STATUS_CANCELLED {
-		k.refused(n, o)
+	if isNTError(status) && status != windows.STATUS_CANCELLED {
+		s.refused(n, o)
 		return wakeKey, 0
 	}
 	var ev events
-	if w := &k.watches[key.slot]; w.gen == key.gen {
+	if w := &s.watches[key.slot]; w.gen == key.gen {
 		*w.armed(o.ev) = 0
 		if status == 0 && o.poll.handles > 0 {
 			ev = eventsOf(o.poll.events)
 		}
 	}
-	o.next, k.spare = k.spare, n
-	k.pending--
+	o.next, s.spare = s.spare, n
+	s.pending--
 	if ev == 0 {
 		return wakeKey, 0
 	}
 	return key, ev
 }
 
-func (k *kernel) wake() { windows.PostQueuedCompletionStatus(k.port, 0, 0, nil) }
+func (s *selector) wake() { windows.PostQueuedCompletionStatus(s.port, 0, 0, nil) }
 
 func afdEvents(ev events) uint32 {
 	switch ev {
@@ -381,4 +381,4 @@ func askHandle(fd sys.FD, question uint32) (sys.FD, error) {
 }
 
 // stir: poll is an ordinary system call.
-func (k *kernel) stir() {}
+func (s *selector) wakeMonitor() {}

@@ -17,22 +17,22 @@ import (
 var _ = [1]struct{}{}[unsafe.Offsetof(op{}.key)-unsafe.Offsetof(op{}.poll)-afdPollSize]
 
 // openKernel returns a kernel, and a socket of which it has key.
-func openKernel(t *testing.T) (k *kernel, fd sys.FD, key slotKey) {
+func openSelector(t *testing.T) (s *selector, fd sys.FD, key slotKey) {
 	t.Helper()
-	k, key = new(kernel), slotKey{slot: 40, gen: 7}
-	require.NoError(t, k.open())
+	s, key = new(selector), slotKey{slot: 40, gen: 7}
+	require.NoError(t, s.open())
 	fd, _, err := sys.Bind(sys.AddrFromIP(net.IPv4(127, 0, 0, 1), 0, ""), false, false)
 	require.NoError(t, err)
 	require.NoError(t, sys.Listen(fd, 0))
-	require.NoError(t, k.add(fd, key))
-	return k, fd, key
+	require.NoError(t, s.add(fd, key))
+	return s, fd, key
 }
 
 // next waits for an event of key.
-func (k *kernel) next(key slotKey) events {
+func (s *selector) next(key slotKey) events {
 	for {
-		for i := range k.wait() {
-			if at, ev := k.event(i); at == key {
+		for i := range s.wait() {
+			if at, ev := s.event(i); at == key {
 				return ev
 			}
 		}
@@ -40,40 +40,40 @@ func (k *kernel) next(key slotKey) events {
 }
 
 func TestPollThatIsRefusedCountsAsReady(t *testing.T) {
-	k, fd, key := openKernel(t)
+	s, fd, key := openSelector(t)
 	sys.Close(fd)
-	k.expect(key, evWrite)
-	require.Equal(t, evWrite, k.next(key))
-	k.close()
-	require.Zero(t, k.pending)
+	s.rearm(key, evWrite)
+	require.Equal(t, evWrite, s.next(key))
+	s.close()
+	require.Zero(t, s.pending)
 }
 
 func TestKernelClosesWithPollsUnderWay(t *testing.T) {
-	k, fd, key := openKernel(t)
+	s, fd, key := openSelector(t)
 	for _, ev := range []events{evRead, evWrite, evError, evRead} {
-		k.expect(key, ev)
+		s.rearm(key, ev)
 	}
-	require.Equal(t, 3, k.pending, "one each")
-	k.close()
-	require.Zero(t, k.pending)
+	require.Equal(t, 3, s.pending, "one each")
+	s.close()
+	require.Zero(t, s.pending)
 	sys.Close(fd)
 }
 
 func TestRemovedSocketIsReportedNoMore(t *testing.T) {
-	k, fd, key := openKernel(t)
+	s, fd, key := openSelector(t)
 	// Somebody else holds the socket open.
 	other, err := sys.Dup(fd)
 	require.NoError(t, err)
-	k.remove(fd, key)
+	s.remove(fd, key)
 	sys.Close(fd)
-	k.expect(key, evRead)
-	for k.pending > 0 {
-		for i := range k.wait() {
-			at, _ := k.event(i)
+	s.rearm(key, evRead)
+	for s.pending > 0 {
+		for i := range s.wait() {
+			at, _ := s.event(i)
 			require.Equal(t, wakeKey, at)
 		}
 	}
-	k.close()
+	s.close()
 	sys.Close(other)
 }
 

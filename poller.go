@@ -50,7 +50,7 @@ func (p *Poller) Close() error {
 	p.closed = true
 	p.mu.Unlock()
 	for _, l := range loops {
-		l.evictAll()
+		l.closeSources()
 	}
 	return nil
 }
@@ -97,9 +97,9 @@ func (p *Poller) release() {
 
 func (p *Poller) start() error {
 	loops := make([]*loop, p.Loops())
-	dog := new(watchdog)
+	watchdog := new(watchdog)
 	for i := range loops {
-		loops[i] = &loop{poller: p, dog: dog, peers: loops}
+		loops[i] = &loop{poller: p, watchdog: watchdog, peers: loops}
 	}
 	p.loops = loops
 	for i, l := range loops {
@@ -109,7 +109,7 @@ func (p *Poller) start() error {
 			return err
 		}
 	}
-	dog.start(loops)
+	watchdog.start(loops)
 	return nil
 }
 
@@ -122,8 +122,8 @@ func (p *Poller) stop() {
 
 // How often the watchdog looks. A turn that it finds at two looks running has lasted for one period at least.
 const (
-	watchPeriod = 10 * time.Millisecond
-	watchHurry  = time.Millisecond // while handlers are known to be late: others may be as slow
+	watchPeriod     = 10 * time.Millisecond
+	watchPeriodLate = time.Millisecond // while handlers are known to be late: others may be as slow
 )
 
 // A watchdog sees to it that a handler that blocks holds up nobody but its own socket: it gives the loop that is held
@@ -201,7 +201,7 @@ func (w *watchdog) look() {
 
 func (w *watchdog) period() time.Duration {
 	if w.late.Load() > 0 {
-		return watchHurry
+		return watchPeriodLate
 	}
 	return watchPeriod
 }

@@ -16,7 +16,7 @@ const minFill = 2 << 10
 // finished sending and all is read, and otherwise a *net.OpError: with os.ErrDeadlineExceeded when the read deadline
 // has passed, with ErrReset, or with ErrSocketClosed after Close.
 func (s *TcpSocket) Read(p []byte) (int, error) {
-	var x *extra
+	var x *coldState
 	s.rmu.Lock()
 	for {
 		n, err := s.tryRead(p, s.bits.Load()&readable != 0)
@@ -26,7 +26,7 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 		if x != nil {
 			x.readers.Wait()
 		}
-		x = s.more() // and look once more: only now the loop knows that somebody waits
+		x = s.cold() // and look once more: only now the loop knows that somebody waits
 	}
 }
 
@@ -53,7 +53,7 @@ func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	}
 	if s.in != nil {
 		n = copy(p, s.in.bytes())
-		s.take(n)
+		s.consume(n)
 	}
 	switch {
 	case n == len(p), n > 0 && (s.rflags&rEOF != 0 || !ask):
@@ -65,7 +65,7 @@ func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	}
 	m, err := s.recv(p[n:])
 	if m > 0 {
-		s.rflags |= rTook
+		s.rflags |= rConsumed
 	}
 	return n + m, err
 }
@@ -86,7 +86,7 @@ func (s *TcpSocket) endRead(n int, err error) (int, error) {
 // peer that sends without end does not keep a handler that reads in a loop from returning. rmu is held.
 func (s *TcpSocket) mayAsk() bool {
 	switch {
-	case s.rflags&rInTurn == 0:
+	case s.rflags&rInHandler == 0:
 		return true
 	case s.bits.Load()&readable == 0:
 		return false
@@ -104,14 +104,14 @@ func (s *TcpSocket) noteRefill(before uint64) {
 
 // withinCall cuts p to what one call of a handler may take. rmu is held.
 func (s *TcpSocket) withinCall(p []byte) []byte {
-	if limit := s.readLimit(); s.rflags&rInTurn != 0 && len(p)-s.in.len() > limit {
+	if limit := s.readLimit(); s.rflags&rInHandler != 0 && len(p)-s.in.len() > limit {
 		return p[:s.in.len()+limit]
 	}
 	return p
 }
 
 func (s *TcpSocket) readTimedOut() bool {
-	x := s.extra.Load()
+	x := s.coldState.Load()
 	return x != nil && x.readBy.expired
 }
 
@@ -134,21 +134,21 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	}
 	switch {
 	case n > 0:
-		if n == len(p) || s.bits.Load()&hungUp != 0 {
+		if n == len(p) || s.bits.Load()&peerClosed != 0 {
 			s.bits.Or(readable)
 		} else {
-			s.loop.kern.expect(s.key, evRead)
+			s.loop.rearm(s.key, evRead)
 		}
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
 	case e == sys.EAGAIN, e == 0 && s.isUnconfirmed(was):
-		s.loop.kern.expect(s.key, evRead)
+		s.loop.rearm(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
 	s.rflags |= rEOF
-	s.bits.Or(hungUp)
-	if sys.IsReset(e) || e == 0 && s.bits.Load()&broken != 0 {
+	s.bits.Or(peerClosed)
+	if sys.IsReset(e) || e == 0 && s.bits.Load()&failed != 0 {
 		return 0, ErrReset
 	}
 	if e == 0 {
@@ -160,7 +160,7 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 // isUnconfirmed reports whether the end of the stream, which recv has met, is still to be told by its event. was is
 // what the bits were before recv: what has come since recv met the end first is that event.
 func (s *TcpSocket) isUnconfirmed(was uint32) bool {
-	return endsAreEvents && s.bits.Or(metEnd)&hungUp == 0 && was&(metEnd|readable) != metEnd|readable
+	return endsAreEvents && s.bits.Or(sawEOF)&peerClosed == 0 && was&(sawEOF|readable) != sawEOF|readable
 }
 
 // afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended
@@ -169,22 +169,22 @@ func (s *TcpSocket) afterRead(resume bool, err error) error {
 	switch err {
 	case nil, ErrWouldBlock, ErrSocketClosed, errIdleEnded, os.ErrDeadlineExceeded:
 	case io.EOF:
-		s.finishedBoth()
+		s.endIfBothClosed()
 	default:
 		s.end(err)
 	}
 	if resume {
-		s.notify(laneRead)
+		s.notify(strandRead)
 	}
 	return err
 }
 
 // take consumes n bytes of the buffer, whose views end with that. rmu is held.
-func (s *TcpSocket) take(n int) {
+func (s *TcpSocket) consume(n int) {
 	if n == 0 {
 		return
 	}
-	s.rflags |= rTook
+	s.rflags |= rConsumed
 	s.in.r += n
 	s.in.viewed = false
 	switch {
@@ -203,7 +203,7 @@ func (s *TcpSocket) take(n int) {
 // read ahead is to be announced. rmu is held.
 func (s *TcpSocket) mustResume() bool {
 	switch {
-	case s.rflags&(rInTurn|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
+	case s.rflags&(rInHandler|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
 		return false
 	case s.rflags&(rEOF|rClosedTold) == rEOF, s.in != nil && s.rflags&rNew != 0:
 		return true
@@ -290,7 +290,7 @@ func (s *TcpSocket) BytesAvailable() int {
 	switch {
 	case !s.mayAsk():
 		return n
-	case s.rflags&rInTurn != 0:
+	case s.rflags&rInHandler != 0:
 		held = min(held, s.readLimit())
 	}
 	return n + held
@@ -298,7 +298,7 @@ func (s *TcpSocket) BytesAvailable() int {
 
 // smallView is how many bytes Peek copies rather than show where the loop has read them. What is shown there and not
 // taken costs the loop its buffer: a peer must not be able to have that happen at little cost.
-const smallView = 8 << 10
+const maxCopiedView = 8 << 10
 
 // Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is valid
 // until the next call that reads, or until the end of the handler that called Peek. It is meaningful only if one
@@ -306,7 +306,7 @@ const smallView = 8 << 10
 func (s *TcpSocket) Peek(n int) []byte {
 	err := s.lockInput(max(n, 0))
 	if s.in != nil {
-		if s.in.kind == chunkDesk && s.in.len() <= smallView {
+		if s.in.kind == chunkScratch && s.in.len() <= maxCopiedView {
 			s.in = s.in.clone(0)
 		}
 		s.in.viewed = true
@@ -322,7 +322,7 @@ func (s *TcpSocket) Discard(n int) (done int) {
 	for done < n {
 		err := s.lockInput(1)
 		taken := min(n-done, s.in.len())
-		s.take(taken)
+		s.consume(taken)
 		s.unlockInput(err)
 		if taken == 0 {
 			break
@@ -340,12 +340,12 @@ func (s *TcpSocket) ReadAll() []byte {
 	if s.in != nil {
 		// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
 		rest := 0
-		if s.rflags&(rEOF|rInTurn) == 0 && s.bits.Load()&readable != 0 {
+		if s.rflags&(rEOF|rInHandler) == 0 && s.bits.Load()&readable != 0 {
 			rest = sys.Unread(s.fd)
 		}
 		all = make([]byte, s.in.len()+rest)
 		n := copy(all, s.in.bytes())
-		s.take(n)
+		s.consume(n)
 		if rest > 0 {
 			rest, err = s.recv(all[n:])
 		}
@@ -370,7 +370,7 @@ func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
 	have := s.in.bytes()
 	if i := bytes.IndexByte(have, '\n'); i >= 0 {
 		line, ok = bytes.Clone(have[:i+1]), true
-		s.take(i + 1)
+		s.consume(i + 1)
 	}
 	s.unlockInput(err)
 	return line, ok
@@ -395,6 +395,6 @@ func (s *TcpSocket) CloseRead() error {
 	s.in = nil
 	s.rmu.Unlock()
 	s.wakeReaders()
-	s.finishedBoth()
+	s.endIfBothClosed()
 	return s.opError(opClose, err)
 }

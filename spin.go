@@ -34,7 +34,7 @@ func (l *loop) spin() int {
 	}
 	begin := time.Now()
 	for looks := 0; looks < maxLooks && time.Since(begin) < spinTime; looks++ {
-		if n := l.kern.poll(); n > 0 {
+		if n := l.selector.poll(); n > 0 {
 			l.spinner.succeeded()
 			return n
 		}

@@ -134,7 +134,7 @@ type TcpServer struct {
 
 	cur     *listener   // nil while not listening
 	bound   *listener   // by Bind, until ListenBound or Close
-	cycles  []*listener // those whose ClosedHandler has not returned; cur is the last of them
+	periods []*listener // those whose ClosedHandler has not returned; cur is the last of them
 	closed  bool        // Close was called, or listening failed, since the last Listen
 	pending deque.Deque[*TcpSocket]
 	max     maxPending
@@ -146,7 +146,7 @@ type TcpServer struct {
 
 	open           int   // sockets that have not ended, the pending ones among them
 	maxConnections int   // of open; 0: no limit
-	owed           int   // callbacks of ListenAsync and CloseAsync that have not returned
+	callbacks      int   // callbacks of ListenAsync and CloseAsync that have not returned
 	unlink         *bool // SetUnlinkOnClose; nil: as listener.unlink says
 	unreferenced   bool
 	counted        struct{ serving, alive bool } // among those that Wait waits for
@@ -154,7 +154,7 @@ type TcpServer struct {
 	life    context.Context // of ListenAsync; nil until it is called, and after Close
 	endLife context.CancelFunc
 
-	lane serverLane
+	strand serverStrand
 }
 
 // defaultMaxPending is Qt's.
@@ -205,7 +205,7 @@ type listener struct {
 	// accepted when it is there, also by a goroutine that has taken over the loop, so that they keep their order.
 	// Guarded by server.mu.
 	admitting bool
-	dealt     atomic.Uint64 // connections accepted, for choosing a loop
+	nextLoop  atomic.Uint64 // connections accepted, for choosing a loop
 
 	// The descriptor: what is done with it under server.mu needs no use of its own. Guarded by server.mu.
 	shared bool // others have its open file description too, and may clear its non-blocking mode
@@ -215,12 +215,12 @@ type listener struct {
 	acceptBy deadline // SetDeadline; guarded by server.mu
 
 	// The end of the period; guarded by server.mu.
-	ended     bool
-	cause     error // why; nil: by Close
-	open      int   // of server.open, those that it has accepted
-	members   int   // sockets whose Disconnected is still to come, or the end if they have none
-	told      bool  // ClosedHandler is due, or has been called
-	farewells []*farewell
+	ended        bool
+	cause        error // why; nil: by Close
+	open         int   // of server.open, those that it has accepted
+	members      int   // sockets whose Disconnected is still to come, or the end if they have none
+	told         bool  // ClosedHandler is due, or has been called
+	closeWaiters []*closeWaiter
 }
 
 func orDefault[T int | time.Duration](v, def T) T {

@@ -71,14 +71,14 @@ type TcpSocket struct {
 	ln   *listener
 	peer sys.Addr
 
-	bits     atomic.Uint32 // what is known of the descriptor, and the lane (handlers.go)
-	stamp    atomic.Uint32 // the wheel's tick when something moved last
-	queued   uint32        // bytes of Send in out; guarded by wmu
-	rflags   uint16        // guarded by rmu
-	wflags   uint8         // guarded by wmu
-	state    SocketState   // guarded by wmu
-	handlers atomic.Pointer[SocketHandlers]
-	extra    atomic.Pointer[extra] // nil until one of its fields is needed
+	bits       atomic.Uint32 // what is known of the descriptor, and the lane (handlers.go)
+	lastActive atomic.Uint32 // the wheel's tick when something moved last
+	queued     uint32        // bytes of Send in out; guarded by wmu
+	rflags     uint16        // guarded by rmu
+	wflags     uint8         // guarded by wmu
+	state      SocketState   // guarded by wmu
+	handlers   atomic.Pointer[SocketHandlers]
+	coldState  atomic.Pointer[coldState] // nil until one of its fields is needed
 
 	// Read side, guarded by rmu.
 	rmu       sync.Mutex
@@ -99,18 +99,18 @@ type TcpSocket struct {
 const (
 	// readable: something may be there to read. Whoever is about to try clears it first, and sets it again unless
 	// the result shows that the system holds no more. So no event is lost.
-	readable  uint32 = 1 << iota
-	hungUp           // the peer has finished sending; a short read no longer means that there is no more
-	broken           // the connection is gone
-	wantWrite        // out is not empty, and sending has been tried since this was set
-	inQueue          // in the server's queue of pending connections
-	turnDue          // a turn for the handlers has been asked of the loop
-	flushDue         // a turn for the send queue has been asked of the loop
-	metEnd           // recv has met the end of the stream before its event came (isUnconfirmed)
-	halfOpen         // ReadClosed does not lead to the end of the connection (SetAllowHalfOpen)
-	endTold          // Disconnected has been called: no other handler is called any more
-	readNext         // BytesWritten was called last: it is ReadyRead's turn
-	firstLaneBit
+	readable    uint32 = 1 << iota
+	peerClosed         // the peer has finished sending; a short read no longer means that there is no more
+	failed             // the connection is gone
+	wantWrite          // out is not empty, and sending has been tried since this was set
+	inQueue            // in the server's queue of pending connections
+	handlersDue        // a turn for the handlers has been asked of the loop
+	flushDue           // a turn for the send queue has been asked of the loop
+	sawEOF             // recv has met the end of the stream before its event came (isUnconfirmed)
+	halfOpen           // ReadClosed does not lead to the end of the connection (SetAllowHalfOpen)
+	endTold            // Disconnected has been called: no other handler is called any more
+	readNext           // BytesWritten was called last: it is ReadyRead's turn
+	firstStrandBit
 )
 
 const (
@@ -120,21 +120,21 @@ const (
 	rClosedTold                    // ReadClosed has been called
 	rShut                          // by CloseRead: the peer has not finished
 	rPaused                        // by PauseReading
-	rInTurn                        // a handler other than Disconnected is running
-	rTook                          // something was taken since the handler was called
+	rInHandler                     // a handler other than Disconnected is running
+	rConsumed                      // something was taken since the handler was called
 	rRefilled                      // a method that does not wait has taken from the system since the handler was called
 	rNew                           // what is in the buffer is to be announced
 )
 
 const (
-	wClosed   uint8 = 1 << iota // by the program
-	wShut                       // by CloseWrite: the end of the stream follows the queue
-	wShutDone                   // the end of the stream has been sent
-	wAbort                      // closing the descriptor resets the connection
-	wLinger                     // closing the descriptor may block (SetLinger)
-	wHard                       // closing the descriptor resets the connection, by SetLinger
-	wCut                        // the deadline of a Write has cut it off: only another Write may go on
-	wGone                       // the server has been told that the socket's last handler has been called
+	wClosed       uint8 = 1 << iota // by the program
+	wShut                           // by CloseWrite: the end of the stream follows the queue
+	wShutSent                       // the end of the stream has been sent
+	wAbort                          // closing the descriptor resets the connection
+	wLinger                         // closing the descriptor may block (SetLinger)
+	wResetOnClose                   // closing the descriptor resets the connection, by SetLinger
+	wTruncated                      // the deadline of a Write has cut it off: only another Write may go on
+	wHandlersDone                   // the server has been told that the socket's last handler has been called
 )
 
 func newSocket(ln *listener, fd sys.FD, peer sys.Addr) *TcpSocket {
@@ -148,7 +148,7 @@ func newSocket(ln *listener, fd sys.FD, peer sys.Addr) *TcpSocket {
 const refsClosing = 1 << 31
 
 // use takes a reference on the descriptor; false: it is closed.
-func (s *TcpSocket) use() bool {
+func (s *TcpSocket) incref() bool {
 	for {
 		n := s.refs.Load()
 		if n&refsClosing != 0 {
@@ -161,7 +161,7 @@ func (s *TcpSocket) use() bool {
 }
 
 // unuse gives a reference back. It is not called with a lock held: the last one closes the descriptor.
-func (s *TcpSocket) unuse() {
+func (s *TcpSocket) decref() {
 	if s.refs.Add(^uint32(0)) == refsClosing {
 		s.destroy()
 	}
@@ -229,7 +229,7 @@ func (s *TcpSocket) abort(cause error) {
 }
 
 // evict is the end of a socket whose poller is closed.
-func (s *TcpSocket) evict() { s.abort(nil) }
+func (s *TcpSocket) onPollerClose() { s.abort(nil) }
 
 // dropInput makes reading fail from now on. The chunk is left to the garbage collector: somebody may still look at
 // what Peek returned.
@@ -244,7 +244,7 @@ func (s *TcpSocket) dropInput() {
 // startCloseTimer limits how long the socket goes on sending after Close. wmu is held.
 func (s *TcpSocket) startCloseTimer() {
 	if d := s.ln.closeTimeout; d > 0 {
-		s.more().closeTimer = time.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
+		s.cold().closeTimer = time.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
 	}
 }
 
@@ -257,14 +257,14 @@ func (s *TcpSocket) end(cause error) {
 	}
 	s.setState(StateUnconnected)
 	if cause != nil {
-		s.more().err = cause
+		s.cold().err = cause
 	}
-	if !s.out.empty() || s.wflags&wCut != 0 {
+	if !s.out.empty() || s.wflags&wTruncated != 0 {
 		s.wflags |= wAbort // so that the peer does not take what it got for the whole
 	}
 	s.out.clear()
 	s.queued = 0
-	x := s.extra.Load()
+	x := s.coldState.Load()
 	if x != nil {
 		x.writeBy.set(time.Time{})
 		if x.closeTimer != nil {
@@ -287,27 +287,27 @@ func (s *TcpSocket) end(cause error) {
 		s.loop.poller.retain() // until gone: the loop still calls Disconnected
 	}
 	s.refs.Or(refsClosing)
-	s.ln.server.socketEnded(s)
-	s.unuse()
+	s.ln.server.connectionEnded(s)
+	s.decref()
 	s.wakeWriters()
 	s.wakeReaders()
 	if s.handlers.Load() != nil {
-		s.notify(laneEnd)
+		s.notify(strandEnd)
 	} else {
-		s.gone()
+		s.handlersDone()
 	}
 }
 
 // gone tells the server and the poller, once, that no handler of the socket is to be called any more.
-func (s *TcpSocket) gone() {
+func (s *TcpSocket) handlersDone() {
 	s.wmu.Lock()
-	told := s.wflags&wGone != 0
-	s.wflags |= wGone
+	told := s.wflags&wHandlersDone != 0
+	s.wflags |= wHandlersDone
 	s.wmu.Unlock()
 	if told {
 		return
 	}
-	s.ln.server.socketGone(s.ln)
+	s.ln.server.memberDone(s.ln)
 	if s.ln.dispatch == nil {
 		s.loop.poller.release()
 	}
@@ -318,12 +318,12 @@ func (s *TcpSocket) destroy() {
 	s.wmu.Lock()
 	flags := s.wflags
 	s.wmu.Unlock()
-	known := s.bits.Load() & (readable | hungUp | broken)
+	known := s.bits.Load() & (readable | peerClosed | failed)
 	switch {
 	case flags&wAbort != 0:
 		sys.SetLinger(s.fd, 0)
-	case known != hungUp && known&broken == 0 && flags&wHard == 0:
-		s.hangUpGently() // the end of the peer's stream has not been read
+	case known != peerClosed && known&failed == 0 && flags&wResetOnClose == 0:
+		s.drainAndShutdown() // the end of the peer's stream has not been read
 	}
 	s.loop.remove(s.key)
 	if flags&(wLinger|wAbort) == wLinger {
@@ -357,7 +357,7 @@ func closeLingering(fd sys.FD) {
 
 // hangUpGently sends the end of the stream before the descriptor is closed: closing one with unread input makes the
 // system send a reset, and drop what it has not sent yet. What has come is thrown away, as far as it has come.
-func (s *TcpSocket) hangUpGently() {
+func (s *TcpSocket) drainAndShutdown() {
 	c := newChunk(maxSend)
 	defer c.free()
 	for range 4 {
@@ -370,12 +370,12 @@ func (s *TcpSocket) hangUpGently() {
 
 // finishedBoth ends the connection when both directions have seen the end of their stream: nothing can come or go
 // any more. With handlers ReadClosed comes first, which leads here again.
-func (s *TcpSocket) finishedBoth() {
+func (s *TcpSocket) endIfBothClosed() {
 	s.rmu.Lock()
 	read := s.rflags&rEOF != 0 && (s.rflags&(rClosedTold|rShut) != 0 || s.handlers.Load() == nil)
 	s.rmu.Unlock()
 	s.wmu.Lock()
-	write := s.wflags&wShutDone != 0
+	write := s.wflags&wShutSent != 0
 	s.wmu.Unlock()
 	if read && write {
 		s.end(nil)
@@ -394,7 +394,7 @@ func (s *TcpSocket) State() SocketState {
 // os.ErrDeadlineExceeded when CloseTimeout or the deadline of a Write has cut off queued bytes, or an error of the
 // system.
 func (s *TcpSocket) Err() error {
-	x := s.extra.Load()
+	x := s.coldState.Load()
 	if x == nil {
 		return nil
 	}
@@ -450,15 +450,15 @@ func (s *TcpSocket) LocalAddr() net.Addr {
 	if !s.ln.addr.IsWildcard() {
 		return s.ln.netAddr()
 	}
-	open := s.use()
+	open := s.incref()
 	s.rmu.Lock()
 	if open {
 		s.keepLocalAddr()
 	}
-	local := s.more().local
+	local := s.cold().local
 	s.rmu.Unlock()
 	if open {
-		s.unuse()
+		s.decref()
 	}
 	return local.NetAddr("")
 }
@@ -466,7 +466,7 @@ func (s *TcpSocket) LocalAddr() net.Addr {
 // keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know. The
 // descriptor is held open and rmu is held.
 func (s *TcpSocket) keepLocalAddr() {
-	if x := s.more(); x.local.Family == sys.FamilyNone {
+	if x := s.cold(); x.local.Family == sys.FamilyNone {
 		x.local, _ = sys.LocalAddr(s.fd)
 	}
 }
@@ -477,9 +477,9 @@ func (s *TcpSocket) keepLocalAddr() {
 // Unlike Qt, an IPv4 peer of a dual-stack server has its IPv4 address.
 func (s *TcpSocket) RemoteAddr() net.Addr {
 	path := ""
-	if s.peer.Family == sys.FamilyUnix && s.use() {
+	if s.peer.Family == sys.FamilyUnix && s.incref() {
 		path = sys.PeerPath(s.fd)
-		s.unuse()
+		s.decref()
 	}
 	return s.peer.NetAddr(path)
 }

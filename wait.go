@@ -11,7 +11,7 @@ import (
 )
 
 // extra is what most sockets never need. It is made when it is first needed, and stays.
-type extra struct {
+type coldState struct {
 	readers sync.Cond // on rmu: something may be readable, or reading has ended
 	writers sync.Cond // on wmu: bytes were sent, or writing has ended
 
@@ -33,23 +33,23 @@ type extra struct {
 const idleInherited = -1
 
 // more returns the extra of the socket.
-func (s *TcpSocket) more() *extra {
-	if x := s.extra.Load(); x != nil {
+func (s *TcpSocket) cold() *coldState {
+	if x := s.coldState.Load(); x != nil {
 		return x
 	}
-	x := &extra{readers: sync.Cond{L: &s.rmu}, writers: sync.Cond{L: &s.wmu}}
+	x := &coldState{readers: sync.Cond{L: &s.rmu}, writers: sync.Cond{L: &s.wmu}}
 	x.readBy.cond, x.writeBy.cond = &x.readers, &x.writers
 	x.idle.Store(idleInherited)
-	if s.extra.CompareAndSwap(nil, x) {
+	if s.coldState.CompareAndSwap(nil, x) {
 		return x
 	}
-	return s.extra.Load()
+	return s.coldState.Load()
 }
 
 // wakeReaders is called, with no lock held, after a change that those who wait to read look for. Passing the lock
 // makes sure that nobody is between the look and the wait.
 func (s *TcpSocket) wakeReaders() {
-	if x := s.extra.Load(); x != nil {
+	if x := s.coldState.Load(); x != nil {
 		s.rmu.Lock()
 		x.readers.Broadcast()
 		s.rmu.Unlock()
@@ -57,7 +57,7 @@ func (s *TcpSocket) wakeReaders() {
 }
 
 func (s *TcpSocket) wakeWriters() {
-	if x := s.extra.Load(); x != nil {
+	if x := s.coldState.Load(); x != nil {
 		s.wmu.Lock()
 		x.writers.Broadcast()
 		s.wmu.Unlock()
@@ -115,31 +115,31 @@ func (s *TcpSocket) SetDeadline(t time.Time) error {
 // that wait already. The zero time is no deadline, which is the default. It does not concern handlers. The error is
 // ErrSocketClosed on a socket that is closed.
 func (s *TcpSocket) SetReadDeadline(t time.Time) error {
-	x := s.more()
+	x := s.cold()
 	s.rmu.Lock()
 	closed := s.rflags&rClosed != 0
 	if !closed {
 		x.readBy.set(t)
 	}
 	s.rmu.Unlock()
-	return s.setError(closed)
+	return s.setDeadlineError(closed)
 }
 
 // SetWriteDeadline sets when Write and WaitForBytesWritten begin to fail with os.ErrDeadlineExceeded, also those that
 // wait already. The zero time is no deadline, which is the default. It does not concern Send. The error is
 // ErrSocketClosed on a socket that is closed.
 func (s *TcpSocket) SetWriteDeadline(t time.Time) error {
-	x := s.more()
+	x := s.cold()
 	s.wmu.Lock()
 	closed := s.wflags&wClosed != 0
 	if !closed {
 		x.writeBy.set(t)
 	}
 	s.wmu.Unlock()
-	return s.setError(closed)
+	return s.setDeadlineError(closed)
 }
 
-func (s *TcpSocket) setError(closed bool) error {
+func (s *TcpSocket) setDeadlineError(closed bool) error {
 	if closed {
 		return s.opError(opSet, ErrSocketClosed)
 	}
@@ -180,7 +180,7 @@ func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
 //
 // Unlike Qt, it returns at once when something is there already.
 func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
-	x := s.more()
+	x := s.cold()
 	var err, readErr error
 	s.rmu.Lock()
 	s.rflags &^= rRefilled // a handler that waits has its share anew
@@ -195,7 +195,7 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 			err = afterEnd(s.Err())
 		default:
 			// Readable may be no more than a guess: see what there is.
-			readErr = s.fill(s.rflags&rInTurn == 0)
+			readErr = s.fill(s.rflags&rInHandler == 0)
 			return s.in != nil || s.rflags&rEOF != 0
 		}
 		return true
@@ -216,7 +216,7 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 // when that ends first, os.ErrDeadlineExceeded after the write deadline, and why the connection ended when the queue
 // was dropped with it: ErrSocketClosed after Abort.
 func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
-	x := s.more()
+	x := s.cold()
 	var err error
 	s.wmu.Lock()
 	ctxErr := waitOn(ctx, &x.writers, func() bool {
@@ -248,7 +248,7 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 // it, or a reset, it reads ahead into the read buffer; on a socket with handlers, which reads by itself, only after a
 // reset.
 func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
-	x := s.more()
+	x := s.cold()
 	for {
 		var readErr error
 		gone := false
@@ -258,15 +258,15 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 				gone = true
 				return true
 			}
-			look := hungUp | readable
+			look := peerClosed | readable
 			if s.handlers.Load() != nil {
-				look = broken // the loop reads; but what came before a reset is not lost
+				look = failed // the loop reads; but what came before a reset is not lost
 			}
 			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&look != 0 {
 				readErr = s.fill(true)
 			}
 			if readErr == nil || readErr == ErrWouldBlock {
-				readErr = s.lost()
+				readErr = s.resetErr()
 			}
 			return readErr != nil
 		})

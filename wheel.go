@@ -16,14 +16,14 @@ type wheel struct {
 
 	mu      sync.Mutex // guards the block below
 	now     uint32     // the tick up to which it has been turned
-	spokes  [wheelSpokes][]slotKey
+	buckets [wheelBuckets][]slotKey
 	entries int // those of a tick count until their tenants have been called
 	timer   *time.Timer
 }
 
 const (
-	wheelTick   = 100 * time.Millisecond
-	wheelSpokes = 256
+	wheelTick    = 100 * time.Millisecond
+	wheelBuckets = 256
 )
 
 // tick returns the present tick. It comes round to 0 after 13 years.
@@ -37,7 +37,7 @@ func ticksFor(d time.Duration) uint32 {
 // dueAfter returns the tick at which an entry comes up that is put on the wheel at tick now, for that many ticks later
 // or for the end of a round: what is left then is seen to when it comes up. It is never 0, which stands for none.
 func dueAfter(now, ticks uint32) uint32 {
-	due := now + min(ticks, wheelSpokes-1)
+	due := now + min(ticks, wheelBuckets-1)
 	if due == 0 {
 		due++
 	}
@@ -65,8 +65,8 @@ func (w *wheel) add(key slotKey, ticks, have uint32) (due uint32) {
 }
 
 func (w *wheel) insert(key slotKey, due uint32) {
-	spoke := &w.spokes[due%wheelSpokes]
-	*spoke = append(*spoke, key)
+	bucket := &w.buckets[due%wheelBuckets]
+	*bucket = append(*bucket, key)
 	w.entries++
 }
 
@@ -83,7 +83,7 @@ func (w *wheel) arm() {
 }
 
 // onReady is the wheel's turn on its loop.
-func (w *wheel) onReady(*desk, events) {
+func (w *wheel) onReady(*scratch, events) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for present := w.loop.tick(); w.entries > 0 && w.now != present; {
@@ -97,9 +97,9 @@ func (w *wheel) onReady(*desk, events) {
 // turn turns the wheel by one tick. mu is held, but not while tenants are called.
 func (w *wheel) turn() {
 	w.now++
-	now, spoke := w.now, &w.spokes[w.now%wheelSpokes]
-	due := *spoke
-	*spoke = nil
+	now, bucket := w.now, &w.buckets[w.now%wheelBuckets]
+	due := *bucket
+	*bucket = nil
 	for _, key := range due {
 		w.mu.Unlock()
 		again := w.call(key, now)
@@ -126,7 +126,7 @@ func (w *wheel) call(key slotKey, now uint32) (again uint32) {
 func (w *wheel) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.spokes = [wheelSpokes][]slotKey{}
+	w.buckets = [wheelBuckets][]slotKey{}
 	w.entries = 0
 	if w.timer != nil {
 		w.timer.Stop()
@@ -135,6 +135,6 @@ func (w *wheel) stop() {
 
 func (w *wheel) onTick(uint32) uint32 { return 0 }
 
-func (w *wheel) onLate(d *desk) { d.release() }
+func (w *wheel) onLate(sc *scratch) { sc.release() }
 
-func (w *wheel) evict() {}
+func (w *wheel) onPollerClose() {}

@@ -39,14 +39,14 @@ func TestWheelCallsAtTheTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		called := make(chan time.Time, 1)
-		tenant := &fakeTenant{called: func() { called <- time.Now() }}
+		source := &fakeSource{called: func() { called <- time.Now() }}
 		begin := time.Now()
-		due := l.wheel.add(l.slots.take(tenant), 7, 0)
+		due := l.wheel.add(l.slots.take(source), 7, 0)
 		assert.EqualValues(t, 7, due)
 		assert.Equal(t, 7*wheelTick, (<-called).Sub(begin))
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		assert.Equal(t, []uint32{due}, tenant.at)
+		assert.Equal(t, []uint32{due}, source.at)
 		assert.Zero(t, l.wheel.entries)
 	})
 }
@@ -54,18 +54,18 @@ func TestWheelCallsAtTheTick(t *testing.T) {
 func TestWheelCallsAgainAsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
-		tenant := &fakeTenant{again: 10}
-		l.wheel.add(l.slots.take(tenant), 1, 0)
+		source := &fakeSource{again: 10}
+		l.wheel.add(l.slots.take(source), 1, 0)
 		time.Sleep(31 * wheelTick)
 		synctest.Wait()
-		assert.Equal(t, []uint32{1, 11, 21, 31}, tenant.at)
+		assert.Equal(t, []uint32{1, 11, 21, 31}, source.at)
 	})
 }
 
 func TestWheelForgetsTenantsThatLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
-		gone, stays := new(fakeTenant), new(fakeTenant)
+		gone, stays := new(fakeSource), new(fakeSource)
 		key := l.slots.take(gone)
 		l.wheel.add(key, 3, 0)
 		l.slots.free(key)
@@ -80,8 +80,8 @@ func TestWheelForgetsTenantsThatLeft(t *testing.T) {
 func TestWheelKeepsTheEarlierOfTwoEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
-		tenant := new(fakeTenant)
-		key := l.slots.take(tenant)
+		source := new(fakeSource)
+		key := l.slots.take(source)
 		due := l.wheel.add(key, 5, 0)
 		assert.Equal(t, due, l.wheel.add(key, 5, due))
 		assert.Equal(t, due, l.wheel.add(key, 9, due))
@@ -94,10 +94,10 @@ func TestWheelKeepsTheEarlierOfTwoEntries(t *testing.T) {
 func TestLateTicksDoNotAddUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
-		tenant := new(fakeTenant)
+		source := new(fakeSource)
 		begin := time.Now()
-		l.wheel.add(l.slots.take(tenant), 100, 0)
-		for len(tenant.at) == 0 {
+		l.wheel.add(l.slots.take(source), 100, 0)
+		for len(source.at) == 0 {
 			release := hold(l)
 			time.Sleep(wheelTick * 3 / 2)
 			synctest.Wait()
@@ -111,20 +111,20 @@ func TestLateTicksDoNotAddUp(t *testing.T) {
 func TestLoopThatWasHeldUpCallsAllThatAreDueInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
-		var tenants [5]fakeTenant
+		var sources [5]fakeSource
 		var order []int
-		for i := range tenants {
-			tenants[i].called = func() { order = append(order, i) }
-			l.wheel.add(l.slots.take(&tenants[i]), uint32(190-10*i), 0)
+		for i := range sources {
+			sources[i].called = func() { order = append(order, i) }
+			l.wheel.add(l.slots.take(&sources[i]), uint32(190-10*i), 0)
 		}
-		tenants[4].again = 15 // and comes up again meanwhile
+		sources[4].again = 15 // and comes up again meanwhile
 		release := hold(l)
 		time.Sleep(19 * time.Second)
 		synctest.Wait()
 		assert.Empty(t, order)
 		release()
 		assert.Equal(t, []int{4, 3, 4, 2, 1, 4, 0}, order)
-		assert.Equal(t, []uint32{150, 165, 180}, tenants[4].at)
+		assert.Equal(t, []uint32{150, 165, 180}, sources[4].at)
 	})
 }
 
@@ -136,7 +136,7 @@ func TestWheelWithoutEntriesStandsStill(t *testing.T) {
 			time.Sleep(year + wheelTick/3)
 			called := make(chan time.Time, 1)
 			begin := time.Now()
-			l.wheel.add(l.slots.take(&fakeTenant{called: func() { called <- time.Now() }}), 20, 0)
+			l.wheel.add(l.slots.take(&fakeSource{called: func() { called <- time.Now() }}), 20, 0)
 			took := (<-called).Sub(begin)
 			assert.GreaterOrEqual(t, took, 19*wheelTick)
 			assert.LessOrEqual(t, took, 20*wheelTick)
@@ -153,12 +153,12 @@ func TestTicksComeRound(t *testing.T) {
 			l := newWheel(t)
 			l.born = l.born.Add(-(1<<32 - 6) * wheelTick)
 			called := make(chan time.Time, 1)
-			tenant := &fakeTenant{called: func() { called <- time.Now() }}
+			source := &fakeSource{called: func() { called <- time.Now() }}
 			begin := time.Now()
-			due := l.wheel.add(l.slots.take(tenant), step+1, 0)
+			due := l.wheel.add(l.slots.take(source), step+1, 0)
 			assert.NotZero(t, due)
 			assert.InDelta(t, step+1, (<-called).Sub(begin)/wheelTick, 1)
-			assert.Equal(t, []uint32{due}, tenant.at)
+			assert.Equal(t, []uint32{due}, source.at)
 		})
 	}
 }

@@ -40,14 +40,14 @@ func (s *TcpSocket) Write(p []byte) (int, error) {
 		n, e = s.transmit(p)
 	}
 	if n == len(p) {
-		s.wflags &^= wCut
+		s.wflags &^= wTruncated
 		s.wmu.Unlock()
 		return n, nil
 	}
 	if e != 0 && e != sys.EAGAIN {
-		err = s.breakWrite(e)
+		err = s.failWrite(e)
 		s.wmu.Unlock()
-		s.afterBreak()
+		s.onWriteError()
 		return n, s.opError(opWrite, err)
 	}
 	return s.waitWrite(p, n)
@@ -59,19 +59,19 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	c := &chunk{data: p, r: n, w: len(p), kind: chunkWriter}
 	s.out.push(c)
 	after := s.tryFlush()
-	x := s.more()
+	x := s.cold()
 	for c.next != nil && !x.writeBy.expired {
-		if after != (aftermath{}) {
+		if after != (flushResult{}) {
 			s.wmu.Unlock()
-			s.afterFlush(after)
-			after = aftermath{}
+			s.finishFlush(after)
+			after = flushResult{}
 			s.wmu.Lock()
 			continue
 		}
 		x.writers.Wait()
 	}
 	var err error
-	var rest aftermath
+	var rest flushResult
 	hole := false
 	switch {
 	case c.next != nil:
@@ -82,11 +82,11 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	case c.r < c.w:
 		err = s.writable()
 	default:
-		s.wflags &^= wCut
+		s.wflags &^= wTruncated
 	}
 	s.wmu.Unlock()
-	s.afterFlush(after)
-	s.afterFlush(rest)
+	s.finishFlush(after)
+	s.finishFlush(rest)
 	if hole {
 		s.end(os.ErrDeadlineExceeded)
 	}
@@ -102,7 +102,7 @@ func (s *TcpSocket) cutWrite(c *chunk) (hole bool) {
 	}
 	s.out.remove(c)
 	if c.r > 0 {
-		s.wflags |= wCut
+		s.wflags |= wTruncated
 	}
 	return false
 }
@@ -117,7 +117,7 @@ func (s *TcpSocket) cutWrite(c *chunk) (hole bool) {
 func (s *TcpSocket) Send(p []byte) error {
 	s.wmu.Lock()
 	err := s.writable()
-	if err == nil && s.wflags&wCut != 0 {
+	if err == nil && s.wflags&wTruncated != 0 {
 		err = os.ErrDeadlineExceeded
 	}
 	switch {
@@ -137,26 +137,26 @@ func (s *TcpSocket) Send(p []byte) error {
 		return nil
 	}
 	if e != 0 && e != sys.EAGAIN {
-		err = s.breakWrite(e)
+		err = s.failWrite(e)
 		s.wmu.Unlock()
-		s.afterBreak()
+		s.onWriteError()
 		return s.opError(opWrite, err)
 	}
 	waiting := !s.out.empty()
 	s.out.appendCopy(p[n:])
 	s.queued += uint32(len(p) - n)
-	var after aftermath
+	var after flushResult
 	if !waiting {
 		after = s.tryFlush()
 	}
 	s.wmu.Unlock()
-	s.afterFlush(after)
+	s.finishFlush(after)
 	return nil
 }
 
 // writable returns why nothing may be written any more. wmu is held.
 func (s *TcpSocket) writable() error {
-	x := s.extra.Load()
+	x := s.coldState.Load()
 	switch {
 	case s.wflags&(wClosed|wShut) != 0:
 		return ErrSocketClosed
@@ -171,7 +171,7 @@ func (s *TcpSocket) writable() error {
 }
 
 func (s *TcpSocket) writeTimedOut() bool {
-	x := s.extra.Load()
+	x := s.coldState.Load()
 	return x != nil && x.writeBy.expired
 }
 
@@ -198,34 +198,34 @@ func (s *TcpSocket) transmit(p []byte) (sent int, e sys.Errno) {
 
 // breakWrite is the end of writing: the system has refused with e. Reading still finds what has come. wmu is held;
 // afterBreak follows.
-func (s *TcpSocket) breakWrite(e sys.Errno) error {
+func (s *TcpSocket) failWrite(e sys.Errno) error {
 	err := error(os.NewSyscallError("send", e))
 	if sys.IsReset(e) {
 		err = ErrReset
 	}
-	s.more().writeErr = err
+	s.cold().writeErr = err
 	s.out.clear()
 	s.queued = 0
-	s.bits.Or(readable | hungUp | broken)
+	s.bits.Or(readable | peerClosed | failed)
 	return err
 }
 
 // afterBreak lets whoever reads find out that the connection is gone. Without handlers that is left to the program.
-func (s *TcpSocket) afterBreak() {
+func (s *TcpSocket) onWriteError() {
 	s.wakeWriters()
 	s.wakeReaders()
 	s.wmu.Lock()
-	closing, err := s.state == StateClosing, s.more().writeErr
+	closing, err := s.state == StateClosing, s.cold().writeErr
 	s.wmu.Unlock()
 	if closing {
 		s.end(err)
 	} else if s.handlers.Load() != nil {
-		s.notify(laneRead)
+		s.notify(strandRead)
 	}
 }
 
 // aftermath is what a flush leaves to be done with no lock held (afterFlush).
-type aftermath struct {
+type flushResult struct {
 	broke    bool // afterBreak
 	announce bool // BytesWritten
 	wake     bool // somebody waits for room, or for the queue to be sent
@@ -235,17 +235,17 @@ type aftermath struct {
 
 // tryFlush sends what was just queued because the system would not take it. The first attempt after wantWrite is
 // set makes sure that an event is to come: the last one may have come before.
-func (s *TcpSocket) tryFlush() aftermath {
+func (s *TcpSocket) tryFlush() flushResult {
 	s.bits.Or(wantWrite)
 	return s.flush()
 }
 
 // flush sends from the queue what the system takes, within the budget of a turn. wmu is held.
-func (s *TcpSocket) flush() (after aftermath) {
+func (s *TcpSocket) flush() (after flushResult) {
 	if s.state == StateUnconnected {
 		return after
 	}
-	if x := s.extra.Load(); x != nil {
+	if x := s.coldState.Load(); x != nil {
 		x.flushes++
 		after.wake = true
 	}
@@ -267,18 +267,18 @@ func (s *TcpSocket) flush() (after aftermath) {
 			s.out.shift().free()
 		}
 		if e == sys.EAGAIN {
-			s.loop.kern.expect(s.key, evWrite)
+			s.loop.rearm(s.key, evWrite)
 			return after
 		}
 		if e != 0 {
-			s.breakWrite(e)
+			s.failWrite(e)
 			after.broke = true
 			return after
 		}
 	}
 	s.bits.And(^wantWrite)
-	if s.wflags&wShut != 0 && s.wflags&wShutDone == 0 {
-		s.wflags |= wShutDone
+	if s.wflags&wShut != 0 && s.wflags&wShutSent == 0 {
+		s.wflags |= wShutSent
 		sys.CloseWrite(s.fd)
 		after.finished = true
 	}
@@ -287,18 +287,18 @@ func (s *TcpSocket) flush() (after aftermath) {
 }
 
 // afterFlush is called with no lock held.
-func (s *TcpSocket) afterFlush(after aftermath) {
+func (s *TcpSocket) finishFlush(after flushResult) {
 	if after.wake {
 		s.wakeWriters()
 	}
 	if after.announce {
 		if h := s.handlers.Load(); h != nil && h.BytesWritten != nil {
-			s.notify(laneWritten)
+			s.notify(strandWritten)
 		}
 	}
 	switch {
 	case after.broke:
-		s.afterBreak()
+		s.onWriteError()
 	case after.again:
 		if s.bits.Or(flushDue)&flushDue == 0 {
 			s.loop.post(s)
@@ -307,17 +307,17 @@ func (s *TcpSocket) afterFlush(after aftermath) {
 		if s.State() == StateClosing {
 			s.end(nil)
 		} else {
-			s.finishedBoth()
+			s.endIfBothClosed()
 		}
 	}
 }
 
 // flushTurn is the loop's part: the system takes bytes again.
-func (s *TcpSocket) flushTurn() {
+func (s *TcpSocket) onWritable() {
 	s.wmu.Lock()
 	after := s.flush()
 	s.wmu.Unlock()
-	s.afterFlush(after)
+	s.finishFlush(after)
 }
 
 // BytesToWrite returns how many bytes of Send the system has not taken yet.
@@ -338,7 +338,7 @@ func (s *TcpSocket) CloseWrite() error {
 	switch {
 	case s.wflags&wClosed != 0 || s.state != StateConnected:
 		err = ErrSocketClosed
-	case s.wflags&wCut != 0:
+	case s.wflags&wTruncated != 0:
 		err = os.ErrDeadlineExceeded
 	}
 	if err != nil {
@@ -348,6 +348,6 @@ func (s *TcpSocket) CloseWrite() error {
 	s.wflags |= wShut
 	after := s.flush()
 	s.wmu.Unlock()
-	s.afterFlush(after)
+	s.finishFlush(after)
 	return nil
 }
