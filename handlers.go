@@ -1,7 +1,6 @@
 package tcpserver
 
 import (
-	"io"
 	"runtime/debug"
 )
 
@@ -104,48 +103,6 @@ func (s *TcpSocket) pausedHere() bool {
 	return by != 0 && by == goroutineID()
 }
 
-// The lane of a socket is what its handlers are to be told, and whether somebody is at it: a turn is running, or has
-// been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order. It shares a word
-// with what is known of the descriptor, so that the loop needs one operation for both.
-const (
-	strandRead    uint32 = firstStrandBit << iota // something may have come, or is to be announced
-	strandWritten                                 // bytes of the queue were sent
-	strandEnd                                     // the connection has ended
-	strandRunning
-
-	strandDue = strandRead | strandWritten | strandEnd
-)
-
-// notify asks for a turn in which the handlers are told. It is called with no lock held.
-func (s *TcpSocket) notify(due uint32) {
-	if s.bits.Or(due|strandRunning)&strandRunning == 0 {
-		s.schedule()
-	}
-}
-
-// leaveLane ends the lane's run, unless something is due again.
-func (s *TcpSocket) finishStrand() bool {
-	for {
-		bits := s.bits.Load()
-		if bits&strandDue != 0 {
-			return false
-		}
-		if s.bits.CompareAndSwap(bits, bits&^strandRunning) {
-			return true
-		}
-	}
-}
-
-// schedule has the turn given, on the executor or on the loop. laneRunning is set.
-func (s *TcpSocket) schedule() {
-	if q := s.ln.dispatch; q != nil {
-		q.post(s)
-		return
-	}
-	s.bits.Or(handlersDue)
-	s.loop.post(s)
-}
-
 // onReady is the socket's turn on its loop.
 func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if ev == 0 {
@@ -205,109 +162,6 @@ func (s *TcpSocket) markReady(now uint32) (was uint32, told bool) {
 	return was, false
 }
 
-// How much one turn may do before the others of the loop have theirs.
-const (
-	maxRounds = 4
-	maxReads  = 4 // of at most 64 KiB
-)
-
-// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. BytesWritten and
-// ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other
-// wait. The end comes last: what is to be announced is announced before it. Only what is told now is taken off the
-// lane, because a handler may end this goroutine.
-func (s *TcpSocket) runHandlers(sc *scratch) {
-	for rounds := 0; rounds < maxRounds && (rounds == 0 || !sc.timeUp()); rounds++ {
-		due := s.bits.Load()
-		switch {
-		case due&strandDue == 0:
-		case due&endTold != 0:
-			s.bits.And(^strandDue)
-		case due&strandWritten != 0 && due&(strandRead|readNext) != strandRead|readNext:
-			s.bits.And(^strandWritten)
-			s.bits.Or(readNext)
-			s.callBytesWritten()
-		case due&strandRead != 0:
-			s.bits.And(^(strandRead | readNext))
-			s.deliverInput(sc)
-		default:
-			s.bits.And(^strandEnd)
-			s.callDisconnected()
-		}
-		if s.finishStrand() {
-			return
-		}
-	}
-	s.schedule()
-}
-
-// readTurn reads and announces until there is nothing new, or the others are to have their turn.
-func (s *TcpSocket) deliverInput(sc *scratch) {
-	for reads := 0; reads < maxReads && (reads == 0 || !sc.timeUp()); reads++ {
-		h := s.handlers.Load()
-		if h == nil {
-			return
-		}
-		s.rmu.Lock()
-		due, err := s.readForHandler(sc)
-		s.rmu.Unlock()
-		if err != nil {
-			s.end(err)
-			return
-		}
-		if !due {
-			s.callReadClosed(h)
-			return
-		}
-		s.call(h, handleReadyRead, 0, nil)
-		s.rmu.Lock()
-		more := s.keepUnread(sc)
-		s.rmu.Unlock()
-		if !more {
-			return
-		}
-	}
-	s.bits.Or(strandRead)
-}
-
-// takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
-// whether ReadyRead is due; then leave follows. The error is why the connection has ended. rmu is held.
-func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
-	if s.rflags&(rClosed|rPaused) != 0 {
-		return false, s.resetErr()
-	}
-	had := s.in.len()
-	due = had > 0 && s.rflags&rNew != 0
-	space := s.readLimit() - had
-	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
-		c := sc.buffer()
-		n, err := s.recv(c.data[:min(space, len(c.data))])
-		switch {
-		case n == 0:
-			if err != ErrWouldBlock && err != io.EOF {
-				return false, err
-			}
-		case had == 0:
-			c.r, c.w = 0, n
-			s.in = c
-			due = true
-		default:
-			s.in = s.in.room(n)
-			s.in.w += copy(s.in.data[s.in.w:], c.data[:n])
-			due = true
-		}
-	}
-	if s.rflags&(rEOF|rEOFSeen) == rEOF {
-		s.rflags |= rEOFSeen
-		due = true
-	}
-	if !due {
-		return false, s.resetErr()
-	}
-	s.rflags &^= rNew
-	s.enter()
-	return true, nil
-}
-
 // enter begins a handler. rmu is held.
 func (s *TcpSocket) enter() {
 	s.rflags = s.rflags&^(rConsumed|rRefilled) | rInHandler
@@ -319,54 +173,6 @@ func (s *TcpSocket) exit() {
 	if x := s.coldState.Load(); x != nil {
 		x.pausedBy = 0
 	}
-}
-
-// lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
-// is full or reading is paused or ended. rmu is held.
-func (s *TcpSocket) resetErr() error {
-	if s.bits.Load()&failed != 0 {
-		return ErrReset
-	}
-	return nil
-}
-
-// leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether there
-// is anything to go on with; what the handler has taken from and left is announced again. rmu is held.
-func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
-	s.exit()
-	s.leaveScratch(sc)
-	if s.in != nil && s.rflags&rConsumed != 0 {
-		s.rflags |= rNew
-	}
-	again := s.in != nil && s.rflags&rNew != 0
-	return again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|failed) != 0
-}
-
-// keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
-// taken may be looked at for longer than the handler runs, by another goroutine that reads: its memory is not used
-// again for anything else. rmu is held.
-func (s *TcpSocket) leaveScratch(sc *scratch) {
-	c := sc.chunk.Load()
-	switch {
-	case c == nil:
-		return
-	case s.in == c && c.len() > len(c.data)/2:
-		sc.detach()
-		return
-	case s.in == c:
-		s.in = c.clone(0)
-	}
-	if c.viewed {
-		sc.detach()
-	}
-}
-
-// onLate gives up the scratch buffer of a handler that takes long.
-func (s *TcpSocket) onLate(sc *scratch) {
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	s.leaveScratch(sc)
-	sc.release()
 }
 
 // readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.

@@ -3,13 +3,7 @@ package tcpserver
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/pullaccept/tcpserver/internal/sys"
@@ -167,21 +161,72 @@ func (s *TcpServer) start(ln *listener, open func() error) error {
 	return nil
 }
 
-// A listenAddr is an address as the program gave it.
-type listenAddr struct{ network, address string }
-
-func (a listenAddr) Network() string { return a.network }
-func (a listenAddr) String() string  { return a.address }
-
-// A target is an address to bind to.
-type target struct {
-	addr      sys.Addr
-	dualStack bool
-	path      string // of a unix socket
+// Bind reserves an address without listening: clients are refused until ListenBound, Addr and Port are known, and
+// nobody else can bind the same address. Network and address are those of Listen. The fields are copied by Bind, and
+// ListenBound does not look at them again.
+//
+// On Linux one case goes unnoticed: an address that another program has bound with SO_REUSEADDR and does not listen on
+// yet cannot be told from one that only remembers earlier connections. Bind succeeds, and whichever of the two listens
+// second fails with EADDRINUSE.
+//
+// The errors are those of Listen. They change nothing.
+//
+// Unlike Qt, which has no such step.
+func (s *TcpServer) Bind(network, address string) error {
+	ln := s.newListener(network)
+	return s.report(network, listenAddr{network, address}, s.tryBind(ln, address))
 }
 
-// isAbstract reports whether path is the name of a unix socket that is no file.
-func isAbstract(path string) bool { return sys.HasAbstractNames && strings.HasPrefix(path, "@") }
+func (s *TcpServer) tryBind(ln *listener, address string) error {
+	to, err := s.prepare(context.Background(), ln, address)
+	if err != nil {
+		return err
+	}
+	return retryBind(func() error { return s.reserve(ln, to) })
+}
+
+func (s *TcpServer) reserve(ln *listener, to target) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayBind(); err != nil {
+		return err
+	}
+	if err := ln.bind(to); err != nil {
+		return err
+	}
+	s.bound, s.err = ln, nil
+	return nil
+}
+
+// ListenBound listens on the address that Bind has reserved. The error is a *net.OpError with ErrNotBound,
+// ErrAlreadyListening, net.ErrClosed if the Poller is closed, or the system's; the address stays reserved then. It is
+// given up only if the system listens already when the poller fails for want of memory, or is closed at that moment:
+// clients would be taken that nobody serves.
+func (s *TcpServer) ListenBound() error {
+	s.mu.Lock()
+	ln, listening := s.bound, s.cur
+	s.mu.Unlock()
+	switch {
+	case listening != nil:
+		return s.report(listening.network, listening.netAddr(), ErrAlreadyListening)
+	case ln == nil:
+		return s.report("tcp", nil, ErrNotBound)
+	}
+	listens := false
+	err := s.begin(context.Background(), ln, func() error {
+		if s.bound != ln {
+			return ErrNotBound // somebody else has been quicker
+		}
+		err := sys.Listen(ln.fd, ln.backlog)
+		listens = err == nil
+		return err
+	})
+	if err != nil && listens {
+		s.removeFile(ln)
+		s.releaseBound(ln)
+	}
+	return s.report(ln.network, ln.netAddr(), err)
+}
 
 // bind opens the descriptor and binds it. server.mu is held.
 func (ln *listener) bind(to target) (err error) {
@@ -227,174 +272,20 @@ func (ln *listener) closeDescriptor() {
 	ln.file.remove()
 }
 
-// A socketFile is the file of a unix socket; nil: there is none.
-type socketFile struct {
-	path    string // absolute: the program may change its directory
-	info    fs.FileInfo
-	removed sync.Once
-}
-
-// fileAt returns the file of the unix socket of that name.
-func fileAt(path string) *socketFile {
-	if isAbstract(path) {
-		return nil
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	return &socketFile{path: path, info: info}
-}
-
-// adoptedFile returns the file of a unix socket that was bound elsewhere, as far as it can be told. Where a relative
-// path leads depends on the directory of then, and what is no socket was put there by others.
-func adoptedFile(path string) *socketFile {
-	if !filepath.IsAbs(path) {
-		return nil
-	}
-	file := fileAt(path)
-	if file == nil || file.info.Mode()&fs.ModeSocket == 0 {
-		return nil
-	}
-	return file
-}
-
-// remove leaves alone what others have put in the place of the file. A second call waits for the first.
-func (f *socketFile) remove() {
-	if f == nil {
-		return
-	}
-	f.removed.Do(func() {
-		if now, err := os.Lstat(f.path); err == nil && os.SameFile(now, f.info) {
-			os.Remove(f.path)
-		}
-	})
-}
-
-// SetUnlinkOnClose sets whether the file of a unix socket is removed when listening ends. By default the file is
-// removed that Listen or Bind has made, and that of a *net.UnixListener passed to ListenOn if it would have removed it;
-// the file of a descriptor that ListenFile was given stays. It may be called in any state, counts at once, and stays
-// over Close and Listen. A file that others have put in its place is left alone in any case.
-//
-// A descriptor that was passed to ListenOn or ListenFile tells the path that it was bound to, and not what is there
-// now. A relative path, which may mean another file by now, is left alone, and so is what is no socket. A socket that
-// others have put there before is taken for the descriptor's own: where that can be, call SetUnlinkOnClose(false).
-//
-// To hand a unix socket over to another process, call File, SetUnlinkOnClose(false) and Close; the other, once it
-// serves the descriptor with ListenFile, may call SetUnlinkOnClose(true).
-func (s *TcpServer) SetUnlinkOnClose(unlink bool) {
-	s.mu.Lock()
-	s.unlink = &unlink
-	s.mu.Unlock()
-}
-
-// removeFile removes the file of ln's unix socket if it is to be removed, and has not been given up before. mu is not
-// held.
-func (s *TcpServer) removeFile(ln *listener) {
-	s.mu.Lock()
-	unlink := ln.unlink
-	if s.unlink != nil {
-		unlink = *s.unlink
-	}
-	unlink = unlink && s.address() == ln
-	s.mu.Unlock()
-	if unlink {
-		ln.file.remove()
-	}
-}
-
 func (ln *listener) netAddr() net.Addr { return ln.addr.NetAddr(ln.path) }
 
-// resolve turns an address into one to bind to.
-func resolve(ctx context.Context, network, address string) (target, error) {
-	switch network {
-	case "tcp", "tcp4", "tcp6":
-		return resolveTCP(ctx, network, address)
-	case "unix":
-		return resolveUnix(address)
+// address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.
+// mu is held.
+func (s *TcpServer) address() *listener {
+	if s.cur != nil {
+		return s.cur
 	}
-	return target{}, net.UnknownNetworkError(network)
+	return s.bound
 }
 
-func resolveUnix(path string) (target, error) {
-	switch {
-	case path == "":
-		return target{}, fmt.Errorf("%w: no path", ErrInvalidAddress)
-	case len(path) > sys.MaxUnixPath:
-		return target{}, fmt.Errorf("%w: a path of %d bytes, the most is %d", ErrInvalidAddress, len(path), sys.MaxUnixPath)
-	case path[0] == 0 && sys.HasAbstractNames:
-		path = "@" + path[1:]
-	}
-	if strings.IndexByte(path, 0) >= 0 {
-		return target{}, fmt.Errorf("%w: a path with a zero byte", ErrInvalidAddress)
-	}
-	return target{addr: sys.Addr{Family: sys.FamilyUnix}, path: path}, nil
-}
-
-// The wildcard of "tcp" is that of a dual-stack socket.
-func resolveTCP(ctx context.Context, network, address string) (to target, err error) {
-	var host, service string
-	if address != "" {
-		if host, service, err = net.SplitHostPort(address); err != nil {
-			return to, fmt.Errorf("%w: %w", ErrInvalidAddress, err)
-		}
-	}
-	port, err := lookupPort(ctx, network, service)
-	if err != nil {
-		return to, err
-	}
-	ip, zone, err := lookupHost(ctx, network, host)
-	if err != nil {
-		return to, err
-	}
-	if network == "tcp" && (len(ip) == 0 || ip.IsUnspecified()) {
-		return target{addr: sys.Wildcard(port), dualStack: true}, nil
-	}
-	if len(ip) == 0 && network == "tcp4" {
-		ip = net.IPv4zero
-	}
-	return target{addr: sys.AddrFromIP(ip, port, zone)}, nil
-}
-
-func lookupPort(ctx context.Context, network, service string) (uint16, error) {
-	if n, err := strconv.Atoi(service); err == nil && (n < 0 || n > 65535) {
-		return 0, fmt.Errorf("%w: %d", ErrInvalidPort, n)
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, network, service)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrInvalidPort, err)
-	}
-	return uint16(port), nil
-}
-
-// lookupHost returns the first address of host that fits the network; IPv4 comes first, as in package net. No host
-// is no address.
-func lookupHost(ctx context.Context, network, host string) (net.IP, string, error) {
-	if host == "" {
-		return nil, "", nil
-	}
-	found, err := net.DefaultResolver.LookupIPAddr(ctx, host)
-	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", ErrInvalidAddress, err)
-	}
-	var first *net.IPAddr
-	for i := range found {
-		is4 := found[i].IP.To4() != nil
-		switch {
-		case is4 && network != "tcp6":
-			return found[i].IP, "", nil
-		case !is4 && network != "tcp4" && first == nil:
-			first = &found[i]
-		}
-	}
-	if network == "tcp4" && len(found) == 1 && found[0].IP.Equal(net.IPv6unspecified) {
-		return net.IPv4zero, "", nil // as in package net
-	}
-	if first == nil {
-		return nil, "", fmt.Errorf("%w: %s has no address for %s", ErrInvalidAddress, host, network)
-	}
-	return first.IP, first.Zone, nil
+// IsBound reports whether the server has an address: since Bind, and while it listens.
+func (s *TcpServer) IsBound() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.address() != nil
 }

@@ -360,67 +360,66 @@ func (l *loop) pick(turn uint64) *loop {
 	return a
 }
 
-// A slotKey names a tenancy: the same slot has another generation for its next tenant, so that an event of the
-// previous one reaches nobody.
-type slotKey struct{ slot, gen uint32 }
-
-// A slab is a table of slots that grows by pages and never moves. Free slots form a list.
-type slab struct {
-	pages []*[slabPage]slot
-	used  uint32 // slots that have ever been taken
-	spare uint32 // first free slot + 1; 0: none
+// A spinner decides whether a loop looks again and again for a moment before it sleeps. Where the next message comes
+// that soon, sleeping and being woken would take longer, and often more of the processor too. Where it does not, the
+// attempts become rare, maxTries in maxPenalty waits in the end: an idle program pays nothing.
+type spinner struct {
+	skip    uint16 // so many waits are not tried
+	penalty uint16 // so many were skipped last; an attempt that succeeds halves it
+	tries   uint8  // attempts in a row that have failed
+	row     uint8  // attempts in a row that have succeeded
 }
 
-const slabPage = 512
+const (
+	// spinTime is about what sleeping and being woken costs in a virtual machine (docs/performance.md), so that an
+	// attempt wastes at most as much again.
+	spinTime = 50 * time.Microsecond
+	// maxLooks ends an attempt where the clock is too coarse to: twice what fits into the time on Linux.
+	maxLooks   = 256
+	maxTries   = 4 // a peer that was asleep itself needs longer at first
+	maxPenalty = 1023
+	// maxRow lets the runtime look after descriptors of its own: it does so when a goroutine sleeps.
+	maxRow = 64
+)
 
-type slot struct {
-	source source
-	gen    uint32
-	next   uint32 // the next free slot + 1
-}
-
-func (s *slab) ref(i uint32) *slot { return &s.pages[i/slabPage][i%slabPage] }
-
-func (s *slab) take(t source) slotKey {
-	i := s.spare - 1
-	if s.spare != 0 {
-		s.spare = s.ref(i).next
-	} else {
-		i = s.used
-		s.used++
-		if int(i/slabPage) == len(s.pages) {
-			s.pages = append(s.pages, new([slabPage]slot))
+// spin looks for events without sleeping, and returns how many there are.
+func (l *loop) spin() int {
+	if !l.spinner.try() {
+		return 0
+	}
+	begin := time.Now()
+	for looks := 0; looks < maxLooks && time.Since(begin) < spinTime; looks++ {
+		if n := l.selector.poll(); n > 0 {
+			l.spinner.succeeded()
+			return n
 		}
+		runtime.Gosched()
 	}
-	p := s.ref(i)
-	p.source = t
-	return slotKey{i, p.gen}
+	l.spinner.failed()
+	return 0
 }
 
-func (s *slab) free(k slotKey) {
-	p := s.ref(k.slot)
-	p.source = nil
-	p.gen++
-	p.next, s.spare = s.spare, k.slot+1
+// try reports whether this wait begins with an attempt; then succeeded or failed follows.
+func (s *spinner) try() bool {
+	if s.skip == 0 {
+		return true
+	}
+	s.skip--
+	return false
 }
 
-// at returns nil if the tenancy is over.
-func (s *slab) at(k slotKey) source {
-	if k.slot >= s.used {
-		return nil
+func (s *spinner) succeeded() {
+	s.penalty /= 2
+	s.tries = 0
+	if s.row++; s.row == maxRow {
+		s.row, s.skip = 0, 1
 	}
-	if p := s.ref(k.slot); p.gen == k.gen {
-		return p.source
-	}
-	return nil
 }
 
-func (s *slab) sources() []source {
-	var all []source
-	for i := range s.used {
-		if t := s.ref(i).source; t != nil {
-			all = append(all, t)
-		}
+func (s *spinner) failed() {
+	s.row = 0
+	if s.tries++; s.tries == maxTries {
+		s.penalty = min(2*s.penalty+1, maxPenalty)
+		s.tries, s.skip = 0, s.penalty
 	}
-	return all
 }

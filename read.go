@@ -378,6 +378,122 @@ func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
 
 func hasLine(p []byte) bool { return bytes.IndexByte(p, '\n') >= 0 }
 
+// readTurn reads and announces until there is nothing new, or the others are to have their turn.
+func (s *TcpSocket) deliverInput(sc *scratch) {
+	for reads := 0; reads < maxReads && (reads == 0 || !sc.timeUp()); reads++ {
+		h := s.handlers.Load()
+		if h == nil {
+			return
+		}
+		s.rmu.Lock()
+		due, err := s.readForHandler(sc)
+		s.rmu.Unlock()
+		if err != nil {
+			s.end(err)
+			return
+		}
+		if !due {
+			s.callReadClosed(h)
+			return
+		}
+		s.call(h, handleReadyRead, 0, nil)
+		s.rmu.Lock()
+		more := s.keepUnread(sc)
+		s.rmu.Unlock()
+		if !more {
+			return
+		}
+	}
+	s.bits.Or(strandRead)
+}
+
+// takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
+// whether ReadyRead is due; then leave follows. The error is why the connection has ended. rmu is held.
+func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
+	if s.rflags&(rClosed|rPaused) != 0 {
+		return false, s.resetErr()
+	}
+	had := s.in.len()
+	due = had > 0 && s.rflags&rNew != 0
+	space := s.readLimit() - had
+	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
+		c := sc.buffer()
+		n, err := s.recv(c.data[:min(space, len(c.data))])
+		switch {
+		case n == 0:
+			if err != ErrWouldBlock && err != io.EOF {
+				return false, err
+			}
+		case had == 0:
+			c.r, c.w = 0, n
+			s.in = c
+			due = true
+		default:
+			s.in = s.in.room(n)
+			s.in.w += copy(s.in.data[s.in.w:], c.data[:n])
+			due = true
+		}
+	}
+	if s.rflags&(rEOF|rEOFSeen) == rEOF {
+		s.rflags |= rEOFSeen
+		due = true
+	}
+	if !due {
+		return false, s.resetErr()
+	}
+	s.rflags &^= rNew
+	s.enter()
+	return true, nil
+}
+
+// lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
+// is full or reading is paused or ended. rmu is held.
+func (s *TcpSocket) resetErr() error {
+	if s.bits.Load()&failed != 0 {
+		return ErrReset
+	}
+	return nil
+}
+
+// leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether there
+// is anything to go on with; what the handler has taken from and left is announced again. rmu is held.
+func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
+	s.exit()
+	s.leaveScratch(sc)
+	if s.in != nil && s.rflags&rConsumed != 0 {
+		s.rflags |= rNew
+	}
+	again := s.in != nil && s.rflags&rNew != 0
+	return again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|failed) != 0
+}
+
+// keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
+// taken may be looked at for longer than the handler runs, by another goroutine that reads: its memory is not used
+// again for anything else. rmu is held.
+func (s *TcpSocket) leaveScratch(sc *scratch) {
+	c := sc.chunk.Load()
+	switch {
+	case c == nil:
+		return
+	case s.in == c && c.len() > len(c.data)/2:
+		sc.detach()
+		return
+	case s.in == c:
+		s.in = c.clone(0)
+	}
+	if c.viewed {
+		sc.detach()
+	}
+}
+
+// onLate gives up the scratch buffer of a handler that takes long.
+func (s *TcpSocket) onLate(sc *scratch) {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	s.leaveScratch(sc)
+	sc.release()
+}
+
 // CloseRead ends the reading side: what was not read is dropped, and reading returns io.EOF. The peer is not told;
 // what it still sends is thrown away or refused, as the system does it. The error is ErrSocketClosed on a socket
 // that is closed.

@@ -11,73 +11,6 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Bind reserves an address without listening: clients are refused until ListenBound, Addr and Port are known, and
-// nobody else can bind the same address. Network and address are those of Listen. The fields are copied by Bind, and
-// ListenBound does not look at them again.
-//
-// On Linux one case goes unnoticed: an address that another program has bound with SO_REUSEADDR and does not listen on
-// yet cannot be told from one that only remembers earlier connections. Bind succeeds, and whichever of the two listens
-// second fails with EADDRINUSE.
-//
-// The errors are those of Listen. They change nothing.
-//
-// Unlike Qt, which has no such step.
-func (s *TcpServer) Bind(network, address string) error {
-	ln := s.newListener(network)
-	return s.report(network, listenAddr{network, address}, s.tryBind(ln, address))
-}
-
-func (s *TcpServer) tryBind(ln *listener, address string) error {
-	to, err := s.prepare(context.Background(), ln, address)
-	if err != nil {
-		return err
-	}
-	return retryBind(func() error { return s.reserve(ln, to) })
-}
-
-func (s *TcpServer) reserve(ln *listener, to target) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.mayBind(); err != nil {
-		return err
-	}
-	if err := ln.bind(to); err != nil {
-		return err
-	}
-	s.bound, s.err = ln, nil
-	return nil
-}
-
-// ListenBound listens on the address that Bind has reserved. The error is a *net.OpError with ErrNotBound,
-// ErrAlreadyListening, net.ErrClosed if the Poller is closed, or the system's; the address stays reserved then. It is
-// given up only if the system listens already when the poller fails for want of memory, or is closed at that moment:
-// clients would be taken that nobody serves.
-func (s *TcpServer) ListenBound() error {
-	s.mu.Lock()
-	ln, listening := s.bound, s.cur
-	s.mu.Unlock()
-	switch {
-	case listening != nil:
-		return s.report(listening.network, listening.netAddr(), ErrAlreadyListening)
-	case ln == nil:
-		return s.report("tcp", nil, ErrNotBound)
-	}
-	listens := false
-	err := s.begin(context.Background(), ln, func() error {
-		if s.bound != ln {
-			return ErrNotBound // somebody else has been quicker
-		}
-		err := sys.Listen(ln.fd, ln.backlog)
-		listens = err == nil
-		return err
-	})
-	if err != nil && listens {
-		s.removeFile(ln)
-		s.releaseBound(ln)
-	}
-	return s.report(ln.network, ln.netAddr(), err)
-}
-
 // ListenFile listens on a descriptor that was made elsewhere: one that systemd passes on, say, or a parent process as
 // its ExtraFiles. It is a stream socket that listens, or is bound, in which case it is made to listen; a Backlog other
 // than 0 is applied to either. The server uses a duplicate: the program still closes f. The duplicates share the
@@ -267,19 +200,3 @@ func (r rawListener) Control(f func(fd uintptr)) error {
 
 func (rawListener) Read(func(fd uintptr) bool) error  { return syscall.EINVAL }
 func (rawListener) Write(func(fd uintptr) bool) error { return syscall.EINVAL }
-
-// address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.
-// mu is held.
-func (s *TcpServer) address() *listener {
-	if s.cur != nil {
-		return s.cur
-	}
-	return s.bound
-}
-
-// IsBound reports whether the server has an address: since Bind, and while it listens.
-func (s *TcpServer) IsBound() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.address() != nil
-}
