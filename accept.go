@@ -60,13 +60,18 @@ func (s *TcpServer) callAccept() {
 }
 
 // onReady is the listener's turn on its loop.
-func (ln *listener) onReady(sc *scratch, ev events) {
+func (ln *listener) onReady(sc *scratch, _ events) {
+	ln.server.mu.Lock()
+	ln.ready = true
+	ln.server.mu.Unlock()
+	ln.onPost(sc)
+}
+
+// onPost accepts until there is no more, a reason not to accept, or acceptRound is reached.
+func (ln *listener) onPost(sc *scratch) {
 	s := ln.server
 	s.mu.Lock()
 	ln.called = false
-	if ev != 0 {
-		ln.ready = true
-	}
 	s.mu.Unlock()
 	tried, short := false, false
 	for range acceptRound {
@@ -204,9 +209,9 @@ func (ln *listener) admit(sc *scratch, c candidate) error {
 		return nil
 	}
 	ln.passOptions(c.fd)
-	socket := newSocket(ln, c.fd, c.peer)
+	socket := newSocket(&ln.socketConfig, c.fd, c.peer)
 	socket.loop = ln.loop.pick(ln.nextLoop.Add(1))
-	socket.bits.Or(inQueue)
+	socket.ready.set(inQueue)
 	if err := ln.register(socket); err != nil {
 		socket.Close()
 		if err == net.ErrClosed {
@@ -238,7 +243,7 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ln.admitting = false
-	if err != nil || s.cur != ln || socket.bits.Load()&failed != 0 || socket.refs.Load()&refsClosing != 0 {
+	if err != nil || s.cur != ln || socket.ready.has(failed) || socket.refs.Load()&refsClosing != 0 {
 		return false
 	}
 	s.accepted++

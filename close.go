@@ -77,7 +77,7 @@ func (s *TcpSocket) dropInput() {
 
 // startCloseTimer limits how long the socket goes on sending after Close. wmu is held.
 func (s *TcpSocket) startCloseTimer() {
-	if d := s.ln.closeTimeout; d > 0 {
+	if d := s.config.closeTimeout; d > 0 {
 		s.cold().closeTimer = time.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
 	}
 }
@@ -108,20 +108,20 @@ func (s *TcpSocket) end(cause error) {
 	s.wmu.Unlock()
 
 	s.rmu.Lock()
-	s.rflags |= rEOF | rEOFSeen | rClosedTold
+	s.input = inputFinished
 	if x != nil {
 		x.readBy.set(time.Time{})
 	}
-	if s.ln.addr.IsWildcard() {
+	if s.config.addr.IsWildcard() {
 		s.keepLocalAddr()
 	}
 	s.rmu.Unlock()
 
-	if s.ln.dispatch == nil {
+	if s.config.dispatch == nil {
 		s.loop.poller.retain() // until gone: the loop still calls Disconnected
 	}
 	s.refs.Or(refsClosing)
-	s.ln.server.connectionEnded(s)
+	s.config.listener.server.connectionEnded(s)
 	s.decref()
 	s.wakeWriters()
 	s.wakeReaders()
@@ -141,8 +141,8 @@ func (s *TcpSocket) handlersDone() {
 	if told {
 		return
 	}
-	s.ln.server.memberDone(s.ln)
-	if s.ln.dispatch == nil {
+	s.config.listener.server.memberDone(s.config.listener)
+	if s.config.dispatch == nil {
 		s.loop.poller.release()
 	}
 }
@@ -152,7 +152,7 @@ func (s *TcpSocket) destroy() {
 	s.wmu.Lock()
 	flags := s.wflags
 	s.wmu.Unlock()
-	known := s.bits.Load() & (readable | peerClosed | failed)
+	known := s.ready.load() & (readable | peerClosed | failed)
 	switch {
 	case flags&wAbort != 0:
 		sys.SetLinger(s.fd, 0)
@@ -165,7 +165,7 @@ func (s *TcpSocket) destroy() {
 	} else {
 		sys.Close(s.fd)
 	}
-	s.ln.server.descriptorFreed()
+	s.config.listener.server.descriptorFreed()
 	s.loop.poller.release()
 }
 
@@ -206,7 +206,7 @@ func (s *TcpSocket) drainAndShutdown() {
 // any more. With handlers ReadClosed comes first, which leads here again.
 func (s *TcpSocket) endIfBothClosed() {
 	s.rmu.Lock()
-	read := s.rflags&rEOF != 0 && (s.rflags&(rClosedTold|rShut) != 0 || s.handlers.Load() == nil)
+	read := s.input == inputFinished || s.input != inputOpen && s.handlers.Load() == nil
 	s.rmu.Unlock()
 	s.wmu.Lock()
 	write := s.wflags&wShutSent != 0
@@ -362,7 +362,7 @@ func (s *TcpServer) forgetPeriod(ln *listener) {
 func (s *TcpServer) connectionEnded(socket *TcpSocket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaveCount(socket.ln)
+	s.leaveCount(socket.config.listener)
 	s.dropPending(socket)
 }
 

@@ -11,18 +11,39 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// A listener is one period of listening: the descriptor, and a copy of the configuration that also serves the sockets
-// accepted from it. It does not change once the server listens, but for its last fields.
+// A socketConfig is what a socket takes from where it comes from. A listener shares one with all sockets that it
+// accepts. It does not change while it is in use.
+type socketConfig struct {
+	listener *listener // which counts the socket
+
+	network string
+	addr    sys.Addr // of this end; if it is a wildcard, each socket asks the system for its own
+	path    string   // of a unix socket
+
+	dispatch      *dispatcher // of the Executor; if nil, handlers run on the loops
+	allowHalfOpen bool
+	idleTimeout   time.Duration
+	closeTimeout  time.Duration
+	readLimit     int
+	writeLimit    int
+	logger        *slog.Logger
+}
+
+func (c *socketConfig) netAddr() net.Addr { return c.addr.NetAddr(c.path) }
+
+func (c *socketConfig) logError(msg string, args ...any) { logError(c.logger, msg, args...) }
+
+// A listener is one period of listening: the descriptor, and a copy of the server's fields. The fields that are not
+// guarded by server.mu do not change once the server listens.
 type listener struct {
+	socketConfig
+
 	server  *TcpServer
 	fd      sys.FD
 	key     slotKey
 	loop    *loop
-	network string
-	addr    sys.Addr
 	adopted bool        // by ListenFile or ListenOn
-	path    string      // of a unix socket
-	file    *socketFile // its file
+	file    *socketFile // of a unix socket
 	unlink  bool        // the file is removed at the end, unless SetUnlinkOnClose says otherwise
 
 	poller        *Poller
@@ -37,13 +58,6 @@ type listener struct {
 	keepAlive     net.KeepAliveConfig
 	socketMode    fs.FileMode
 	exec          Executor
-	dispatch      *dispatcher // of exec; nil: handlers run on the loops
-	allowHalfOpen bool
-	idleTimeout   time.Duration
-	closeTimeout  time.Duration
-	readLimit     int
-	writeLimit    int
-	logger        *slog.Logger
 
 	ready  bool // there may be connections to accept; guarded by server.mu
 	called bool // a turn has been asked of the loop; guarded by server.mu
@@ -80,7 +94,6 @@ func orDefault[T int | time.Duration](v, def T) T {
 func (s *TcpServer) newListener(network string) *listener {
 	ln := &listener{
 		server:        s,
-		network:       network,
 		poller:        s.Poller,
 		backlog:       s.Backlog,
 		newConnection: s.NewConnectionHandler,
@@ -93,6 +106,10 @@ func (s *TcpServer) newListener(network string) *listener {
 		keepAlive:     s.KeepAlive,
 		socketMode:    s.SocketMode,
 		exec:          s.Executor,
+	}
+	ln.socketConfig = socketConfig{
+		listener:      ln,
+		network:       network,
 		allowHalfOpen: s.AllowHalfOpen,
 		idleTimeout:   s.IdleTimeout,
 		closeTimeout:  s.CloseTimeout,
@@ -108,8 +125,6 @@ func (s *TcpServer) newListener(network string) *listener {
 	}
 	return ln
 }
-
-func (ln *listener) logError(msg string, args ...any) { logError(ln.logger, msg, args...) }
 
 // logError tells logger, or if that is nil the default one, what has befallen a handler.
 func logError(logger *slog.Logger, msg string, args ...any) {

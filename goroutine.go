@@ -2,8 +2,11 @@ package tcpserver
 
 import (
 	"bytes"
+	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
+	"sync"
 )
 
 // goroutineID returns the number of the calling goroutine. The runtime tells it in stack traces alone, which takes some
@@ -16,6 +19,12 @@ func goroutineID() uint64 {
 	return id
 }
 
+// handlerCallers returns the names of the functions that call handlers and callbacks, as stack traces have them.
+var handlerCallers = sync.OnceValue(func() []string {
+	name := func(f any) string { return runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name() }
+	return []string{name((*TcpServer).call), name((*TcpSocket).call)}
+})
+
 // inHandler reports whether a handler or a callback is running on the calling goroutine.
 func inHandler() bool {
 	pcs := make([]uintptr, 64)
@@ -26,8 +35,7 @@ func inHandler() bool {
 	frames := runtime.CallersFrames(pcs[:n])
 	for {
 		frame, more := frames.Next()
-		switch frame.Function {
-		case "github.com/pullaccept/tcpserver.(*TcpServer).call", "github.com/pullaccept/tcpserver.(*TcpSocket).call":
+		if slices.Contains(handlerCallers(), frame.Function) {
 			return true
 		}
 		if !more {

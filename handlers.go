@@ -45,7 +45,7 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if h == nil {
 		return
 	}
-	var due uint32
+	var due readiness
 	s.wmu.Lock()
 	if s.written > 0 && h.BytesWritten != nil {
 		due |= strandWritten
@@ -55,7 +55,7 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
 		s.rflags |= rNew
 	}
-	if s.in != nil || s.rflags&(rEOF|rClosed) == rEOF || s.bits.Load()&(readable|failed) != 0 {
+	if s.in != nil || s.input != inputOpen && s.rflags&rClosed == 0 || s.ready.has(readable|failed) {
 		due |= strandRead
 	}
 	s.rmu.Unlock()
@@ -105,17 +105,7 @@ func (s *TcpSocket) pausedHere() bool {
 
 // onReady is the socket's turn on its loop.
 func (s *TcpSocket) onReady(sc *scratch, ev events) {
-	if ev == 0 {
-		due := s.bits.And(^(handlersDue | flushDue))
-		if due&flushDue != 0 {
-			s.onWritable()
-		}
-		if due&handlersDue != 0 {
-			s.runHandlers(sc)
-		}
-		return
-	}
-	var now uint32
+	var now readiness
 	if ev&evRead != 0 {
 		now |= readable
 	}
@@ -130,7 +120,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 		s.onWritable()
 	}
 	if ev&evError != 0 && was&inQueue != 0 {
-		s.ln.server.dropReset(s)
+		s.config.listener.server.dropReset(s)
 	}
 	if now != 0 {
 		s.wakeReaders()
@@ -138,26 +128,37 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if !told || was&strandRunning != 0 {
 		return
 	}
-	if s.ln.dispatch != nil {
-		s.ln.dispatch.post(s)
+	if s.config.dispatch != nil {
+		s.config.dispatch.post(s)
 	} else {
 		s.runHandlers(sc)
 	}
 }
 
-// learn adds to what is known of the descriptor and, if there are handlers, to what they are to be told; told is true
+// onPost does what the socket has asked of its loop: to send from the queue, to run handlers, or both.
+func (s *TcpSocket) onPost(sc *scratch) {
+	due := s.ready.clear(handlersDue | flushDue)
+	if due&flushDue != 0 {
+		s.onWritable()
+	}
+	if due&handlersDue != 0 {
+		s.runHandlers(sc)
+	}
+}
+
+// markReady adds to what is known of the descriptor and, if there are handlers, to what they are to be told; told is true
 // then. It returns what the bits were.
-func (s *TcpSocket) markReady(now uint32) (was uint32, told bool) {
+func (s *TcpSocket) markReady(now readiness) (was readiness, told bool) {
 	if now == 0 {
-		return s.bits.Load(), false
+		return s.ready.load(), false
 	}
 	if s.handlers.Load() != nil {
-		return s.bits.Or(now | strandRead | strandRunning), true
+		return s.ready.set(now | strandRead | strandRunning), true
 	}
-	was = s.bits.Or(now)
+	was = s.ready.set(now)
 	// SetHandlers stores them before it looks at the bits: one of the two sees the other.
 	if s.handlers.Load() != nil {
-		return s.bits.Or(strandRead | strandRunning), true
+		return s.ready.set(strandRead | strandRunning), true
 	}
 	return was, false
 }
@@ -178,16 +179,16 @@ func (s *TcpSocket) exit() {
 // readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.
 func (s *TcpSocket) callReadClosed(h *SocketHandlers) {
 	s.rmu.Lock()
-	due := s.rflags&(rClosed|rEOF|rClosedTold|rShut|rPaused) == rEOF && s.in == nil
+	due := s.input != inputOpen && s.input != inputFinished && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
 	if due {
-		s.rflags |= rClosedTold
+		s.input = inputFinished
 	}
 	s.rmu.Unlock()
 	if !due {
 		return
 	}
 	s.callHandler(h, handleReadClosed, 0)
-	if s.bits.Load()&halfOpen != 0 {
+	if s.ready.has(halfOpen) {
 		s.endIfBothClosed()
 	} else {
 		s.close(false)
@@ -220,7 +221,7 @@ func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 	resume := s.mustResume()
 	s.rmu.Unlock()
 	if resume {
-		s.bits.Or(strandRead)
+		s.ready.set(strandRead)
 	}
 }
 
@@ -230,7 +231,7 @@ func (s *TcpSocket) callDisconnected() {
 	if h == nil || h.Disconnected == nil {
 		return
 	}
-	s.bits.Or(endTold)
+	s.ready.set(endTold)
 	s.call(h, handleDisconnected, 0, s.Err())
 }
 
@@ -253,7 +254,7 @@ func (s *TcpSocket) call(h *SocketHandlers, kind handlerKind, n int, err error) 
 			return
 		}
 		var v any
-		if s.ln.dispatch == nil {
+		if s.config.dispatch == nil {
 			v = recover()
 		}
 		s.handlerFailed(v)
@@ -280,5 +281,5 @@ func (s *TcpSocket) handlerFailed(value any) {
 	s.exit()
 	s.rmu.Unlock()
 	s.abort(cause)
-	s.ln.logError("handler failed", "remote", s.RemoteAddr(), "error", cause, "stack", string(cause.Stack))
+	s.config.logError("handler failed", "remote", s.RemoteAddr(), "error", cause, "stack", string(cause.Stack))
 }

@@ -16,7 +16,7 @@ func (s *TcpSocket) idleTimeout() time.Duration {
 			return time.Duration(d)
 		}
 	}
-	return s.ln.idleTimeout
+	return s.config.idleTimeout
 }
 
 // touch notes that something moved, if that matters.

@@ -272,8 +272,6 @@ func (ln *listener) closeDescriptor() {
 	ln.file.remove()
 }
 
-func (ln *listener) netAddr() net.Addr { return ln.addr.NetAddr(ln.path) }
-
 // address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.
 // mu is held.
 func (s *TcpServer) address() *listener {

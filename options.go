@@ -42,7 +42,7 @@ func (s *TcpSocket) readLimit() int {
 			return int(n)
 		}
 	}
-	return s.ln.readLimit
+	return s.config.readLimit
 }
 
 func (s *TcpSocket) writeLimit() int {
@@ -51,7 +51,7 @@ func (s *TcpSocket) writeLimit() int {
 			return int(n)
 		}
 	}
-	return s.ln.writeLimit
+	return s.config.writeLimit
 }
 
 // option runs set on the descriptor. The error is ErrSocketClosed on a socket that has ended.
@@ -68,9 +68,9 @@ func (s *TcpSocket) option(set func(fd sys.FD) error) error {
 // TcpServer.AllowHalfOpen. It has no effect on a socket whose ReadClosed has returned.
 func (s *TcpSocket) SetAllowHalfOpen(on bool) {
 	if on {
-		s.bits.Or(halfOpen)
+		s.ready.set(halfOpen)
 	} else {
-		s.bits.And(^halfOpen)
+		s.ready.clear(halfOpen)
 	}
 }
 
@@ -148,13 +148,13 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 	x := s.cold()
 	defer s.markReadable() // f need not have taken everything
 	for {
-		s.bits.And(^readable)
+		s.ready.clear(readable)
 		if done, err := c.try(f, evRead); done || err != nil {
 			return err
 		}
 		s.rmu.Lock()
 		closed, expired := s.rflags&rClosed != 0, x.readBy.expired
-		if s.bits.Load()&readable == 0 && s.refs.Load()&refsClosing == 0 && !closed && !expired {
+		if !s.ready.has(readable) && s.refs.Load()&refsClosing == 0 && !closed && !expired {
 			x.readers.Wait()
 		}
 		s.rmu.Unlock()
@@ -166,7 +166,7 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 
 // lookAgain has everybody who reads look for something to read.
 func (s *TcpSocket) markReadable() {
-	s.bits.Or(readable)
+	s.ready.set(readable)
 	s.wakeReaders()
 	if s.handlers.Load() != nil {
 		s.notify(strandRead)
@@ -181,7 +181,7 @@ func (c rawConn) Write(f func(fd uintptr) bool) error {
 		// As in tryFlush, an attempt after wantWrite is set makes sure that an event is to come.
 		s.wmu.Lock()
 		flushes := x.flushes
-		s.bits.Or(wantWrite)
+		s.ready.set(wantWrite)
 		s.wmu.Unlock()
 		if done, err := c.try(f, evWrite); done || err != nil {
 			return err

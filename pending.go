@@ -30,13 +30,13 @@ func (s *TcpServer) takePending() *TcpSocket {
 // popPending takes the first of the queue, which is not empty. mu is held.
 func (s *TcpServer) popPending() *TcpSocket {
 	socket := s.pending.PopFront()
-	socket.bits.And(^inQueue)
+	socket.ready.clear(inQueue)
 	return socket
 }
 
 // dropPending takes socket out of the queue if it is in it. mu is held.
 func (s *TcpServer) dropPending(socket *TcpSocket) bool {
-	if socket.bits.Load()&inQueue == 0 {
+	if !socket.ready.has(inQueue) {
 		return false
 	}
 	i := s.pending.Index(func(p *TcpSocket) bool { return p == socket })
@@ -44,7 +44,7 @@ func (s *TcpServer) dropPending(socket *TcpSocket) bool {
 		return false
 	}
 	s.pending.Remove(i)
-	socket.bits.And(^inQueue)
+	socket.ready.clear(inQueue)
 	s.callAccept()
 	return true
 }

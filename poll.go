@@ -29,7 +29,7 @@ import (
 // Where the kernel has no edges, what it has reported once is reported again only when it is expected. So whoever finds
 // a descriptor drained says so, while it is held open. add expects evRead; evError comes with either of the others too.
 
-// events is what the kernel reports of a descriptor. 0 stands for a tenant's own request for a turn (loop.post).
+// events is what the kernel reports of a descriptor.
 type events uint8
 
 const (
@@ -37,21 +37,33 @@ const (
 	evWrite                     // something can be written
 	evHangup                    // the peer has finished sending: reads will meet the end of the stream
 	evError                     // the connection is broken
+
+	posted events = 0 // of a readyEvent: not an event of the kernel, but a request (loop.post)
 )
 
-// A tenant is what has a slot in a loop: a socket or a listener.
+// A source has a slot in a loop: a socket or a listener. What is only posted embeds postOnly.
 type source interface {
-	// onReady is the tenant's turn. It may be called for a tenant that has just given up its slot.
+	// onReady handles an event of the kernel. It may be called for a source that has just given up its slot.
 	onReady(sc *scratch, ev events)
-	// onTick is called when a wheel entry comes up, at tick now, and returns in how many ticks to call again;
-	// 0: never.
+	// onPost handles the source's own request, made by loop.post.
+	onPost(sc *scratch)
+	// onTick is called when a wheel entry comes up, at tick now. It returns after how many ticks to call again; 0 means
+	// never.
 	onTick(now uint32) uint32
-	// onLate is called when the turn that is given on d takes long, and others go on without it: d is to give up what
-	// it can.
+	// onLate is called when the call that was given sc takes long and another goroutine has taken over the loop. The
+	// source gives up what it can of sc.
 	onLate(sc *scratch)
-	// evict tells the tenant that its poller is closed.
+	// onPollerClose is called when the poller is closed.
 	onPollerClose()
 }
+
+// postOnly has the methods of a source that has no slot.
+type postOnly struct{}
+
+func (postOnly) onReady(*scratch, events) {}
+func (postOnly) onTick(uint32) uint32     { return 0 }
+func (postOnly) onLate(sc *scratch)       { sc.release() }
+func (postOnly) onPollerClose()           {}
 
 // A desk is what a goroutine needs that gives turns.
 type scratch struct {
@@ -102,9 +114,7 @@ type loop struct {
 	load     atomic.Int32 // tenants
 	born     time.Time
 
-	// The turn counter is odd while a tenant has its turn. Whoever makes it even again goes on with the batch: the
-	// goroutine that gave the turn, or the watchdog on behalf of a new one.
-	turn  atomic.Uint64
+	turn  turnCounter
 	awake atomic.Bool // not waiting in the kernel
 
 	mu     sync.Mutex // guards the block below
@@ -151,7 +161,7 @@ func (l *loop) run() {
 	var mark uint64 // of the turn that is being given; 0: none
 	// A handler that calls runtime.Goexit ends this goroutine; the loop goes on with another.
 	defer func() {
-		if mark != 0 && l.yieldTurn(mark) {
+		if mark != 0 && l.endTurn(mark) {
 			go l.run()
 		}
 	}()
@@ -161,9 +171,13 @@ func (l *loop) run() {
 			l.batch[l.next] = readyEvent{}
 			l.next++
 			l.serving = a.to
-			mark = l.turn.Add(1)
-			a.to.onReady(sc, a.ev)
-			if !l.yieldTurn(mark) {
+			mark = l.turn.begin()
+			if a.ev == posted {
+				a.to.onPost(sc)
+			} else {
+				a.to.onReady(sc, a.ev)
+			}
+			if !l.endTurn(mark) {
 				mark = 0
 				sc.release()
 				return
@@ -199,8 +213,8 @@ func (l *loop) yieldIfDue() {
 
 // yieldTurn ends the turn that began at mark. False: it has been ended already, by the watchdog, and another
 // goroutine runs the loop.
-func (l *loop) yieldTurn(mark uint64) bool {
-	if l.turn.CompareAndSwap(mark, mark+1) {
+func (l *loop) endTurn(mark uint64) bool {
+	if l.turn.end(mark) {
 		return true
 	}
 	l.watchdog.late.Add(-1)
@@ -210,7 +224,7 @@ func (l *loop) yieldTurn(mark uint64) bool {
 // takeOver ends the turn that is running since mark on behalf of its goroutine, and has another run the loop.
 func (l *loop) takeOver(mark uint64) {
 	l.watchdog.late.Add(1)
-	if !l.turn.CompareAndSwap(mark, mark+1) {
+	if !l.turn.steal(mark) {
 		l.watchdog.late.Add(-1)
 		return
 	}
@@ -301,7 +315,7 @@ func (l *loop) post(t source) {
 		go runDetached(t)
 		return
 	}
-	l.posted = append(l.posted, readyEvent{t, 0})
+	l.posted = append(l.posted, readyEvent{t, posted})
 	l.wake()
 }
 
@@ -323,7 +337,7 @@ func (l *loop) end() {
 
 func runDetached(t source) {
 	sc := new(scratch)
-	t.onReady(sc, 0)
+	t.onPost(sc)
 	sc.release()
 }
 

@@ -15,8 +15,8 @@ import (
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return true }
 
-// endsAreEvents: whether the end of a stream is one is told by the event alone.
-const endsAreEvents = false
+// isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
+func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
 
 // The kernel's queue is a kqueue. Every descriptor has both filters with EV_CLEAR, which makes them edge-triggered, and
 // closing it removes them. Events name descriptors, which a table leads to slots.

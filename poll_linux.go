@@ -18,8 +18,8 @@ import (
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return true }
 
-// endsAreEvents: whether the end of a stream is one is told by the event alone.
-const endsAreEvents = false
+// isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
+func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
 
 // The kernel's queue is an epoll instance. Every descriptor is registered once, edge-triggered and for both
 // directions, and never modified. An idle loop is a parked goroutine and not a blocked thread: the epoll descriptor

@@ -7,8 +7,8 @@ import "github.com/pullaccept/tcpserver/internal/sys"
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return false }
 
-// endsAreEvents: whether the end of a stream is one is told by the event alone.
-const endsAreEvents = false
+// isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
+func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
 
 // kernel has the methods that the loop needs to compile; no loop is ever started here.
 type selector struct{}

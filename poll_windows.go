@@ -16,9 +16,12 @@ import (
 // Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
 func Supported() bool { return true }
 
-// endsAreEvents: whether the end of a stream is one is told by the event alone. Under Wine the poll takes a reset away
-// from the call that reads.
-const endsAreEvents = true
+// isEOFConfirmed reports whether an end of stream that recv returned is one. was is the readiness before recv. Under
+// Wine, AFD's poll takes the error of a reset away from the socket, and recv returns an end of stream: only the event
+// distinguishes them. It has arrived if peerClosed is set, or if an event arrived after recv met the end first.
+func (a *atomicReadiness) isEOFConfirmed(was readiness) bool {
+	return a.set(sawEOF)&peerClosed != 0 || was&(sawEOF|readable) == sawEOF|readable
+}
 
 // The kernel's queue is a completion port. What completes there are polls of AFD, the driver below Winsock: a poll
 // waits until a socket is ready, is over with that, and is begun again when somebody has found the socket drained

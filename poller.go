@@ -126,6 +126,29 @@ const (
 	watchPeriodLate = time.Millisecond // while handlers are known to be late: others may be as slow
 )
 
+// A turnCounter tells the watchdog whether a loop is inside a source's turn, and decides who goes on with the batch. It is
+// odd during a turn. Whoever makes it even goes on: the goroutine that began the turn, or the watchdog on behalf of a new
+// one.
+//
+//	even ──begin──► odd ──end: the goroutine that began it goes on with the batch──► even
+//	                 └───steal: the watchdog starts another goroutine that does─────► even
+type turnCounter struct{ v atomic.Uint64 }
+
+// begin begins a turn and returns its mark.
+func (c *turnCounter) begin() (mark uint64) { return c.v.Add(1) }
+
+// end ends the turn that began at mark. It returns false if the turn was stolen.
+func (c *turnCounter) end(mark uint64) bool { return c.v.CompareAndSwap(mark, mark+1) }
+
+// steal ends the turn that began at mark on behalf of another goroutine. It returns false if the turn has ended.
+func (c *turnCounter) steal(mark uint64) bool { return c.v.CompareAndSwap(mark, mark+1) }
+
+// now returns the mark of the turn that is running, if running is true.
+func (c *turnCounter) now() (mark uint64, running bool) {
+	mark = c.v.Load()
+	return mark, mark%2 == 1
+}
+
 // A watchdog sees to it that a handler that blocks holds up nobody but its own socket: it gives the loop that is held
 // up to a fresh goroutine. It sleeps while all loops do. It watches the loops that were started together until each has
 // ended: handlers may run, and others wait behind them, after the poller has lost its last user.
@@ -183,11 +206,11 @@ func (w *watchdog) look() {
 	defer w.mu.Unlock()
 	for i := range w.watched {
 		v := &w.watched[i]
-		turn := v.loop.turn.Load()
-		if turn == v.seen && turn%2 == 1 {
-			v.loop.takeOver(turn)
+		mark, running := v.loop.turn.now()
+		if running && mark == v.seen {
+			v.loop.takeOver(mark)
 		}
-		v.seen = turn
+		v.seen = mark
 	}
 	w.armed.Store(false)
 	for _, v := range w.watched {

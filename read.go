@@ -19,7 +19,7 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 	var x *coldState
 	s.rmu.Lock()
 	for {
-		n, err := s.tryRead(p, s.bits.Load()&readable != 0)
+		n, err := s.tryRead(p, s.ready.has(readable))
 		if n > 0 || err != ErrWouldBlock {
 			return s.endRead(n, err)
 		}
@@ -56,9 +56,9 @@ func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 		s.consume(n)
 	}
 	switch {
-	case n == len(p), n > 0 && (s.rflags&rEOF != 0 || !ask):
+	case n == len(p), n > 0 && (s.input != inputOpen || !ask):
 		return n, nil
-	case s.rflags&rEOF != 0:
+	case s.input != inputOpen:
 		return 0, s.endOfInput()
 	case !ask:
 		return 0, ErrWouldBlock
@@ -88,7 +88,7 @@ func (s *TcpSocket) mayAsk() bool {
 	switch {
 	case s.rflags&rInHandler == 0:
 		return true
-	case s.bits.Load()&readable == 0:
+	case !s.ready.has(readable):
 		return false
 	}
 	return s.rflags&rRefilled == 0 || !inHandler()
@@ -127,40 +127,34 @@ func (s *TcpSocket) endOfInput() error {
 // ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
 // empty. rmu is held, rEOF and rClosed are clear.
 func (s *TcpSocket) recv(p []byte) (int, error) {
-	was := s.bits.And(^readable)
+	was := s.ready.clear(readable)
 	n, e := sys.Recv(s.fd, p)
 	for e == sys.EINTR {
 		n, e = sys.Recv(s.fd, p)
 	}
 	switch {
 	case n > 0:
-		if n == len(p) || s.bits.Load()&peerClosed != 0 {
-			s.bits.Or(readable)
+		if n == len(p) || s.ready.has(peerClosed) {
+			s.ready.set(readable)
 		} else {
 			s.loop.rearm(s.key, evRead)
 		}
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
-	case e == sys.EAGAIN, e == 0 && s.isUnconfirmed(was):
+	case e == sys.EAGAIN, e == 0 && !s.ready.isEOFConfirmed(was):
 		s.loop.rearm(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
-	s.rflags |= rEOF
-	s.bits.Or(peerClosed)
-	if sys.IsReset(e) || e == 0 && s.bits.Load()&failed != 0 {
+	s.input = inputEnded
+	s.ready.set(peerClosed)
+	if sys.IsReset(e) || e == 0 && s.ready.has(failed) {
 		return 0, ErrReset
 	}
 	if e == 0 {
 		return 0, io.EOF
 	}
 	return 0, os.NewSyscallError("recv", e)
-}
-
-// isUnconfirmed reports whether the end of the stream, which recv has met, is still to be told by its event. was is
-// what the bits were before recv: what has come since recv met the end first is that event.
-func (s *TcpSocket) isUnconfirmed(was uint32) bool {
-	return endsAreEvents && s.bits.Or(sawEOF)&peerClosed == 0 && was&(sawEOF|readable) != sawEOF|readable
 }
 
 // afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended
@@ -205,16 +199,16 @@ func (s *TcpSocket) mustResume() bool {
 	switch {
 	case s.rflags&(rInHandler|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
 		return false
-	case s.rflags&(rEOF|rClosedTold) == rEOF, s.in != nil && s.rflags&rNew != 0:
+	case s.input == inputEnded || s.input == inputAnnounced, s.in != nil && s.rflags&rNew != 0:
 		return true
 	}
-	return s.bits.Load()&readable != 0 && s.in.len() < s.readLimit()
+	return s.ready.has(readable) && s.in.len() < s.readLimit()
 }
 
 // fill reads into the buffer what the system holds, up to the buffer's limit. If ask is false, it does so only if the
 // loop has seen something come. rmu is held; the error is for afterRead.
 func (s *TcpSocket) fill(ask bool) error {
-	for s.rflags&(rClosed|rEOF) == 0 && (ask || s.bits.Load()&readable != 0) {
+	for s.input == inputOpen && s.rflags&rClosed == 0 && (ask || s.ready.has(readable)) {
 		space := s.readLimit() - s.in.len()
 		if space <= 0 {
 			return nil
@@ -280,12 +274,12 @@ func (s *TcpSocket) BytesAvailable() int {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	n := s.in.len()
-	if s.rflags&(rEOF|rClosed) != 0 {
+	if s.input != inputOpen || s.rflags&rClosed != 0 {
 		return n
 	}
 	held := sys.Unread(s.fd)
 	if held > 0 {
-		s.bits.Or(readable)
+		s.ready.set(readable)
 	}
 	switch {
 	case !s.mayAsk():
@@ -340,7 +334,7 @@ func (s *TcpSocket) ReadAll() []byte {
 	if s.in != nil {
 		// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
 		rest := 0
-		if s.rflags&(rEOF|rInHandler) == 0 && s.bits.Load()&readable != 0 {
+		if s.input == inputOpen && s.rflags&rInHandler == 0 && s.ready.has(readable) {
 			rest = sys.Unread(s.fd)
 		}
 		all = make([]byte, s.in.len()+rest)
@@ -404,7 +398,7 @@ func (s *TcpSocket) deliverInput(sc *scratch) {
 			return
 		}
 	}
-	s.bits.Or(strandRead)
+	s.ready.set(strandRead)
 }
 
 // takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
@@ -416,7 +410,7 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	had := s.in.len()
 	due = had > 0 && s.rflags&rNew != 0
 	space := s.readLimit() - had
-	if !due && space > 0 && s.rflags&rEOF == 0 && s.bits.Load()&readable != 0 {
+	if !due && space > 0 && s.input == inputOpen && s.ready.has(readable) {
 		c := sc.buffer()
 		n, err := s.recv(c.data[:min(space, len(c.data))])
 		switch {
@@ -434,8 +428,8 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 			due = true
 		}
 	}
-	if s.rflags&(rEOF|rEOFSeen) == rEOF {
-		s.rflags |= rEOFSeen
+	if s.input == inputEnded {
+		s.input = inputAnnounced
 		due = true
 	}
 	if !due {
@@ -449,7 +443,7 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 // lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
 // is full or reading is paused or ended. rmu is held.
 func (s *TcpSocket) resetErr() error {
-	if s.bits.Load()&failed != 0 {
+	if s.ready.has(failed) {
 		return ErrReset
 	}
 	return nil
@@ -464,7 +458,7 @@ func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
 		s.rflags |= rNew
 	}
 	again := s.in != nil && s.rflags&rNew != 0
-	return again || s.rflags&rEOF != 0 || s.bits.Load()&(readable|failed) != 0
+	return again || s.input != inputOpen || s.ready.has(readable|failed)
 }
 
 // keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
@@ -504,10 +498,10 @@ func (s *TcpSocket) CloseRead() error {
 		return s.opError(opClose, ErrSocketClosed)
 	}
 	var err error
-	if s.rflags&rEOF == 0 {
+	if s.input == inputOpen {
 		err = sys.CloseRead(s.fd)
 	}
-	s.rflags |= rEOF | rEOFSeen | rShut
+	s.input = inputFinished
 	s.in = nil
 	s.rmu.Unlock()
 	s.wakeReaders()

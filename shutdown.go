@@ -115,7 +115,7 @@ func (s *TcpServer) CloseConnections() {
 	s.mu.Unlock()
 	for _, l := range loops {
 		for _, t := range l.sources() {
-			if socket, ok := t.(*TcpSocket); ok && socket.ln.server == s && socket.bits.Load()&inQueue == 0 {
+			if socket, ok := t.(*TcpSocket); ok && socket.config.listener.server == s && !socket.ready.has(inQueue) {
 				socket.Abort()
 			}
 		}

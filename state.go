@@ -1,24 +1,30 @@
 package tcpserver
 
-// SocketState is where a socket is in its life. It only moves forward.
+import "sync/atomic"
+
+// This file has every state, bit and flag of a socket. What they guard is told here; who changes them is told where
+// that happens. TcpSocket.end, the only way to StateUnconnected, is in close.go.
+
+// SocketState is the state of a socket's connection. It only moves forward.
 //
-//	StateConnected ──Close, while Send's queue is not empty──► StateClosing
-//	      │                                                        │
-//	      │ Close, Abort, a reset, a timeout, a panic,             │ the queue is sent, CloseTimeout, Abort, a reset
-//	      │ the end of the stream in both directions               │
-//	      └──────────────────────► StateUnconnected ◄──────────────┘
+//	StateConnected ──Close, while the send queue is not empty──► StateClosing
+//	      │                                                          │
+//	      │ Close, Abort, a reset, a timeout, a panic,               │ the queue is sent, CloseTimeout, Abort, a reset
+//	      │ the end of the stream in both directions                 │
+//	      └───────────────────────► StateUnconnected ◄───────────────┘
 type SocketState uint8
 
 const (
-	// StateUnconnected: the connection has ended and the descriptor is given back.
+	// StateUnconnected means that the connection has ended. It is the zero value.
 	StateUnconnected SocketState = iota
-	// StateConnected: from the start until Close or the connection's end.
+	// StateConnected lasts from the accept until Close or the end of the connection.
 	StateConnected
-	// StateClosing: closed by the program, but bytes that Send queued are still being sent.
+	// StateClosing means that the program has closed the socket while bytes were queued by Send. They are still being
+	// sent.
 	StateClosing
 )
 
-// String returns the name of the state without "State".
+// String returns the name of the state without the prefix "State".
 func (s SocketState) String() string {
 	switch s {
 	case StateUnconnected:
@@ -31,7 +37,7 @@ func (s SocketState) String() string {
 	return "invalid"
 }
 
-// setState is the one place that moves the state. wmu is held.
+// setState moves the state, and panics on a move that the drawing does not have. wmu is held.
 func (s *TcpSocket) setState(to SocketState) {
 	if to == StateConnected || s.state == StateUnconnected || s.state == to {
 		panic("tcpserver: socket state " + s.state.String() + " to " + to.String())
@@ -39,56 +45,89 @@ func (s *TcpSocket) setState(to SocketState) {
 	s.state = to
 }
 
-// What is known of the descriptor without asking the system. The loop sets these bits.
-const (
-	// readable: something may be there to read. Whoever is about to try clears it first, and sets it again unless
-	// the result shows that the system holds no more. So no event is lost.
-	readable    uint32 = 1 << iota
-	peerClosed         // the peer has finished sending; a short read no longer means that there is no more
-	failed             // the connection is gone
-	wantWrite          // out is not empty, and sending has been tried since this was set
-	inQueue            // in the server's queue of pending connections
-	handlersDue        // a turn for the handlers has been asked of the loop
-	flushDue           // a turn for the send queue has been asked of the loop
-	sawEOF             // recv has met the end of the stream before its event came (isUnconfirmed)
-	halfOpen           // ReadClosed does not lead to the end of the connection (SetAllowHalfOpen)
-	endTold            // Disconnected has been called: no other handler is called any more
-	readNext           // BytesWritten was called last: it is ReadyRead's turn
-	firstStrandBit
-)
+// readiness is what is known of the descriptor without a system call, and the socket's strand (strand.go). They share a
+// word so that the loop needs one atomic operation for both.
+type readiness uint32
 
-// The lane of a socket is what its handlers are to be told, and whether somebody is at it: a turn is running, or has
-// been asked for, while laneRunning is set. That keeps handlers of one socket apart and in order. It shares a word
-// with what is known of the descriptor, so that the loop needs one operation for both.
 const (
-	strandRead    uint32 = firstStrandBit << iota // something may have come, or is to be announced
-	strandWritten                                 // bytes of the queue were sent
-	strandEnd                                     // the connection has ended
-	strandRunning
+	// readable means that recv may find something. Whoever is about to call recv clears it first, and sets it again
+	// unless the result shows that the system holds no more. So no event is lost.
+	readable      readiness = 1 << iota
+	peerClosed              // the peer has finished sending: a short read no longer means that there is no more
+	failed                  // the connection is broken
+	wantWrite               // the send queue is not empty, and sending was tried after this was set
+	inQueue                 // in the server's queue of pending connections
+	handlersDue             // the loop was asked to run handlers
+	flushDue                // the loop was asked to send from the queue
+	sawEOF                  // on Windows: recv met the end of the stream before its event (isEOFConfirmed)
+	halfOpen                // ReadClosed does not end the connection (SetAllowHalfOpen)
+	endTold                 // Disconnected was called: no handler is called any more
+	readNext                // BytesWritten was called last: ReadyRead comes first now
+	strandRead              // something may be readable, or is to be announced
+	strandWritten           // bytes of the send queue were sent
+	strandEnd               // the connection has ended
+	strandRunning           // the handlers are running, or were asked to
 
 	strandDue = strandRead | strandWritten | strandEnd
 )
 
-const (
-	rClosed     uint16 = 1 << iota // by the program: reading fails with ErrSocketClosed
-	rEOF                           // nothing more will come from the system
-	rEOFSeen                       // ReadyRead has been called since rEOF
-	rClosedTold                    // ReadClosed has been called
-	rShut                          // by CloseRead: the peer has not finished
-	rPaused                        // by PauseReading
-	rInHandler                     // a handler other than Disconnected is running
-	rConsumed                      // something was taken since the handler was called
-	rRefilled                      // a method that does not wait has taken from the system since the handler was called
-	rNew                           // what is in the buffer is to be announced
-)
+// atomicReadiness is the readiness of a socket. Any goroutine may change it.
+type atomicReadiness struct{ v atomic.Uint32 }
+
+func (a *atomicReadiness) load() readiness { return readiness(a.v.Load()) }
+
+// has reports whether any of the bits is set.
+func (a *atomicReadiness) has(bits readiness) bool { return a.load()&bits != 0 }
+
+// set sets bits and returns what was set before.
+func (a *atomicReadiness) set(bits readiness) readiness { return readiness(a.v.Or(uint32(bits))) }
+
+// clear clears bits and returns what was set before.
+func (a *atomicReadiness) clear(bits readiness) readiness { return readiness(a.v.And(^uint32(bits))) }
+
+// swap replaces old by to, unless it has changed since.
+func (a *atomicReadiness) swap(old, to readiness) bool {
+	return a.v.CompareAndSwap(uint32(old), uint32(to))
+}
+
+// inputState is the progress of the receiving side. It only moves forward, and is guarded by rmu.
+//
+//	inputOpen ──recv meets the end, a reset or an error──► inputEnded ──ReadyRead──► inputAnnounced ──ReadClosed──┐
+//	    │                                                      │                          │                       ▼
+//	    └──────────────────────── CloseRead, or TcpSocket.end ─┴──────────────────────────┴─────────────► inputFinished
+//
+// Without handlers it stays at inputEnded; what was received before can still be read in every state.
+type inputState uint8
 
 const (
-	wClosed       uint8 = 1 << iota // by the program
-	wShut                           // by CloseWrite: the end of the stream follows the queue
-	wShutSent                       // the end of the stream has been sent
-	wAbort                          // closing the descriptor resets the connection
-	wLinger                         // closing the descriptor may block (SetLinger)
-	wResetOnClose                   // closing the descriptor resets the connection, by SetLinger
-	wTruncated                      // the deadline of a Write has cut it off: only another Write may go on
-	wHandlersDone                   // the server has been told that the socket's last handler has been called
+	inputOpen      inputState = iota
+	inputEnded                // nothing more comes from the system
+	inputAnnounced            // ReadyRead was called for the end
+	inputFinished             // ReadClosed was called, or is not to be
+)
+
+// readFlags are flags of the receiving side, guarded by rmu.
+type readFlags uint8
+
+const (
+	rClosed    readFlags = 1 << iota // by Close or Abort: reading returns ErrSocketClosed
+	rPaused                          // by PauseReading
+	rInHandler                       // a handler other than Disconnected is running
+	rConsumed                        // something was taken since the handler was called
+	rRefilled                        // a non-blocking method has called recv successfully since the handler was called
+	rNew                             // what is in the buffer is to be announced
+)
+
+// writeFlags are flags of the sending side and of the end, guarded by wmu.
+type writeFlags uint8
+
+const (
+	wClosed       writeFlags = 1 << iota // by Close or Abort
+	wShut                                // by CloseWrite: an end of stream follows the queue
+	wShutSent                            // the end of stream was sent
+	wAbort                               // closing the descriptor resets the connection
+	wLinger                              // closing the descriptor may block (SetLinger)
+	wResetOnClose                        // closing the descriptor resets the connection, by SetLinger
+	wTruncated                           // a deadline has cut off a Write: only another Write may follow
+	wHandlersDone                        // handlersDone has run
 )

@@ -8,19 +8,19 @@ import (
 )
 
 // notify asks for a turn in which the handlers are told. It is called with no lock held.
-func (s *TcpSocket) notify(due uint32) {
-	if s.bits.Or(due|strandRunning)&strandRunning == 0 {
+func (s *TcpSocket) notify(due readiness) {
+	if s.ready.set(due|strandRunning)&strandRunning == 0 {
 		s.schedule()
 	}
 }
 
 // schedule has the turn given, on the executor or on the loop. laneRunning is set.
 func (s *TcpSocket) schedule() {
-	if q := s.ln.dispatch; q != nil {
+	if q := s.config.dispatch; q != nil {
 		q.post(s)
 		return
 	}
-	s.bits.Or(handlersDue)
+	s.ready.set(handlersDue)
 	s.loop.post(s)
 }
 
@@ -36,20 +36,20 @@ const (
 // lane, because a handler may end this goroutine.
 func (s *TcpSocket) runHandlers(sc *scratch) {
 	for rounds := 0; rounds < maxRounds && (rounds == 0 || !sc.timeUp()); rounds++ {
-		due := s.bits.Load()
+		due := s.ready.load()
 		switch {
 		case due&strandDue == 0:
 		case due&endTold != 0:
-			s.bits.And(^strandDue)
+			s.ready.clear(strandDue)
 		case due&strandWritten != 0 && due&(strandRead|readNext) != strandRead|readNext:
-			s.bits.And(^strandWritten)
-			s.bits.Or(readNext)
+			s.ready.clear(strandWritten)
+			s.ready.set(readNext)
 			s.callBytesWritten()
 		case due&strandRead != 0:
-			s.bits.And(^(strandRead | readNext))
+			s.ready.clear(strandRead | readNext)
 			s.deliverInput(sc)
 		default:
-			s.bits.And(^strandEnd)
+			s.ready.clear(strandEnd)
 			s.callDisconnected()
 		}
 		if s.finishStrand() {
@@ -62,11 +62,11 @@ func (s *TcpSocket) runHandlers(sc *scratch) {
 // leaveLane ends the lane's run, unless something is due again.
 func (s *TcpSocket) finishStrand() bool {
 	for {
-		bits := s.bits.Load()
+		bits := s.ready.load()
 		if bits&strandDue != 0 {
 			return false
 		}
-		if s.bits.CompareAndSwap(bits, bits&^strandRunning) {
+		if s.ready.swap(bits, bits&^strandRunning) {
 			return true
 		}
 	}
@@ -153,19 +153,19 @@ func (s *TcpServer) scheduleStrand() {
 	case s.strand.current != nil:
 		s.strand.current.post(s)
 	case s.strand.loop != nil:
-		s.strand.loop.post(serverSource{s})
+		s.strand.loop.post(serverSource{s: s})
 	default:
-		go runDetached(serverSource{s})
+		go runDetached(serverSource{s: s})
 	}
 }
 
 // serverTurn makes a turn of the server's handlers something that a loop can give.
-type serverSource struct{ s *TcpServer }
+type serverSource struct {
+	postOnly
+	s *TcpServer
+}
 
-func (t serverSource) onReady(sc *scratch, _ events) { t.s.runHandlers(sc) }
-func (t serverSource) onTick(uint32) uint32          { return 0 }
-func (t serverSource) onLate(sc *scratch)            { sc.release() }
-func (t serverSource) onPollerClose()                {}
+func (t serverSource) onPost(sc *scratch) { t.s.runHandlers(sc) }
 
 // announce gives the handlers their turn, on the loop that has just accepted a connection or failed to.
 func (s *TcpServer) announce(sc *scratch) {

@@ -35,15 +35,17 @@ type TcpSocket struct {
 
 	key  slotKey
 	loop *loop
-	ln   *listener
 	peer sys.Addr
 
-	bits       atomic.Uint32 // what is known of the descriptor, and the lane (handlers.go)
-	lastActive atomic.Uint32 // the wheel's tick when something moved last
-	queued     uint32        // bytes of Send in out; guarded by wmu
-	rflags     uint16        // guarded by rmu
-	wflags     uint8         // guarded by wmu
-	state      SocketState   // guarded by wmu
+	config *socketConfig
+
+	ready      atomicReadiness // what is known of the descriptor, and the lane (handlers.go)
+	lastActive atomic.Uint32   // the wheel's tick when something moved last
+	queued     uint32          // bytes of Send in out; guarded by wmu
+	rflags     readFlags       // guarded by rmu
+	wflags     writeFlags      // guarded by wmu
+	state      SocketState     // guarded by wmu
+	input      inputState      // guarded by rmu
 	handlers   atomic.Pointer[SocketHandlers]
 	coldState  atomic.Pointer[coldState] // nil until one of its fields is needed
 
@@ -62,10 +64,10 @@ type TcpSocket struct {
 	user any // guarded by rmu
 }
 
-func newSocket(ln *listener, fd sys.FD, peer sys.Addr) *TcpSocket {
-	s := &TcpSocket{fd: fd, ln: ln, peer: peer, state: StateConnected}
+func newSocket(config *socketConfig, fd sys.FD, peer sys.Addr) *TcpSocket {
+	s := &TcpSocket{fd: fd, peer: peer, config: config, state: StateConnected}
 	s.refs.Store(1)
-	s.SetAllowHalfOpen(ln.allowHalfOpen)
+	s.SetAllowHalfOpen(config.allowHalfOpen)
 	return s
 }
 
@@ -124,7 +126,7 @@ func errorString(err error) string {
 }
 
 // Server returns the server that accepted the socket. It may be closed.
-func (s *TcpSocket) Server() *TcpServer { return s.ln.server }
+func (s *TcpSocket) Server() *TcpServer { return s.config.listener.server }
 
 // SetUserData keeps v with the socket, for the program's own use. The zero value is nil.
 func (s *TcpSocket) SetUserData(v any) {
@@ -157,8 +159,8 @@ func (s *TcpSocket) BytesSent() uint64 {
 
 // LocalAddr returns the address of this end, a *net.TCPAddr or *net.UnixAddr. It stays valid after Close.
 func (s *TcpSocket) LocalAddr() net.Addr {
-	if !s.ln.addr.IsWildcard() {
-		return s.ln.netAddr()
+	if !s.config.addr.IsWildcard() {
+		return s.config.netAddr()
 	}
 	open := s.incref()
 	s.rmu.Lock()
@@ -199,5 +201,5 @@ func (s *TcpSocket) opError(op string, err error) error {
 	if err == nil || err == io.EOF || err == ErrWouldBlock || err == ErrWriteBufferFull {
 		return err
 	}
-	return opError(op, s.ln.network, s.LocalAddr(), s.RemoteAddr(), err)
+	return opError(op, s.config.network, s.LocalAddr(), s.RemoteAddr(), err)
 }

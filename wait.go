@@ -191,12 +191,12 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 		case x.readBy.expired:
 			err = os.ErrDeadlineExceeded
 		case s.in != nil:
-		case s.rflags&rEOF != 0:
+		case s.input != inputOpen:
 			err = afterEnd(s.Err())
 		default:
 			// Readable may be no more than a guess: see what there is.
 			readErr = s.fill(s.rflags&rInHandler == 0)
-			return s.in != nil || s.rflags&rEOF != 0
+			return s.in != nil || s.input != inputOpen
 		}
 		return true
 	})
@@ -262,7 +262,7 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 			if s.handlers.Load() != nil {
 				look = failed // the loop reads; but what came before a reset is not lost
 			}
-			if s.rflags&(rEOF|rClosed) == 0 && s.bits.Load()&look != 0 {
+			if s.input == inputOpen && s.rflags&rClosed == 0 && s.ready.has(look) {
 				readErr = s.fill(true)
 			}
 			if readErr == nil || readErr == ErrWouldBlock {

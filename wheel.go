@@ -12,6 +12,7 @@ import (
 // A tick is a tenth of a second of the loop's age. A loop that comes late to the wheel turns it on to the present, tick
 // by tick, so that nothing adds up.
 type wheel struct {
+	postOnly
 	loop *loop
 
 	mu      sync.Mutex // guards the block below
@@ -83,7 +84,7 @@ func (w *wheel) arm() {
 }
 
 // onReady is the wheel's turn on its loop.
-func (w *wheel) onReady(*scratch, events) {
+func (w *wheel) onPost(*scratch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for present := w.loop.tick(); w.entries > 0 && w.now != present; {
@@ -132,9 +133,3 @@ func (w *wheel) stop() {
 		w.timer.Stop()
 	}
 }
-
-func (w *wheel) onTick(uint32) uint32 { return 0 }
-
-func (w *wheel) onLate(sc *scratch) { sc.release() }
-
-func (w *wheel) onPollerClose() {}

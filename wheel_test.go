@@ -30,7 +30,7 @@ func hold(l *loop) (release func()) {
 		l.posted, l.ended = nil, true
 		l.mu.Unlock()
 		for _, a := range posted {
-			a.to.onReady(nil, 0)
+			a.to.onPost(nil)
 		}
 	}
 }
@@ -184,6 +184,11 @@ func TestIdleTimeoutIsNotEarlyWhereTheLoopIsLate(t *testing.T) {
 	socket, err := server.AcceptSocket(t.Context())
 	require.NoError(t, err)
 	wheel := &socket.loop.wheel
+	require.Eventually(t, func() bool { // the socket can be taken before it is on the wheel
+		wheel.mu.Lock()
+		defer wheel.mu.Unlock()
+		return wheel.entries > 0
+	}, time.Minute, time.Millisecond)
 	wheel.mu.Lock() // the loop waits for it
 	time.Sleep(idle)
 	begin := time.Now()

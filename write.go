@@ -35,22 +35,32 @@ func (s *TcpSocket) Write(p []byte) (int, error) {
 		s.wmu.Unlock()
 		return 0, s.opError(opWrite, err)
 	}
-	n, e := 0, sys.Errno(0)
+	n, done, err := s.startWrite(p)
+	if done {
+		return n, err
+	}
+	return s.waitWrite(p, n)
+}
+
+// startWrite gives the system what it takes of p, unless bytes are queued that come first. If that is all, or if it
+// fails, done is true and wmu is released. wmu is held; the caller has checked writable.
+func (s *TcpSocket) startWrite(p []byte) (n int, done bool, err error) {
+	var e sys.Errno
 	if s.out.empty() {
 		n, e = s.transmit(p)
 	}
-	if n == len(p) {
+	switch {
+	case n == len(p):
 		s.wflags &^= wTruncated
 		s.wmu.Unlock()
-		return n, nil
-	}
-	if e != 0 && e != sys.EAGAIN {
+		return n, true, nil
+	case e != 0 && e != sys.EAGAIN:
 		err = s.failWrite(e)
 		s.wmu.Unlock()
 		s.onWriteError()
-		return n, s.opError(opWrite, err)
+		return n, true, s.opError(opWrite, err)
 	}
-	return s.waitWrite(p, n)
+	return n, false, nil
 }
 
 // waitWrite queues p, of which n bytes are sent, as it is, and waits until the loop has sent the rest. wmu is held;
@@ -128,19 +138,9 @@ func (s *TcpSocket) Send(p []byte) error {
 		s.wmu.Unlock()
 		return ErrWriteBufferFull
 	}
-	n, e := 0, sys.Errno(0)
-	if s.out.empty() {
-		n, e = s.transmit(p)
-	}
-	if n == len(p) {
-		s.wmu.Unlock()
-		return nil
-	}
-	if e != 0 && e != sys.EAGAIN {
-		err = s.failWrite(e)
-		s.wmu.Unlock()
-		s.onWriteError()
-		return s.opError(opWrite, err)
+	n, done, err := s.startWrite(p)
+	if done {
+		return err
 	}
 	waiting := !s.out.empty()
 	s.out.appendCopy(p[n:])
@@ -206,7 +206,7 @@ func (s *TcpSocket) failWrite(e sys.Errno) error {
 	s.cold().writeErr = err
 	s.out.clear()
 	s.queued = 0
-	s.bits.Or(readable | peerClosed | failed)
+	s.ready.set(readable | peerClosed | failed)
 	return err
 }
 
@@ -236,7 +236,7 @@ type flushResult struct {
 // tryFlush sends what was just queued because the system would not take it. The first attempt after wantWrite is
 // set makes sure that an event is to come: the last one may have come before.
 func (s *TcpSocket) tryFlush() flushResult {
-	s.bits.Or(wantWrite)
+	s.ready.set(wantWrite)
 	return s.flush()
 }
 
@@ -276,7 +276,7 @@ func (s *TcpSocket) flush() (after flushResult) {
 			return after
 		}
 	}
-	s.bits.And(^wantWrite)
+	s.ready.clear(wantWrite)
 	if s.wflags&wShut != 0 && s.wflags&wShutSent == 0 {
 		s.wflags |= wShutSent
 		sys.CloseWrite(s.fd)
@@ -300,7 +300,7 @@ func (s *TcpSocket) finishFlush(after flushResult) {
 	case after.broke:
 		s.onWriteError()
 	case after.again:
-		if s.bits.Or(flushDue)&flushDue == 0 {
+		if s.ready.set(flushDue)&flushDue == 0 {
 			s.loop.post(s)
 		}
 	case after.finished:
