@@ -22,7 +22,7 @@ func chart(tables []table) string {
 	var body strings.Builder
 	panels, height, top := 0, 0, 0
 	for _, t := range tables {
-		if t.mode.idle > 0 || t.mode.join || t.mode.burst > 0 || len(t.rows) == 0 {
+		if t.mode.idle > 0 || t.mode.ramp || t.mode.burst > 0 || len(t.rows) == 0 {
 			continue
 		}
 		if panels%panelColumns == 0 {

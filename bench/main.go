@@ -24,15 +24,15 @@ func main() {
 		out     = flag.String("out", "results", "directory of the results")
 	)
 	flag.Parse()
-	if err := run(*rounds, *seconds, chosen(allModes, *modes), chosen(allServers, *servers), *out); err != nil {
+	if err := run(*rounds, *seconds, selectNamed(allModes, *modes), selectNamed(allServers, *servers), *out); err != nil {
 		log.Fatal(err)
 	}
 }
 
 type named interface{ title() string }
 
-// chosen returns those of all that the list names.
-func chosen[T named](all []T, list string) []T {
+// selectNamed returns those of all that the list names.
+func selectNamed[T named](all []T, list string) []T {
 	if list == "" {
 		return all
 	}

@@ -30,7 +30,7 @@ const (
 // measure starts the server and its load, and runs a warm-up and a round.
 func measure(dir string, s server, m mode, seconds float64) (got sample, err error) {
 	args := s.args
-	if s.buffer && m.large {
+	if s.takesBuffer && m.largeMessages {
 		args = append(args[:len(args):len(args)], "-buffer", "65536")
 	}
 	serverCores, loadCores := "0", "1"
@@ -68,7 +68,7 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 		n := float64(m.idle)
 		return sample{heap: (heapNow - heap) / n, resident: (residentNow - resident) / n}, err
 	}
-	if m.join || m.burst > 0 {
+	if m.ramp || m.burst > 0 {
 		return measureFirst(load, max(m.burst, 1))
 	}
 	if _, err := load.ask("warm up"); err != nil {

@@ -81,8 +81,8 @@ func report(tables []table) string {
 		switch {
 		case t.mode.idle > 0:
 			t.writeMemory(&b)
-		case t.mode.join:
-			t.writeJoin(&b)
+		case t.mode.ramp:
+			t.writeFirstAnswers(&b)
 		case t.mode.burst > 0:
 			t.writeBurst(&b)
 		default:
@@ -102,7 +102,7 @@ func (t table) writeSpeed(b *strings.Builder) {
 	}
 }
 
-func (t table) writeJoin(b *strings.Builder) {
+func (t table) writeFirstAnswers(b *strings.Builder) {
 	beside := t
 	// Beside package net, if it takes part.
 	if i := slices.IndexFunc(t.rows, func(r row) bool { return r.server.name == "net" }); i >= 0 {

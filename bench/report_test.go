@@ -17,7 +17,7 @@ func someTables() []table {
 	}
 	memory := newTable(mode{name: "idle", idle: 10}, []server{{name: "C", program: "c"}})
 	memory.rows[0].samples = []sample{{resident: 48}}
-	accept := newTable(mode{name: "accept", join: true}, []server{{name: "C"}, {name: "net"}})
+	accept := newTable(mode{name: "accept", ramp: true}, []server{{name: "C"}, {name: "net"}})
 	accept.rows[0].samples = []sample{{p50: 1, p99: 2, p999: 3}, {p50: 1, p99: 2, p999: 3}}
 	accept.rows[1].samples = []sample{{p50: 4, p99: 5, p999: 6}, {p50: 4, p99: 5, p999: 6}}
 	burst := newTable(mode{name: "burst", burst: 10}, []server{{name: "net"}})

@@ -14,29 +14,29 @@ type conn struct {
 	open     bool
 	pending  bool  // connecting
 	inFlight int   // messages whose echo is not complete
-	got      int   // bytes of the next one that have come
+	received int   // bytes of the next one that have come
 	unsent   int   // bytes that the system has not taken yet
-	since    int64 // when the oldest message in flight was sent, nanoseconds
+	sentAt   int64 // when the oldest message in flight was sent, nanoseconds
 	answered bool  // its first message has come back
 }
 
 // load is the loop. All connections send messages of the same size, and send a message anew when its echo has come.
 type load struct {
-	server      unix.SockaddrInet4
-	size, depth int
-	churn       int // connections at a time, each for one message; 0: they stay
-	joining     int // connections still to be opened in this run
-	ep          int
-	conns       []conn // by descriptor
-	busy        []int  // descriptors
-	opened      int    // connections so far
-	flying      int    // messages in flight on all of them
-	running     bool   // send again
-	out, in     []byte
-	took        *histogram
-	first       *histogram // of the first message of each connection
-	start       time.Time
-	events      [512]unix.EpollEvent
+	server       unix.SockaddrInet4
+	size, depth  int
+	churn        int // connections at a time, each for one message; 0: they stay
+	ramping      int // connections still to be opened in this run
+	ep           int
+	conns        []conn // by descriptor
+	active       []int  // descriptors
+	opened       int    // connections so far
+	inFlight     int    // messages in flight on all of them
+	running      bool   // send again
+	out, in      []byte
+	latency      *histogram
+	firstLatency *histogram // of the first message of each connection
+	start        time.Time
+	events       [512]unix.EpollEvent
 }
 
 func newLoad(server *net.TCPAddr, size, depth int) (*load, error) {
@@ -45,16 +45,16 @@ func newLoad(server *net.TCPAddr, size, depth int) (*load, error) {
 		return nil, err
 	}
 	l := &load{
-		server: unix.SockaddrInet4{Port: server.Port, Addr: [4]byte(server.IP.To4())},
-		size:   size,
-		depth:  depth,
-		ep:     ep,
-		conns:  make([]conn, 32<<10),
-		out:    make([]byte, size*depth),
-		in:     make([]byte, 256<<10),
-		took:   new(histogram),
-		first:  new(histogram),
-		start:  time.Now(),
+		server:       unix.SockaddrInet4{Port: server.Port, Addr: [4]byte(server.IP.To4())},
+		size:         size,
+		depth:        depth,
+		ep:           ep,
+		conns:        make([]conn, 32<<10),
+		out:          make([]byte, size*depth),
+		in:           make([]byte, 256<<10),
+		latency:      new(histogram),
+		firstLatency: new(histogram),
+		start:        time.Now(),
 	}
 	for i := range l.out {
 		l.out[i] = byte(i%size) * 7
@@ -71,13 +71,13 @@ func (l *load) open(n int) error {
 		if err != nil {
 			return err
 		}
-		l.busy = append(l.busy, fd)
+		l.active = append(l.active, fd)
 	}
 	return nil
 }
 
-// idle leaves the connections made so far alone.
-func (l *load) idle() { l.busy = nil }
+// leaveIdle leaves the connections made so far alone.
+func (l *load) leaveIdle() { l.active = nil }
 
 // connect makes a connection, and waits for it or not. In a churn the source address changes, because the ports of one
 // do not suffice.
@@ -112,7 +112,7 @@ func (l *load) connect(wait bool) (int, error) {
 
 // verify has every busy connection echo one message, and compares it.
 func (l *load) verify() error {
-	for _, fd := range l.busy {
+	for _, fd := range l.active {
 		unix.SetNonblock(fd, false)
 		for sent := 0; sent < l.size; {
 			n, err := unix.Write(fd, l.out[sent:l.size])
@@ -139,22 +139,22 @@ func (l *load) verify() error {
 
 // run keeps the connections busy for that long, and waits for what is in flight then.
 func (l *load) run(d time.Duration) time.Duration {
-	*l.took, *l.first = histogram{}, histogram{}
+	*l.latency, *l.firstLatency = histogram{}, histogram{}
 	l.running = true
 	begin := l.now()
-	for _, fd := range l.busy {
+	for _, fd := range l.active {
 		l.send(fd, l.depth)
 	}
-	for range l.churn + min(l.joining, joinWindow) {
-		l.renew()
+	for range l.churn + min(l.ramping, rampWindow) {
+		l.connectNext()
 	}
-	for l.flying > 0 {
+	for l.inFlight > 0 {
 		n, _ := unix.EpollWait(l.ep, l.events[:], 1000)
-		if l.now()-begin > int64(d) && l.joining == 0 {
+		if l.now()-begin > int64(d) && l.ramping == 0 {
 			l.running = false
 		}
 		for _, ev := range l.events[:max(n, 0)] {
-			l.serve(int(ev.Fd), ev.Events)
+			l.handleEvent(int(ev.Fd), ev.Events)
 		}
 	}
 	return time.Duration(l.now() - begin)
@@ -168,10 +168,10 @@ func (l *load) burst(n int, d time.Duration) time.Duration {
 	return l.run(d)
 }
 
-// join opens n connections, each of which talks from then on, and goes on until each has had its first answer. As many
-// as joinWindow wait for that at a time.
-func (l *load) join(n int) time.Duration {
-	l.joining = n
+// ramp opens n connections, each of which talks from then on, and goes on until each has had its first answer. As many
+// as rampWindow wait for that at a time.
+func (l *load) ramp(n int) time.Duration {
+	l.ramping = n
 	defer l.closeAll()
 	return l.run(0)
 }
@@ -179,8 +179,8 @@ func (l *load) join(n int) time.Duration {
 const (
 	// burstRest is how long a server has nothing to do before a burst.
 	burstRest = 300 * time.Millisecond
-	// joinWindow is less than what a system lets wait for accept; who is turned away there tries again after a second.
-	joinWindow = 1000
+	// rampWindow is less than what a system lets wait for accept; who is turned away there tries again after a second.
+	rampWindow = 1000
 )
 
 func (l *load) closeAll() {
@@ -190,18 +190,18 @@ func (l *load) closeAll() {
 			l.conns[fd] = conn{}
 		}
 	}
-	l.busy = nil
+	l.active = nil
 }
 
-// renew begins a connection of a churn, or one that joins. Its time counts from here.
-func (l *load) renew() {
+// connectNext begins a connection of a churn, or one that joins. Its time counts from here.
+func (l *load) connectNext() {
 	fd, err := l.connect(false)
 	check(err)
-	l.conns[fd].since = l.now()
-	l.flying++
+	l.conns[fd].sentAt = l.now()
+	l.inFlight++
 }
 
-func (l *load) serve(fd int, events uint32) {
+func (l *load) handleEvent(fd int, events uint32) {
 	c := &l.conns[fd]
 	if !c.open {
 		return
@@ -211,10 +211,10 @@ func (l *load) serve(fd int, events uint32) {
 			return
 		}
 		c.pending = false
-		l.flying-- // send counts it again
-		since := c.since
+		l.inFlight-- // send counts it again
+		connectedAt := c.sentAt
 		l.send(fd, 1)
-		c.since = since
+		c.sentAt = connectedAt
 		return
 	}
 	if c.unsent > 0 {
@@ -229,10 +229,10 @@ func (l *load) serve(fd int, events uint32) {
 func (l *load) send(fd, n int) {
 	c := &l.conns[fd]
 	if c.inFlight == 0 {
-		c.since = l.now()
+		c.sentAt = l.now()
 	}
 	c.inFlight += n
-	l.flying += n
+	l.inFlight += n
 	c.unsent += n * l.size
 	l.flush(fd)
 }
@@ -258,9 +258,9 @@ func (l *load) receive(fd int) {
 			}
 			check(fmt.Errorf("the server ended a connection: %v", err))
 		}
-		c.got += n
-		done := c.got / l.size
-		c.got %= l.size
+		c.received += n
+		done := c.received / l.size
+		c.received %= l.size
 		if done > 0 {
 			l.complete(fd, done)
 		}
@@ -275,34 +275,34 @@ func (l *load) complete(fd, done int) {
 	c := &l.conns[fd]
 	now := l.now()
 	for range done {
-		l.took.add(now - c.since)
+		l.latency.add(now - c.sentAt)
 	}
 	if !c.answered {
 		c.answered = true
-		l.first.add(now - c.since)
-		if l.joining > 0 {
-			l.joined()
+		l.firstLatency.add(now - c.sentAt)
+		if l.ramping > 0 {
+			l.onFirstAnswer()
 		}
 	}
 	c.inFlight -= done
-	l.flying -= done
-	c.since = now
+	l.inFlight -= done
+	c.sentAt = now
 	switch {
 	case l.churn > 0:
 		unix.Close(fd)
 		c.open = false
 		if l.running {
-			l.renew()
+			l.connectNext()
 		}
 	case l.running:
 		l.send(fd, done)
 	}
 }
 
-// joined follows the first answer of a connection that has joined: another may.
-func (l *load) joined() {
-	l.joining--
-	if l.joining >= joinWindow {
-		l.renew()
+// onFirstAnswer follows the first answer of a connection that has joined: another may.
+func (l *load) onFirstAnswer() {
+	l.ramping--
+	if l.ramping >= rampWindow {
+		l.connectNext()
 	}
 }

@@ -23,7 +23,7 @@ func main() {
 		depth   = flag.Int("depth", 1, "messages in flight a connection")
 		churn   = flag.Bool("churn", false, "a new connection for every message")
 		burst   = flag.Bool("burst", false, "new connections in every run, which all begin at once")
-		join    = flag.Bool("join", false, "new connections in every run, which begin one after another and go on; a run ends when all have had an answer")
+		ramp    = flag.Bool("ramp", false, "new connections in every run, which begin one after another and go on; a run ends when all have had an answer")
 		seconds = flag.Float64("seconds", 1, "how long a run lasts")
 	)
 	flag.Parse()
@@ -34,28 +34,28 @@ func main() {
 	check(err)
 	check(l.open(*idle))
 	check(l.verify())
-	l.idle()
+	l.leaveIdle()
 	run := l.run
 	switch {
 	case *churn:
 		l.churn = *conns
 	case *burst:
 		run = func(d time.Duration) time.Duration { return l.burst(*conns, d) }
-	case *join:
-		run = func(time.Duration) time.Duration { return l.join(*conns) }
+	case *ramp:
+		run = func(time.Duration) time.Duration { return l.ramp(*conns) }
 	default:
 		check(l.open(*conns))
 		check(l.verify())
 	}
-	shown := l.took
-	if *burst || *join {
-		shown = l.first
+	shown := l.latency
+	if *burst || *ramp {
+		shown = l.firstLatency
 	}
 	fmt.Println("= ready")
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		elapsed := run(time.Duration(*seconds * float64(time.Second)))
-		fmt.Printf("= rate=%g p50=%g p99=%g p999=%g max=%g\n", float64(l.took.count)/elapsed.Seconds(),
+		fmt.Printf("= rate=%g p50=%g p99=%g p999=%g max=%g\n", float64(l.latency.count)/elapsed.Seconds(),
 			shown.quantile(0.5), shown.quantile(0.99), shown.quantile(0.999), shown.quantile(1))
 	}
 }

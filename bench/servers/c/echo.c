@@ -15,27 +15,27 @@ enum { BUFFER = 64 << 10, EVENTS = 256 };
 
 struct conn {
 	int fd;
-	char *rest;
+	char *unsent;
 	size_t off, len;
 };
 
 static char buffer[BUFFER];
 
-static void want(int ep, struct conn *c, unsigned events) {
+static void watch(int ep, struct conn *c, unsigned events) {
 	struct epoll_event ev = {.events = events, .data.ptr = c};
 	epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev);
 }
 
-static void drop(struct conn *c) {
+static void close_conn(struct conn *c) {
 	close(c->fd);
-	free(c->rest);
+	free(c->unsent);
 	free(c);
 }
 
-static void readable(int ep, struct conn *c) {
+static void on_readable(int ep, struct conn *c) {
 	ssize_t n = recv(c->fd, buffer, BUFFER, 0);
 	if (n <= 0) {
-		drop(c);
+		close_conn(c);
 		return;
 	}
 	ssize_t m = send(c->fd, buffer, n, MSG_NOSIGNAL);
@@ -44,21 +44,21 @@ static void readable(int ep, struct conn *c) {
 	if (m < n) {
 		c->len = n - m;
 		c->off = 0;
-		c->rest = malloc(c->len);
-		memcpy(c->rest, buffer + m, c->len);
-		want(ep, c, EPOLLOUT);
+		c->unsent = malloc(c->len);
+		memcpy(c->unsent, buffer + m, c->len);
+		watch(ep, c, EPOLLOUT);
 	}
 }
 
-static void writable(int ep, struct conn *c) {
-	ssize_t m = send(c->fd, c->rest + c->off, c->len - c->off, MSG_NOSIGNAL);
+static void on_writable(int ep, struct conn *c) {
+	ssize_t m = send(c->fd, c->unsent + c->off, c->len - c->off, MSG_NOSIGNAL);
 	if (m < 0)
 		return;
 	c->off += m;
 	if (c->off == c->len) {
-		free(c->rest);
-		c->rest = NULL;
-		want(ep, c, EPOLLIN);
+		free(c->unsent);
+		c->unsent = NULL;
+		watch(ep, c, EPOLLIN);
 	}
 }
 
@@ -98,10 +98,10 @@ int main(void) {
 					return 0;
 				puts("= 0"); // the heap is not counted
 				fflush(stdout);
-			} else if (((struct conn *)p)->rest) {
-				writable(ep, p);
+			} else if (((struct conn *)p)->unsent) {
+				on_writable(ep, p);
 			} else {
-				readable(ep, p);
+				on_readable(ep, p);
 			}
 		}
 	}
