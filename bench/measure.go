@@ -14,6 +14,7 @@ import (
 
 // A sample is what one round shows of one server. Durations are microseconds, memory is bytes a connection.
 type sample struct {
+	messages             float64
 	rate, p50, p99, p999 float64
 	longest              float64 // of all round trips or first answers
 	late, runs           float64 // bursts with a first answer later than lateFirst, and all
@@ -81,14 +82,14 @@ func measure(dir string, s server, m mode, seconds float64) (got sample, err err
 	}
 	used := srv.cpu() - before
 	got, err = parse(answer)
-	got.cpu = used / 1e3 / (got.rate * seconds)
+	got.cpu = used / 1e3 / got.messages
 	return got, err
 }
 
 // parse reads an answer of the load.
 func parse(answer string) (got sample, err error) {
-	_, err = fmt.Sscanf(answer, "rate=%g p50=%g p99=%g p999=%g max=%g",
-		&got.rate, &got.p50, &got.p99, &got.p999, &got.longest)
+	_, err = fmt.Sscanf(answer, "messages=%g rate=%g p50=%g p99=%g p999=%g max=%g",
+		&got.messages, &got.rate, &got.p50, &got.p99, &got.p999, &got.longest)
 	return got, err
 }
 
