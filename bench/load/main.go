@@ -55,8 +55,9 @@ func main() {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		elapsed := run(time.Duration(*seconds * float64(time.Second)))
-		fmt.Printf("= messages=%d rate=%g p50=%g p99=%g p999=%g max=%g\n", l.latency.count,
-			float64(l.latency.count)/elapsed.Seconds(), shown.quantile(0.5), shown.quantile(0.99), shown.quantile(0.999), shown.quantile(1))
+		messages := l.latency.count
+		fmt.Printf("= messages=%d rate=%g p50=%g p99=%g p999=%g max=%g\n", messages, float64(messages)/elapsed.Seconds(),
+			shown.quantile(0.5), shown.quantile(0.99), shown.quantile(0.999), shown.quantile(1))
 	}
 }
 
