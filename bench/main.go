@@ -1,6 +1,6 @@
-// Bench measures echo servers beside each other: this library, the standard library, other event loops for Go, Qt, and
-// a bare epoll loop in C as the limit. Each server has one core for itself and the load another; the rounds are
-// interleaved, and the figures are medians.
+// Bench compares echo servers: this library, the standard library, other event loops for Go, Qt, and a bare epoll loop in
+// C as the upper limit. A server has one core and the load another. The rounds of all servers are interleaved. A figure is
+// the median of its rounds, and a ratio is that of two medians.
 //
 //	cd bench && go run .
 package main
@@ -12,26 +12,31 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 func main() {
 	log.SetFlags(0)
+	var l limits
+	flag.IntVar(&l.rounds, "rounds", 15, "maximum number of rounds of a mode")
+	flag.Float64Var(&l.spread, "spread", 0.1,
+		fmt.Sprintf("after %d rounds, end a mode when the spread of each ratio is at most this", minRounds))
+	flag.DurationVar(&l.time, "time", 35*time.Minute, "after this time, start no round of a mode that has had one")
 	var (
-		rounds  = flag.Int("rounds", 5, "rounds, of which the median counts")
-		seconds = flag.Float64("seconds", 1, "how long a server is measured in a round")
-		modes   = flag.String("modes", "", "modes to measure, separated by commas; all by default")
-		servers = flag.String("servers", "", "servers to measure, separated by commas; all by default")
-		out     = flag.String("out", "results", "directory of the results")
+		seconds = flag.Float64("seconds", 0.5, "seconds that the load runs to warm up and then to be measured")
+		modes   = flag.String("modes", "", "comma-separated modes to measure (default all)")
+		servers = flag.String("servers", "", "comma-separated servers to measure (default all)")
+		out     = flag.String("out", "results", "directory that results.md and chart.svg are written to")
 	)
 	flag.Parse()
-	if err := run(*rounds, *seconds, selectNamed(allModes, *modes), selectNamed(allServers, *servers), *out); err != nil {
+	if err := run(l, *seconds, selectNamed(allModes, *modes), selectNamed(allServers, *servers), *out); err != nil {
 		log.Fatal(err)
 	}
 }
 
 type named interface{ title() string }
 
-// selectNamed returns those of all that the list names.
+// selectNamed returns the elements of all whose names are in the comma-separated list, or all if the list is empty.
 func selectNamed[T named](all []T, list string) []T {
 	if list == "" {
 		return all
@@ -45,36 +50,36 @@ func selectNamed[T named](all []T, list string) []T {
 			}
 		}
 		if !found {
-			log.Fatalf("there is no %q", name)
+			log.Fatalf("unknown mode or server %q", name)
 		}
 	}
 	return some
 }
 
-func run(rounds int, seconds float64, modes []mode, servers []server, out string) error {
+func run(l limits, seconds float64, modes []mode, servers []server, out string) error {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	begin := time.Now()
 	servers, err = build(dir, servers)
 	if err != nil {
 		return err
 	}
-	var tables []table
+	var tables []*table
 	for _, m := range available(modes) {
-		t := newTable(m, m.servers(servers))
-		for round := range rounds {
-			for i, s := range m.servers(servers) {
-				fmt.Fprintf(os.Stderr, "%s, round %d, %s\n", m.name, round+1, s.name)
-				sample, err := measure(dir, s, m, seconds)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", m.name, s.name, err)
-				}
-				t.rows[i].samples = append(t.rows[i].samples, sample)
-			}
-		}
-		tables = append(tables, t)
+		tables = append(tables, newTable(m, m.servers(servers)))
+	}
+	s := schedule{
+		tables:  tables,
+		limits:  l,
+		measure: func(s server, m mode) (sample, error) { return measure(dir, s, m, seconds) },
+		elapsed: func() time.Duration { return time.Since(begin) },
+		log:     os.Stderr,
+	}
+	if err := s.run(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err

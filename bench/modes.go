@@ -10,15 +10,18 @@ import (
 type mode struct {
 	name          string
 	load          []string // arguments of the load
-	largeMessages bool     // messages larger than the buffer of a goroutine by default
-	idle          int      // connections whose memory is measured; 0: speed is
+	largeMessages bool     // messages larger than the default buffer of a goroutine
+	idle          int      // connections whose memory is measured
 	http          bool     // the load is wrk
 	manyConns     bool     // 15,000 connections
-	ramp          bool     // what counts is the first answer of each connection, one run a round
-	burst         int      // so many runs a round, on two cores; what counts is the first answer of each connection
+	ramp          bool     // one run per round, which measures the first answer of each connection
+	burst         int      // runs per round, on two cores, which measure the first answer of each connection
 }
 
 func (m mode) title() string { return m.name }
+
+// throughput reports whether the mode measures messages per second.
+func (m mode) throughput() bool { return m.idle == 0 && m.burst == 0 && !m.ramp }
 
 var allModes = []mode{
 	{name: "ping-pong 1", load: []string{"-conns", "1"}},
@@ -36,12 +39,12 @@ var allModes = []mode{
 	{name: "idle 15000", load: []string{"-conns", "0", "-idle", "15000"}, idle: 15000, manyConns: true},
 }
 
-// available leaves out what this machine has no load for.
+// available leaves out http if this machine does not have wrk, its load.
 func available(modes []mode) (some []mode) {
 	_, err := exec.LookPath("wrk")
 	for _, m := range modes {
 		if m.http && err != nil {
-			fmt.Fprintln(os.Stderr, "http is left out:", err)
+			fmt.Fprintln(os.Stderr, "leaving out http:", err)
 			continue
 		}
 		some = append(some, m)
@@ -49,7 +52,7 @@ func available(modes []mode) (some []mode) {
 	return some
 }
 
-// servers returns those of all that the mode is for.
+// servers returns the servers that take part in the mode.
 func (m mode) servers(all []server) (some []server) {
 	for _, s := range all {
 		if s.http == m.http && !(s.slowToConnect && (m.manyConns || m.ramp)) && (s.takesWork || m.burst == 0) {

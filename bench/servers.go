@@ -11,12 +11,12 @@ import (
 // A server is a program under test.
 type server struct {
 	name          string
-	program       string   // the directory of its source, below servers
+	program       string   // the directory of its source in servers
 	args          []string // of the program
-	takesBuffer   bool     // it takes -buffer, for large messages
-	http          bool     // it speaks HTTP, which is a mode of its own
-	slowToConnect bool     // opening many connections takes it minutes: left out of the modes with 15,000
-	takesWork     bool     // it takes -work and uses as many cores as it has
+	takesBuffer   bool     // the program has the flag -buffer, for large messages
+	http          bool     // it is an HTTP server, for the mode http alone
+	slowToConnect bool     // opening many connections takes minutes, so it is not in modes with 15,000 or in accept
+	takesWork     bool     // the program has the flag -work, and uses all its cores
 }
 
 func (s server) title() string { return s.name }
@@ -35,7 +35,7 @@ var allServers = []server{
 	{name: "tcpserver http", program: "tcpserver", args: []string{"-style", "http"}, http: true},
 }
 
-// build makes the programs and returns those servers that could be built.
+// build builds the load and the servers. It returns the servers without Qt's if that cannot be built.
 func build(dir string, servers []server) ([]server, error) {
 	if err := command("go", "build", "-o", filepath.Join(dir, "load"), "./load"); err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func build(dir string, servers []server) ([]server, error) {
 				err = command("gcc", "-O2", "-o", target, "servers/c/echo.c")
 			case "qt":
 				if err = buildQt(target); err != nil {
-					fmt.Fprintln(os.Stderr, "Qt is left out:", err)
+					fmt.Fprintln(os.Stderr, "leaving out Qt:", err)
 					continue
 				}
 			default:
@@ -67,7 +67,7 @@ func build(dir string, servers []server) ([]server, error) {
 	return built, nil
 }
 
-// buildQt needs the headers of Qt 6 or 5: Debian's qt6-base-dev or qtbase5-dev.
+// buildQt builds the server of Qt with Qt 6 or else Qt 5: Debian's qt6-base-dev or qtbase5-dev.
 func buildQt(target string) error {
 	for _, module := range []string{"Qt6Network", "Qt5Network"} {
 		flags, err := exec.Command("pkg-config", "--cflags", "--libs", module).Output()
