@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The chart has a panel for each mode that measures throughput, with a bar for each server. A bar is as long as the ratio
-// in the table, and a line across its end is as long as the ratio's spread to either side.
+// The chart has a panel for each mode that measures throughput, with a bar for each server. A bar is as long as the
+// ratio in the table, and a line across its end is as long as the ratio's spread to either side.
 const (
 	panelColumns = 3
 	panelWidth   = 320
@@ -15,7 +15,7 @@ const (
 	barHeight    = 15
 	barScale     = 85  // pixels for the ratio 1
 	barLimit     = 1.5 // where longer bars are cut off
-	captionSpace = 22
+	captionSpace = 38
 )
 
 // chart draws the tables as SVG that is legible on a light and on a dark page.
@@ -37,10 +37,11 @@ func chart(tables []*table) string {
 		panels++
 	}
 	bottom := top + height
-	fmt.Fprintf(&body, `<text x="6" y="%d">Median throughput, divided by that of the first server of the panel. `+
-		`±: its spread (95%% confidence interval), also drawn as a line. Bars are cut off at %g.</text>`+"\n",
-		bottom+captionSpace-8, barLimit)
-	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">
+	fmt.Fprintf(&body, `<text x="6" y="%d">Median throughput, divided by that of the first server of the panel.</text>
+<text x="6" y="%d">±: spread of the ratio (95%% confidence interval), also drawn as a line. Bars are cut off at %g.</text>
+`, bottom+15, bottom+30, barLimit)
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d"
+ font-family="sans-serif" font-size="11">
 <title>Throughput of each server, divided by that of the first server of its panel</title>
 <style>
 text{fill:#24292f} .name{text-anchor:end} .mode{font-weight:bold;font-size:12px} .ours{fill:#1a7f5a} .peer{fill:#9aa4af}

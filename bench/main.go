@@ -1,6 +1,6 @@
-// Bench compares echo servers: this library, the standard library, other event loops for Go, Qt, and a bare epoll loop in
-// C as the upper limit. A server has one core and the load another. The rounds of all servers are interleaved. A figure is
-// the median of its rounds, and a ratio is that of two medians.
+// Bench compares echo servers: this library, the standard library, other event loops for Go, Qt, and a bare epoll loop
+// in C as the upper limit. A server has one core and the load another. The rounds of all servers are interleaved. A
+// figure is the median of its rounds, and a ratio is that of two medians.
 //
 //	cd bench && go run .
 package main

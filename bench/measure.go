@@ -120,8 +120,8 @@ func parse(answer string) (got sample, err error) {
 	return got, err
 }
 
-// measureFirstAnswers runs the load several times and measures the first answer of each connection. The p50 is the median
-// of the runs, and the other percentiles are those of the worst run.
+// measureFirstAnswers runs the load several times and measures the first answer of each connection. The p50 is the
+// median of the runs, and the other percentiles are those of the worst run.
 func measureFirstAnswers(load *process, runs int) (got sample, err error) {
 	var p50s []float64
 	for range runs {
@@ -148,7 +148,8 @@ func measureFirstAnswers(load *process, runs int) (got sample, err error) {
 // measureHTTP runs wrk, which requests a short page over 50 connections, for one second, the shortest time it accepts.
 func measureHTTP(srv *process, addr string) (got sample, err error) {
 	before := srv.cpu()
-	out, err := exec.Command("taskset", "-c", "1", "wrk", "-t1", "-c50", "-d1s", "--latency", "http://"+addr+"/").Output()
+	out, err := exec.Command("taskset", "-c", "1",
+		"wrk", "-t1", "-c50", "-d1s", "--latency", "http://"+addr+"/").Output()
 	if err != nil {
 		return got, err
 	}

@@ -49,8 +49,8 @@ func (t *table) samples() (n int) {
 	return n
 }
 
-// reference returns the index of the row that the others are compared with: package net's for first answers, if it takes
-// part, and otherwise the first.
+// reference returns the index of the row that the others are compared with: package net's for first answers, if it
+// takes part, and otherwise the first.
 func (t *table) reference() int {
 	if t.mode.ramp {
 		if i := slices.IndexFunc(t.rows, func(r row) bool { return r.server.name == "net" }); i >= 0 {
@@ -100,8 +100,8 @@ func (t *table) widestSpread() (widest float64) {
 }
 
 // legend explains the columns of all tables but those of memory.
-const legend = `Every server has one core, the load another. The line below a heading is the number of rounds that all figures of the
-table are from.
+const legend = `Every server has one core and the load another; in "burst" they share both. Below each heading
+is the number of rounds that all figures of the table are from.
 
 | Column | Meaning |
 |---|---|
@@ -118,9 +118,9 @@ The server that the others are compared with has the ratio 1.00, without a sprea
 `
 
 // memoryLegend explains the figures of memory.
-const memoryLegend = `Both figures are a growth per connection: memory with %d connections less memory with %d, divided by %d.
-They do not include what a server allocates once. Every connection has echoed one message and is idle. The figures are
-medians of the rounds.
+const memoryLegend = `Both figures are a growth per connection: memory with %d connections less
+memory with %d, divided by %d. They do not include what a server allocates once. Every connection
+has echoed one message and is idle. The figures are medians of the rounds.
 
 - Heap: bytes of live heap objects, after a garbage collection. It includes the server's objects for a connection, its
   share of the tables and, where a goroutine reads each connection, the goroutine's buffer of 4 KiB. It does not include
@@ -137,7 +137,7 @@ func report(tables []*table) string {
 	b.WriteString("# Results\n\n")
 	fmt.Fprintf(&b, "- Machine: %s, %s, %d cores\n", output("uname", "-sr"), processor(), runtime.NumCPU())
 	fmt.Fprintf(&b, "- Go: %s\n- Date: %s\n", runtime.Version(), time.Now().Format(time.DateOnly))
-	fmt.Fprintf(&b, "- Command: `%s`\n", strings.Join(append([]string{"go run ."}, os.Args[1:]...), " "))
+	fmt.Fprintf(&b, "- Command: `%s`\n", commandLine(os.Args[1:]))
 	fmt.Fprintf(&b, "- Peers:\n  %s\n\n", peerVersions())
 	b.WriteString(legend)
 	for _, t := range tables {
@@ -196,7 +196,8 @@ func (t *table) medianColumn(title string, f figure) column {
 
 // ratioColumn is for the right side of the column of the medians.
 func (t *table) ratioColumn(f figure) column {
-	return column{"Ratio to " + t.rows[t.reference()].server.name, func(row int) string { return t.ratio(row, f).String() }}
+	title := "Ratio to " + t.rows[t.reference()].server.name
+	return column{title, func(row int) string { return t.ratio(row, f).String() }}
 }
 
 // heapColumn takes account of servers that report no heap.
@@ -229,6 +230,18 @@ func (t *table) burstColumns() []column {
 	}
 }
 
+// commandLine returns the command with its arguments, quoted for a shell where they need it.
+func commandLine(args []string) string {
+	command := "go run ."
+	for _, arg := range args {
+		if arg == "" || strings.ContainsAny(arg, " '\"$\\") {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		command += " " + arg
+	}
+	return command
+}
+
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -236,8 +249,8 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// peerVersions returns the modules that the other servers in Go are built with, one per line. This program links none of
-// them, so that its own build information does not have their versions.
+// peerVersions returns the modules that the other servers in Go are built with, one per line. This program links none
+// of them, so that its own build information does not have their versions.
 func peerVersions() string {
 	list := output("go", "list", "-m", "-f", "{{.Path}} {{.Version}}", "github.com/panjf2000/gnet/v2",
 		"github.com/lesismal/nbio", "github.com/cloudwego/netpoll", "github.com/tidwall/evio")

@@ -31,7 +31,8 @@ func testTables() []*table {
 			[]sample{{p50: 1, p99: 2, p999: 3}}, []sample{{p50: 4, p99: 5, p999: 6}}),
 		tableOf(mode{name: "burst", burst: 10}, []server{{name: "net"}},
 			[]sample{{p50: 4, longest: 500, late: 1, runs: 10}, {p50: 4, longest: 9, runs: 10}}),
-		tableOf(mode{name: "idle", idle: 10}, servers, []sample{{resident: 48}}, []sample{{heap: 160.4, resident: 200}}),
+		tableOf(mode{name: "idle", idle: 10}, servers,
+			[]sample{{resident: 48}}, []sample{{heap: 160.4, resident: 200}}),
 	}
 }
 
@@ -45,12 +46,19 @@ func TestReportHasMediansRatiosAndRounds(t *testing.T) {
 		"\n| C | 1 | 2 | 3 | 0.50 |\n",
 		"\n| net | 4 | 5 | 6 | 1.00 |\n",
 		"\n| net | 4 | 500 | 1 of 20 |\n",
-		"memory with 110 connections less memory with 100, divided by 10.\n",
+		"memory with 110 connections less\nmemory with 100, divided by 10. ",
 		"\n| C | not counted | 48 |\n| half | 160 | 200 |\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in the report:\n%s", want, got)
 		}
+	}
+}
+
+func TestCommandLineIsQuotedForShell(t *testing.T) {
+	got := commandLine([]string{"-modes", "ping-pong 1,http", "-out", "it's", ""})
+	if want := `go run . -modes 'ping-pong 1,http' -out 'it'\''s' ''`; got != want {
+		t.Errorf("%s, not %s", got, want)
 	}
 }
 

@@ -28,7 +28,8 @@ func (l limits) enough(t *table, elapsed time.Duration) bool {
 	}
 }
 
-// maxRounds returns how many rounds t has at most. A table without ratios has no spread, which more rounds would reduce.
+// maxRounds returns how many rounds t has at most. A table without ratios has no spread, which more rounds would
+// reduce.
 func (l limits) maxRounds(t *table) int {
 	if len(t.ratioFigures()) == 0 {
 		return min(l.rounds, minRounds)
@@ -95,9 +96,9 @@ func (s *schedule) progress(elapsed time.Duration) string {
 	return fmt.Sprintf("%s elapsed, %s to %s left", show(elapsed), show(least), show(most))
 }
 
-// remaining estimates the time left: least if every mode ends as soon as it can, most if every mode needs all the rounds
-// that it can have. A sample of a mode that has not been measured yet is estimated at the mean of all samples. The
-// estimate is not ok if there are none.
+// remaining estimates the time left: least if every mode ends as soon as it can, most if every mode needs all the
+// rounds that it can have. A sample of a mode that has not been measured yet is estimated at the mean of all samples.
+// The estimate is not ok if there are none.
 func (s *schedule) remaining(elapsed time.Duration) (least, most time.Duration, ok bool) {
 	var spent time.Duration
 	samples := 0

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// testSchedule returns a schedule whose clock goes on by a second with each sample. The figures of a mode named "steady"
-// have no spread, those of any other have one of half the ratio and more.
+// testSchedule returns a schedule whose clock goes on by a second with each sample. The figures of a mode named
+// "steady" have no spread, those of any other have one of half the ratio and more.
 func testSchedule(l limits, modes ...mode) (s *schedule, order *[]string) {
 	s = &schedule{limits: l, log: io.Discard}
 	order = new([]string)
@@ -74,7 +74,8 @@ func TestModeIsRepeatedUntilItsSpreadIsSmall(t *testing.T) {
 }
 
 func TestRemainingTime(t *testing.T) {
-	s, _ := testSchedule(limits{15, 0.1, time.Hour}, mode{name: "steady"}, mode{name: "uneven"}, mode{name: "idle", idle: 1})
+	s, _ := testSchedule(limits{15, 0.1, time.Hour},
+		mode{name: "steady"}, mode{name: "uneven"}, mode{name: "idle", idle: 1})
 	check := func(least, most time.Duration) {
 		t.Helper()
 		gotLeast, gotMost, ok := s.remaining(s.elapsed())

@@ -24,7 +24,8 @@ func (s server) title() string { return s.name }
 var allServers = []server{
 	{name: "C", program: "c"},
 	{name: "tcpserver handlers", program: "tcpserver", args: []string{"-style", "handlers"}, takesWork: true},
-	{name: "tcpserver blocking", program: "tcpserver", args: []string{"-style", "blocking"}, takesBuffer: true, takesWork: true},
+	{name: "tcpserver blocking", program: "tcpserver", args: []string{"-style", "blocking"},
+		takesBuffer: true, takesWork: true},
 	{name: "net", program: "std", takesBuffer: true, takesWork: true},
 	{name: "gnet", program: "gnet", takesWork: true},
 	{name: "nbio", program: "nbio"},

@@ -88,8 +88,8 @@ func compare(f figure, server, reference []sample) ratio {
 	}
 }
 
-// resamples is how often the bootstrap draws the rounds, and resamplesOutside how many of the lowest and how many of the
-// highest ratios are outside the 95% confidence interval.
+// resamples is how often the bootstrap draws the rounds, and resamplesOutside how many of the lowest and how many of
+// the highest ratios are outside the 95% confidence interval.
 const (
 	resamples        = 2000
 	resamplesOutside = resamples * 25 / 1000
