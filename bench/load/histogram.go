@@ -2,7 +2,7 @@ package main
 
 import "math/bits"
 
-// A histogram counts durations in buckets that are at most 1/32 of the value wide.
+// A histogram counts durations in buckets whose width is at most 1/32 of the duration.
 type histogram struct {
 	buckets [64 * subBuckets]uint32
 	count   uint64
@@ -13,13 +13,14 @@ const (
 	subBuckets = 1 << subBits
 )
 
+// bucketOf returns the bucket of a duration in nanoseconds.
 func bucketOf(ns int64) int {
 	v := uint64(max(ns, 0))
 	shift := max(bits.Len64(v)-subBits-1, 0)
 	return shift<<subBits + int(v>>shift)
 }
 
-// valueOf is the middle of a bucket, in nanoseconds.
+// valueOf returns the middle of a bucket, in nanoseconds.
 func valueOf(bucket int) float64 {
 	if bucket < 2*subBuckets {
 		return float64(bucket)
@@ -34,7 +35,7 @@ func (h *histogram) add(ns int64) {
 	h.count++
 }
 
-// quantile returns the value that the part q of all is not above, in microseconds.
+// quantile returns the duration that the fraction q of all durations does not exceed, in microseconds.
 func (h *histogram) quantile(q float64) float64 {
 	rest := uint64(q * float64(h.count))
 	for i, n := range h.buckets {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -9,29 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A conn is one connection, found by its descriptor.
+// A conn is the state of one connection.
 type conn struct {
 	open     bool
 	pending  bool  // connecting
 	inFlight int   // messages whose echo is not complete
-	received int   // bytes of the next one that have come
-	unsent   int   // bytes that the system has not taken yet
+	received int   // bytes of the next echo received so far
+	unsent   int   // bytes that the system has not accepted yet
 	sentAt   int64 // when the oldest message in flight was sent, nanoseconds
-	answered bool  // its first message has come back
+	answered bool  // its first message has been echoed
 }
 
-// load is the loop. All connections send messages of the same size, and send a message anew when its echo has come.
+// A load is an event loop. Its connections send messages of one size, and each echo is followed by another message.
 type load struct {
 	server       unix.SockaddrInet4
 	size, depth  int
-	churn        int // connections at a time, each for one message; 0: they stay
-	ramping      int // connections still to be opened in this run
+	churn        int // if not zero, connections open at a time, each of which is closed after one message
+	ramping      int // connections that still wait for their first answer in a ramp
 	ep           int
 	conns        []conn // by descriptor
-	active       []int  // descriptors
-	opened       int    // connections so far
-	inFlight     int    // messages in flight on all of them
-	running      bool   // send again
+	active       []int  // descriptors of the connections that are not idle
+	opened       int    // connections opened by a churn, for their source addresses
+	inFlight     int    // messages in flight on all connections, and connections in progress
+	running      bool   // an echo is followed by another message
 	out, in      []byte
 	latency      *histogram
 	firstLatency *histogram // of the first message of each connection
@@ -64,7 +65,7 @@ func newLoad(server *net.TCPAddr, size, depth int) (*load, error) {
 
 func (l *load) now() int64 { return int64(time.Since(l.start)) }
 
-// open makes n more connections.
+// open opens n more connections.
 func (l *load) open(n int) error {
 	for range n {
 		fd, err := l.connect(true)
@@ -76,11 +77,11 @@ func (l *load) open(n int) error {
 	return nil
 }
 
-// leaveIdle leaves the connections made so far alone.
+// leaveIdle makes run leave the connections opened so far idle.
 func (l *load) leaveIdle() { l.active = nil }
 
-// connect makes a connection, and waits for it or not. In a churn the source address changes, because the ports of one
-// do not suffice.
+// connect opens a connection, and returns when it is established if wait is true. A churn varies the source address,
+// because one address does not have enough ports.
 func (l *load) connect(wait bool) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -104,13 +105,13 @@ func (l *load) connect(wait bool) (int, error) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)}
 	if fd >= len(l.conns) {
-		return 0, fmt.Errorf("descriptor %d is too high", fd)
+		return 0, fmt.Errorf("too many connections: descriptor %d", fd)
 	}
 	l.conns[fd] = conn{open: true, pending: !wait}
 	return fd, unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, fd, &ev)
 }
 
-// verify has every busy connection echo one message, and compares it.
+// verify sends one message on each active connection and compares the echo with it.
 func (l *load) verify() error {
 	for _, fd := range l.active {
 		unix.SetNonblock(fd, false)
@@ -130,14 +131,15 @@ func (l *load) verify() error {
 			got = got[:len(got)+n]
 		}
 		if !bytes.Equal(got, l.out[:l.size]) {
-			return fmt.Errorf("the echo differs")
+			return errors.New("echo differs from message")
 		}
 		unix.SetNonblock(fd, true)
 	}
 	return nil
 }
 
-// run keeps the connections busy for that long, and waits for what is in flight then.
+// run keeps the active connections busy for the duration d, and then waits for the messages in flight. It returns how
+// long that took in all.
 func (l *load) run(d time.Duration) time.Duration {
 	*l.latency, *l.firstLatency = histogram{}, histogram{}
 	l.running = true
@@ -160,7 +162,8 @@ func (l *load) run(d time.Duration) time.Duration {
 	return time.Duration(l.now() - begin)
 }
 
-// burst has n new connections, on which nothing has been said, all send at once after a rest, and keeps them busy.
+// burst opens n connections, leaves them idle for burstRest without a message, lets all send at once, and keeps them
+// busy for the duration d.
 func (l *load) burst(n int, d time.Duration) time.Duration {
 	check(l.open(n))
 	time.Sleep(burstRest)
@@ -168,8 +171,8 @@ func (l *load) burst(n int, d time.Duration) time.Duration {
 	return l.run(d)
 }
 
-// ramp opens n connections, each of which talks from then on, and goes on until each has had its first answer. As many
-// as rampWindow wait for that at a time.
+// ramp opens n connections, of which up to rampWindow wait for their first answer at a time. Each keeps sending from
+// then on, until all n have had their first answer.
 func (l *load) ramp(n int) time.Duration {
 	l.ramping = n
 	defer l.closeAll()
@@ -177,9 +180,10 @@ func (l *load) ramp(n int) time.Duration {
 }
 
 const (
-	// burstRest is how long a server has nothing to do before a burst.
+	// burstRest is how long the server is idle before a burst.
 	burstRest = 300 * time.Millisecond
-	// rampWindow is less than what a system lets wait for accept; who is turned away there tries again after a second.
+	// rampWindow is less than an accept queue holds: the system drops a connection request for which a full queue has
+	// no room, and the client repeats it only after a second.
 	rampWindow = 1000
 )
 
@@ -193,7 +197,7 @@ func (l *load) closeAll() {
 	l.active = nil
 }
 
-// connectNext begins a connection of a churn, or one that joins. Its time counts from here.
+// connectNext opens the next connection of a churn or ramp. The latency of its first message includes connecting.
 func (l *load) connectNext() {
 	fd, err := l.connect(false)
 	check(err)
@@ -225,7 +229,7 @@ func (l *load) handleEvent(fd int, events uint32) {
 	}
 }
 
-// send puts n messages more in flight.
+// send sends n more messages on a connection.
 func (l *load) send(fd, n int) {
 	c := &l.conns[fd]
 	if c.inFlight == 0 {
@@ -256,7 +260,7 @@ func (l *load) receive(fd int) {
 			if err == unix.EAGAIN {
 				return
 			}
-			check(fmt.Errorf("the server ended a connection: %v", err))
+			check(fmt.Errorf("server closed a connection: %v", err))
 		}
 		c.received += n
 		done := c.received / l.size
@@ -270,7 +274,7 @@ func (l *load) receive(fd int) {
 	}
 }
 
-// complete counts messages that have come back.
+// complete counts echoed messages, and continues the connection.
 func (l *load) complete(fd, done int) {
 	c := &l.conns[fd]
 	now := l.now()
@@ -299,7 +303,7 @@ func (l *load) complete(fd, done int) {
 	}
 }
 
-// onFirstAnswer follows the first answer of a connection that has joined: another may.
+// onFirstAnswer counts a connection of a ramp that has had its first answer, and opens another if any is left.
 func (l *load) onFirstAnswer() {
 	l.ramping--
 	if l.ramping >= rampWindow {

@@ -1,6 +1,6 @@
-// Load keeps connections to an echo server busy, and measures. It is one thread over its own epoll, so that the load
-// is not what is measured. It opens its connections, checks each with one message, prints "ready", and then runs once
-// for each line on its standard input.
+// Load keeps connections to an echo server busy and measures throughput and latency. It is a single thread with an
+// epoll loop of its own, so that the server and not the load is the bottleneck. It opens its connections, verifies the
+// echo of one message on each, prints "ready", and then runs once for each line of its standard input.
 package main
 
 import (
@@ -16,15 +16,15 @@ import (
 
 func main() {
 	var (
-		addr    = flag.String("addr", "", "address of the server")
-		conns   = flag.Int("conns", 1, "connections")
-		idle    = flag.Int("idle", 0, "further connections that do nothing")
-		size    = flag.Int("size", 64, "bytes a message")
-		depth   = flag.Int("depth", 1, "messages in flight a connection")
-		churn   = flag.Bool("churn", false, "a new connection for every message")
-		burst   = flag.Bool("burst", false, "new connections in every run, which all begin at once")
-		ramp    = flag.Bool("ramp", false, "new connections in every run, which begin one after another and go on; a run ends when all have had an answer")
-		seconds = flag.Float64("seconds", 1, "how long a run lasts")
+		addr    = flag.String("addr", "", "`address` of the server")
+		conns   = flag.Int("conns", 1, "number of active connections")
+		idle    = flag.Int("idle", 0, "number of idle connections")
+		size    = flag.Int("size", 64, "bytes per message")
+		depth   = flag.Int("depth", 1, "messages in flight per connection")
+		churn   = flag.Bool("churn", false, "open a connection for each message")
+		burst   = flag.Bool("burst", false, "in each run, open connections that all send their first message at once")
+		ramp    = flag.Bool("ramp", false, "in each run, open connections in turn, until each has had an answer")
+		seconds = flag.Float64("seconds", 1, "duration of a run, in seconds")
 	)
 	flag.Parse()
 	runtime.LockOSThread()
@@ -56,7 +56,8 @@ func main() {
 	for lines.Scan() {
 		elapsed := run(time.Duration(*seconds * float64(time.Second)))
 		messages := l.latency.count
-		fmt.Printf("= messages=%d rate=%g p50=%g p99=%g p999=%g max=%g\n", messages, float64(messages)/elapsed.Seconds(),
+		fmt.Printf("= messages=%d rate=%g p50=%g p99=%g p999=%g max=%g\n",
+			messages, float64(messages)/elapsed.Seconds(),
 			shown.quantile(0.5), shown.quantile(0.99), shown.quantile(0.999), shown.quantile(1))
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The descriptors do not block, so that the scheduler need not be told: raw system calls keep the load cheaper than any
-// server.
+// The descriptors do not block, so that the scheduler need not know of the calls. Raw system calls make the load
+// cheaper than any server.
 
 func send(fd int, p []byte) (int, error) {
 	n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))),

@@ -1,4 +1,4 @@
-// Package serve is what the servers under test have in common: how they speak with the harness.
+// Package serve has what the servers under test share, such as their protocol with the harness.
 package serve
 
 import (
@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-var work = flag.Duration("work", 0, "processor time that a message takes, beside its echo")
+var work = flag.Duration("work", 0, "processor time to spend on each message before echoing it")
 
-// Work is called for each message.
+// Work spends the processor time given by the flag -work. A server calls it for each message that it reads.
 func Work() {
 	if *work > 0 {
 		for begin := time.Now(); time.Since(begin) < *work; {
@@ -23,31 +23,31 @@ func Work() {
 	}
 }
 
-// BufferSize is the read buffer of every server that can be given one, in bytes.
+// BufferSize is the size in bytes of the read buffer of every server for which it can be configured.
 const BufferSize = 64 << 10
 
-// Until says where the server listens, and answers every line on the standard input with the bytes of heap in use. It
-// returns when the input ends. What it prints begins with "= ": some of the peers print too.
+// Until prints the address of the server, and answers each line of the standard input with the bytes of heap in use. It
+// returns when the input ends. Its lines begin with "= ", because some of the servers' libraries print lines too.
 func Until(addr string) {
 	fmt.Println("=", addr)
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var mem runtime.MemStats
 		runtime.GC()
-		runtime.GC() // twice, so that pools are empty
+		runtime.GC() // the second collection empties the pools
 		runtime.ReadMemStats(&mem)
 		fmt.Println("=", mem.HeapAlloc)
 	}
 }
 
-// Check ends the program if err is not nil.
+// Check exits the program if err is not nil.
 func Check(err error) {
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-// FreeAddr returns an address that is free at this moment, for servers that do not tell which port they got.
+// FreeAddr returns an address that is not in use, for libraries that do not report the port they listen on.
 func FreeAddr() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	Check(err)
@@ -55,7 +55,7 @@ func FreeAddr() string {
 	return l.Addr().String()
 }
 
-// Echo sends conn what it sent, until it ends: a goroutine a connection.
+// Echo echoes what it reads from conn, until conn ends. Each connection has its own goroutine.
 func Echo(conn net.Conn, bufferSize int) {
 	defer conn.Close()
 	buf := make([]byte, bufferSize)
@@ -71,7 +71,7 @@ func Echo(conn net.Conn, bufferSize int) {
 	}
 }
 
-// HTTP answers every request with a short page.
+// HTTP answers each request with a page of 6 bytes.
 func HTTP(l net.Listener) {
 	page := []byte("hello\n")
 	Check(http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(page) })))

@@ -1,6 +1,6 @@
-// An echo server on a bare epoll loop: the limit that the others are held against. Level-triggered, one thread, one
-// recv and one send a message. What a peer does not take at once waits in a buffer of the connection's own, and its
-// input is not read meanwhile.
+// An echo server with a bare epoll loop: the upper limit for the other servers. It is level-triggered and has one
+// thread, and makes one recv and one send per message. Bytes that the socket does not accept at once are kept in a
+// buffer of the connection, which is not read until they are sent.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>

@@ -1,4 +1,4 @@
-// An echo server with evio, of one loop.
+// Evio is an echo server with evio and one event loop.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// An echo server with gnet, of an event loop for each processor.
+// Gnet is an echo server with gnet and one event loop per processor.
 package main
 
 import (
@@ -32,8 +32,8 @@ func main() {
 	addr := serve.FreeAddr()
 	h := &handler{booted: make(chan struct{})}
 	go func() {
-		serve.Check(gnet.Run(h, "tcp://"+addr, gnet.WithNumEventLoop(runtime.GOMAXPROCS(0)), gnet.WithTCPNoDelay(gnet.TCPNoDelay),
-			gnet.WithReadBufferCap(serve.BufferSize)))
+		serve.Check(gnet.Run(h, "tcp://"+addr, gnet.WithNumEventLoop(runtime.GOMAXPROCS(0)),
+			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithReadBufferCap(serve.BufferSize)))
 	}()
 	<-h.booted
 	serve.Until(addr)

@@ -1,4 +1,4 @@
-// An echo server with nbio, of one poller.
+// Nbio is an echo server with nbio and one poller.
 package main
 
 import (

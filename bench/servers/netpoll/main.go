@@ -1,4 +1,4 @@
-// An echo server with netpoll, of one poller.
+// Netpoll is an echo server with netpoll and one poller.
 package main
 
 import (

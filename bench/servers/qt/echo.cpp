@@ -1,4 +1,4 @@
-// An echo server with Qt's own QTcpServer, as its documentation shows it.
+// An echo server with Qt's QTcpServer, written as in Qt's documentation.
 #include <QCoreApplication>
 #include <QSocketNotifier>
 #include <QTcpServer>

@@ -1,4 +1,4 @@
-// An echo server with the standard library, a goroutine a connection, or its HTTP server.
+// Std is an echo server with the standard library and one goroutine per connection, or the HTTP server of net/http.
 package main
 
 import (
@@ -9,8 +9,8 @@ import (
 )
 
 func main() {
-	style := flag.String("style", "blocking", "blocking or http")
-	buffer := flag.Int("buffer", 4<<10, "bytes a goroutine reads at a time")
+	style := flag.String("style", "blocking", "`style`: blocking or http")
+	buffer := flag.Int("buffer", 4<<10, "read buffer of a goroutine, in bytes")
 	flag.Parse()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	serve.Check(err)

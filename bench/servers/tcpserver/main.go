@@ -1,4 +1,4 @@
-// An echo server with this library.
+// Tcpserver is an echo server with this library.
 package main
 
 import (
@@ -10,8 +10,8 @@ import (
 )
 
 func main() {
-	style := flag.String("style", "handlers", "handlers, blocking or http")
-	buffer := flag.Int("buffer", 4<<10, "bytes a goroutine reads at a time, in the blocking style")
+	style := flag.String("style", "handlers", "`style`: handlers, blocking or http")
+	buffer := flag.Int("buffer", 4<<10, "read buffer of a goroutine in the blocking style, in bytes")
 	flag.Parse()
 
 	var server tcpserver.TcpServer
