@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The benchmarks that compare servers run each one in a process of its own on one core, and the load in another
-// process on another core: the test binary itself, with this variable set to the role and its arguments.
+// roleVariable makes the test binary a server or the load of a benchmark: it is set to the role and its arguments. The
+// benchmarks run a server in a process of its own on one core, and the load in another process on another core.
 const roleVariable = "TCPSERVER_BENCH_ROLE"
 
 var roles = map[string]func(args []string) error{
@@ -36,7 +36,7 @@ var roles = map[string]func(args []string) error{
 	"serve": serveForBenchmark,
 }
 
-// playRole runs the process as what the variable says, and reports whether it says anything.
+// playRole plays the role that roleVariable is set to, if any, and reports whether there was one.
 func playRole() bool {
 	role := strings.Fields(os.Getenv(roleVariable))
 	if len(role) == 0 {
@@ -49,8 +49,8 @@ func playRole() bool {
 	return true
 }
 
-// A helper is a process that plays a role. It is asked on its standard input and answers on its output, a line each,
-// and ends with its input.
+// A helper is a process that plays a role. It answers each line of its standard input with a line on its standard
+// output, and exits when its input ends.
 type helper struct {
 	b   testing.TB
 	cmd *exec.Cmd
@@ -82,7 +82,7 @@ func (h *helper) line() string {
 	return strings.TrimSpace(line)
 }
 
-// ask sends a line and returns the numbers of the answer.
+// ask sends a line and returns the numbers in the answer.
 func (h *helper) ask(format string, args ...any) []float64 {
 	_, err := fmt.Fprintf(h.in, format+"\n", args...)
 	require.NoError(h.b, err)
@@ -95,7 +95,7 @@ func (h *helper) ask(format string, args ...any) []float64 {
 	return numbers
 }
 
-// pin keeps all threads of the process, and those to come, on one core, if there is more than one.
+// pin restricts all threads of the process, and those it starts later, to one core. With a single core it does nothing.
 func pin(core int) {
 	if runtime.NumCPU() < 2 {
 		return
@@ -113,9 +113,9 @@ func pin(core int) {
 
 const messageSize = 64
 
-// generateLoad keeps n connections busy with one message each in flight: a bare loop over epoll, so that the load is
-// not what is measured. For a line with a number of milliseconds it answers with messages a second, and the median
-// and 99th percentile of the round trip in microseconds.
+// generateLoad keeps one message in flight on each of n connections. It is a bare epoll loop, so that the server and
+// not the load is the bottleneck. It answers a line with a number of milliseconds with messages per second, and the
+// median and 99th percentile of the round-trip time in microseconds.
 func generateLoad(addr string, n int) error {
 	pin(1)
 	ep, err := unix.EpollCreate1(0)
@@ -156,8 +156,8 @@ func generateLoad(addr string, n int) error {
 	})
 }
 
-// pingPong has every connection send, and send again when the answer is there, for that long, and then waits for
-// the last answers.
+// pingPong sends a message on every connection, and another after each answer for the duration d. Then it waits for the
+// last answers.
 func pingPong(ep int, sent map[int32]time.Time, d time.Duration) (took []time.Duration, elapsed time.Duration) {
 	var message [messageSize]byte
 	start := time.Now()
@@ -194,8 +194,8 @@ func answerLines(answer func(line string) error) error {
 	return lines.Err()
 }
 
-// serveForBenchmark is the server's process. It says where it listens, and answers every line with the processor time
-// it has used so far, in nanoseconds, how often it has allocated, and the bytes of its heap that are in use.
+// serveForBenchmark is the role of a server. It prints its address, and answers each line with the processor time that
+// it has used, in nanoseconds, the number of allocations, and the bytes of heap in use.
 func serveForBenchmark(args []string) error {
 	pin(0)
 	addr, err := benchServers[args[0]]()
@@ -210,7 +210,7 @@ func serveForBenchmark(args []string) error {
 		}
 		var mem runtime.MemStats
 		runtime.GC()
-		runtime.GC() // twice, so that pools are empty
+		runtime.GC() // the second collection empties the pools
 		runtime.ReadMemStats(&mem)
 		fmt.Println(use.Utime.Nano()+use.Stime.Nano(), mem.Mallocs, mem.HeapAlloc)
 		return nil

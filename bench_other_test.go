@@ -2,5 +2,5 @@
 
 package tcpserver_test
 
-// playRole is for the benchmarks that compare servers, which run on Linux.
+// playRole returns false: the benchmarks that compare servers run on Linux only.
 func playRole() bool { return false }

@@ -14,7 +14,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// benchServers start an echo server and return its address.
+// benchServers has, by name, functions that start an echo server and return its address.
 var benchServers = map[string]func() (string, error){
 	"handlers": func() (string, error) {
 		return startEcho(&tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
@@ -79,7 +79,7 @@ func echoBlocking(conn net.Conn) {
 	}
 }
 
-// A contender is one server of a comparison, under its load.
+// A contender is a server of a comparison, its load, and the figures of each round.
 type contender struct {
 	name, addr   string
 	server, load *helper
@@ -120,9 +120,10 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// BenchmarkEcho compares the styles with the standard library: messages of 64 bytes, one in flight a connection. Every
-// server has the same core for itself, the load another; the rounds are interleaved and the figures are medians, which
-// are reported as ratios to the standard library's: msgs/s (more is better), p50, p99 and cpu a message (less is).
+// BenchmarkEcho compares this library's styles with the standard library. Each connection has one message of 64 bytes
+// in flight. The servers share one core and take turns in each round; the load has the other core. It reports the ratio
+// of a style's median to the standard library's: of messages per second (more is better), p50, p99 and processor time
+// per message (less is better).
 //
 //	go test -run '^$' -bench Echo -benchtime 1x -timeout 30m
 func BenchmarkEcho(b *testing.B) {
@@ -156,8 +157,8 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-// BenchmarkAccept reports what a connection costs the server, in the style with handlers, until its first byte:
-// allocations, and bytes of heap while it is idle.
+// BenchmarkAccept reports what a connection costs a server with handlers: the allocations from accepting it until its
+// first message has been echoed, and the bytes of heap that it occupies while it is idle.
 func BenchmarkAccept(b *testing.B) {
 	const connections = 10_000
 	var allocs, heap []float64
@@ -168,7 +169,7 @@ func BenchmarkAccept(b *testing.B) {
 		before := server.ask("")
 		load := startHelper(b, "load", addr, fmt.Sprint(connections))
 		require.Equal(b, "connected", load.line())
-		load.ask("1") // every connection has been served once: all are accepted
+		load.ask("1") // a message is echoed on every connection, so all have been accepted
 		after := server.ask("")
 		allocs = append(allocs, (after[1]-before[1])/connections)
 		heap = append(heap, (after[2]-before[2])/connections)
@@ -180,8 +181,8 @@ func BenchmarkAccept(b *testing.B) {
 	b.ReportMetric(median(heap), "heapB/idle-conn")
 }
 
-// BenchmarkBesideIdle compares the round trip of one connection beside 10,000 idle ones with that of one that is
-// alone; the rounds are interleaved and the figures are medians.
+// BenchmarkBesideIdle compares the round-trip time of a connection beside 10,000 idle ones with that of a single
+// connection. Both take turns in each round. It reports the ratio of the medians.
 func BenchmarkBesideIdle(b *testing.B) {
 	alone := contend(b, "handlers", 1)
 	defer alone.stop()
