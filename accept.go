@@ -265,8 +265,7 @@ func (ln *listener) acceptFailed(sc *scratch, err error, shortage bool) {
 	if shortage {
 		s.beginShortage(ln, err)
 		s.announce(sc)
-	} else if s.stopListening(ln, err) {
-		s.endPeriod(ln, err)
+	} else if s.stopListening(ln, err, err) {
 		s.announce(sc)
 	}
 }

@@ -9,13 +9,37 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Close ends the connection. It returns at once: what Send has queued is still sent, for at most the server's
-// CloseTimeout, and the peer then gets an end of stream. What was not read is dropped, and calls that wait return
-// ErrSocketClosed. If a Write waits, or the deadline of the last one has cut it off, the stream is incomplete: nothing
-// more is sent, and the peer gets a reset. Of the handlers only Disconnected is still called, when all is sent. The
-// second Close returns ErrSocketClosed.
+// Every end is in this file. Who calls whom, for a socket:
 //
-// Unlike Qt, bytes that the peer has sent and nobody has read do not turn the end of stream into a reset.
+//	Close                             Abort, a panic,          Read meets a reset or an error, the idle timeout,
+//	  │                               Poller.Close             CloseTimeout, a Write cut off before queued bytes,
+//	  │         ReadClosed returned     │                      both directions have ended (endIfBothClosed)
+//	  └──► close ◄──┘                   ▼                        │
+//	         │ StateClosing             abort                    │
+//	         │ until the queue is sent  │                        │
+//	         └──────────────► end ◄─────┴────────────────────────┘
+//	                           │ drops the socket's own reference; wakes everybody who waits; schedules Disconnected
+//	                           ├──► decref ──the last reference──► destroy: closes the descriptor
+//	                           └──► callDisconnected ──► handlersDone: the server and the poller count one less
+//
+// And for a server:
+//
+//	Close, Shutdown, CloseAsync ──► beginClose, finishClose ──bound──► releaseBound: closes the descriptor
+//	                                                │
+//	an accept failed ────────────────┐              │ listening
+//	Poller.Close (onPollerClose) ────┴► stopListening ◄┘
+//	                                         │ closes the descriptor and the pending sockets
+//	handlersDone ──► memberDone ──► checkPeriod ◄┘
+//	                                         │ the period has ended, and its last socket too
+//	                                         └──► callClosed: ClosedHandler ──► forgetPeriod: Wait and Shutdown return
+
+// Close closes the connection gracefully and returns at once. What [TcpSocket.Send] has queued is still sent, for at
+// most the server's CloseTimeout; then the peer gets an end of stream. Unread bytes are dropped, and calls that wait
+// return ErrSocketClosed. If a Write is waiting, or if a deadline has cut off the last one, the stream is incomplete:
+// Close sends nothing more, and the peer gets a reset. The only handler that is still called is Disconnected, after
+// everything is sent. A second Close returns ErrSocketClosed.
+//
+// Unlike Qt, bytes that were received but not read do not turn the end of stream into a reset.
 func (s *TcpSocket) Close() error {
 	s.wmu.Lock()
 	if s.wflags&wClosed != 0 {
@@ -29,8 +53,8 @@ func (s *TcpSocket) Close() error {
 	return nil
 }
 
-// close ends the connection when the queue is sent, what waits in Write included. If drop is true, a Write that waits
-// is cut off instead, and the connection ends at once.
+// close ends the connection when the send queue is sent, including what waits in Write. If drop is true, it cuts off a
+// Write that waits, and the connection ends at once.
 func (s *TcpSocket) close(drop bool) {
 	s.wmu.Lock()
 	flushing := !s.out.empty() && !(drop && s.out.hasWriter())
@@ -45,10 +69,10 @@ func (s *TcpSocket) close(drop bool) {
 	}
 }
 
-// Abort ends the connection at once: what Send has queued is dropped and the peer gets a reset. It may follow a
-// Close. It returns nil.
+// Abort ends the connection at once: it drops what [TcpSocket.Send] has queued, and the peer gets a reset. It may
+// follow a Close. It returns nil.
 //
-// Unlike Qt, the reset is real: QAbstractSocket::abort sends an end of stream like any close.
+// Unlike Qt, the peer does get a reset: QAbstractSocket::abort sends an end of stream like any close.
 func (s *TcpSocket) Abort() error {
 	s.abort(nil)
 	return nil
@@ -62,11 +86,10 @@ func (s *TcpSocket) abort(cause error) {
 	s.end(cause)
 }
 
-// evict is the end of a socket whose poller is closed.
 func (s *TcpSocket) onPollerClose() { s.abort(nil) }
 
-// dropInput makes reading fail from now on. The chunk is left to the garbage collector: somebody may still look at
-// what Peek returned.
+// dropInput makes reading fail from now on. It leaves the chunk to the garbage collector, because somebody may still
+// hold a slice that Peek returned.
 func (s *TcpSocket) dropInput() {
 	s.rmu.Lock()
 	s.rflags |= rClosed
@@ -75,28 +98,42 @@ func (s *TcpSocket) dropInput() {
 	s.wakeReaders()
 }
 
-// startCloseTimer limits how long the socket goes on sending after Close. wmu is held.
+// startCloseTimer limits how long the socket keeps sending after Close. wmu is held.
 func (s *TcpSocket) startCloseTimer() {
 	if d := s.config.closeTimeout; d > 0 {
 		s.cold().closeTimer = time.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
 	}
 }
 
-// end is the one way to StateUnconnected. cause is nil for an orderly end. A second call does nothing.
+// end is the only way to StateUnconnected. If the end is orderly, cause is nil. Only the first call has an effect. The
+// order of its steps matters:
+//
+//  1. Move the state, under wmu: from now on nothing is sent, and a second end returns.
+//  2. Decide how the descriptor is closed. If bytes that were accepted for sending are lost, the peer must get a reset,
+//     so that it does not take a part for the whole.
+//  3. Drop the send queue and stop the timers, so that none fires for a socket that has ended.
+//  4. Finish the input, under rmu: from now on nothing is received. What was received before stays readable. Since 1 and
+//     4, no system call is made under either lock without a reference.
+//  5. Keep the local address: LocalAddr must work after the descriptor is closed.
+//  6. Keep the poller for Disconnected, which a loop calls after the descriptor no longer keeps the poller.
+//  7. Refuse new references, then tell the server: it counts one connection less and takes a pending one from the queue.
+//     When a program sees that, the connection has ended.
+//  8. Drop the socket's own reference. The last one closes the descriptor, here or where a system call is still running.
+//  9. Wake everybody who waits, and schedule Disconnected, which comes last.
 func (s *TcpSocket) end(cause error) {
 	s.wmu.Lock()
 	if s.state == StateUnconnected {
 		s.wmu.Unlock()
 		return
 	}
-	s.setState(StateUnconnected)
+	s.setState(StateUnconnected) // 1
 	if cause != nil {
 		s.cold().err = cause
 	}
 	if !s.out.empty() || s.wflags&wTruncated != 0 {
-		s.wflags |= wAbort // so that the peer does not take what it got for the whole
+		s.wflags |= wAbort // 2
 	}
-	s.out.clear()
+	s.out.clear() // 3
 	s.queued = 0
 	x := s.coldState.Load()
 	if x != nil {
@@ -108,22 +145,22 @@ func (s *TcpSocket) end(cause error) {
 	s.wmu.Unlock()
 
 	s.rmu.Lock()
-	s.input = inputFinished
+	s.input = inputFinished // 4
 	if x != nil {
 		x.readBy.set(time.Time{})
 	}
 	if s.config.addr.IsWildcard() {
-		s.keepLocalAddr()
+		s.keepLocalAddr() // 5
 	}
 	s.rmu.Unlock()
 
 	if s.config.dispatch == nil {
-		s.loop.poller.retain() // until gone: the loop still calls Disconnected
+		s.loop.poller.retain() // 6
 	}
-	s.refs.Or(refsClosing)
+	s.refs.Or(refsClosing) // 7
 	s.config.listener.server.connectionEnded(s)
-	s.decref()
-	s.wakeWriters()
+	s.decref()      // 8
+	s.wakeWriters() // 9
 	s.wakeReaders()
 	if s.handlers.Load() != nil {
 		s.notify(strandEnd)
@@ -132,13 +169,13 @@ func (s *TcpSocket) end(cause error) {
 	}
 }
 
-// gone tells the server and the poller, once, that no handler of the socket is to be called any more.
+// handlersDone tells the server and the poller, once, that no handler of the socket will be called any more.
 func (s *TcpSocket) handlersDone() {
 	s.wmu.Lock()
-	told := s.wflags&wHandlersDone != 0
+	done := s.wflags&wHandlersDone != 0
 	s.wflags |= wHandlersDone
 	s.wmu.Unlock()
-	if told {
+	if done {
 		return
 	}
 	s.config.listener.server.memberDone(s.config.listener)
@@ -147,7 +184,7 @@ func (s *TcpSocket) handlersDone() {
 	}
 }
 
-// destroy gives back the descriptor and the slot.
+// destroy closes the descriptor and frees the slot. decref calls it for the last reference.
 func (s *TcpSocket) destroy() {
 	s.wmu.Lock()
 	flags := s.wflags
@@ -157,7 +194,7 @@ func (s *TcpSocket) destroy() {
 	case flags&wAbort != 0:
 		sys.SetLinger(s.fd, 0)
 	case known != peerClosed && known&failed == 0 && flags&wResetOnClose == 0:
-		s.drainAndShutdown() // the end of the peer's stream has not been read
+		s.drainAndShutdown() // there may be unread input
 	}
 	s.loop.remove(s.key)
 	if flags&(wLinger|wAbort) == wLinger {
@@ -169,13 +206,13 @@ func (s *TcpSocket) destroy() {
 	s.loop.poller.release()
 }
 
-// maxLingering is how many descriptors are closed at a time by a call that may block, each of which holds a thread.
+// maxLingering limits how many descriptors are closed at a time by a call that may block: each occupies a thread.
 const maxLingering = 16
 
 var lingering = make(chan struct{}, maxLingering)
 
-// closeLingering closes a descriptor whose closing may block. If too many do, the system sends in the background what
-// it has taken, as it does without SetLinger.
+// closeLingering closes a descriptor whose closing may block. If too many block already, the system sends the rest in
+// the background, as it does without SetLinger.
 func closeLingering(fd sys.FD) {
 	select {
 	case lingering <- struct{}{}:
@@ -189,8 +226,8 @@ func closeLingering(fd sys.FD) {
 	}
 }
 
-// hangUpGently sends the end of the stream before the descriptor is closed: closing one with unread input makes the
-// system send a reset, and drop what it has not sent yet. What has come is thrown away, as far as it has come.
+// drainAndShutdown discards unread input and sends the end of the stream before the descriptor is closed. If there were
+// unread input, closing would make the system send a reset and drop what it has not sent yet.
 func (s *TcpSocket) drainAndShutdown() {
 	c := newChunk(maxSend)
 	defer c.free()
@@ -202,8 +239,8 @@ func (s *TcpSocket) drainAndShutdown() {
 	sys.CloseWrite(s.fd)
 }
 
-// finishedBoth ends the connection when both directions have seen the end of their stream: nothing can come or go
-// any more. With handlers ReadClosed comes first, which leads here again.
+// endIfBothClosed ends the connection if both directions have ended: nothing can be received or sent any more. On a
+// socket with handlers, ReadClosed comes first; afterwards this is called again.
 func (s *TcpSocket) endIfBothClosed() {
 	s.rmu.Lock()
 	read := s.input == inputFinished || s.input != inputOpen && s.handlers.Load() == nil
@@ -216,12 +253,13 @@ func (s *TcpSocket) endIfBothClosed() {
 	}
 }
 
-// Close stops listening, or gives up the address that Bind has reserved, and ends the pending connections, whose peers
-// get an end of stream; those that the system still holds are reset by it. Sockets that were taken live on. Calls that
-// wait for a connection return ErrServerClosed. Of the handlers only ClosedHandler is still called; called elsewhere
-// than on the handlers' own goroutine, Close may find one running. The same address can be listened on again at once,
-// by this server too; on Windows perhaps not before the connections have ended that were accepted there. On a server
-// that is neither bound nor listening Close does nothing. It returns nil.
+// Close stops listening, or releases the address that [TcpServer.Bind] has reserved. It closes the pending connections,
+// whose peers get an end of stream; the system resets those that are still in its backlog. Sockets that the program has
+// taken stay open. Calls that wait for a connection return ErrServerClosed. The only handler that is still called is
+// ClosedHandler; if Close is not called on the handlers' goroutine, another handler may still be running when it
+// returns. The address can be listened on again at once, by this server too; on Windows perhaps only after the
+// connections that were accepted there have ended. On a server that is neither bound nor listening, Close does nothing.
+// It returns nil.
 func (s *TcpServer) Close() error {
 	s.mu.Lock()
 	ln := s.beginClose()
@@ -230,8 +268,8 @@ func (s *TcpServer) Close() error {
 	return nil
 }
 
-// beginClose decides what is closed: the listener that it returns, if any, and nothing that comes after. finishClose
-// follows. mu is held.
+// beginClose returns the listener to close, or nil, so that a Listen that follows is not affected. The caller calls
+// finishClose next. mu is held.
 func (s *TcpServer) beginClose() *listener {
 	s.strand.failure = acceptFailure{}
 	if s.life != nil {
@@ -241,19 +279,19 @@ func (s *TcpServer) beginClose() *listener {
 	return s.address()
 }
 
-// finishClose closes ln, unless that has been done meanwhile. nil: there is nothing to close.
+// finishClose closes ln, unless somebody else has done so. If ln is nil, it does nothing.
 func (s *TcpServer) finishClose(ln *listener) {
 	if ln == nil {
 		return
 	}
 	s.removeFile(ln)
-	if !s.releaseBound(ln) && s.stopListening(ln, nil) {
-		s.endPeriod(ln, nil)
+	if !s.releaseBound(ln) {
+		s.stopListening(ln, nil, nil)
 	}
 }
 
-// giveUp gives up the address that ln is bound to, unless it listens there, or has given it up already. The file is
-// removed before.
+// releaseBound releases the address that ln is bound to, unless it listens there or has released it already. The caller
+// has removed the file of a unix socket.
 func (s *TcpServer) releaseBound(ln *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,17 +304,12 @@ func (s *TcpServer) releaseBound(ln *listener) bool {
 	return true
 }
 
-// evict ends the listening of a server whose poller is closed.
-func (ln *listener) onPollerClose() {
-	if ln.server.stopListening(ln, nil) {
-		ln.server.endPeriod(ln, net.ErrClosed)
-	}
-}
+func (ln *listener) onPollerClose() { ln.server.stopListening(ln, net.ErrClosed, nil) }
 
-// stopListening ends the period of ln, unless it has ended. failure is what AcceptErrorHandler is to be told; nil:
-// nothing, not even of what has failed before. endCycle follows. The path of a unix socket is free before the server
-// says that it does not listen.
-func (s *TcpServer) stopListening(ln *listener, failure error) bool {
+// stopListening ends the period of ln, unless it has ended; it then returns false. ClosedHandler gets cause, and
+// AcceptErrorHandler gets failure. If failure is nil, AcceptErrorHandler is not called, not even for an earlier
+// failure. The path of a unix socket is free before IsListening reports false.
+func (s *TcpServer) stopListening(ln *listener, cause, failure error) bool {
 	s.removeFile(ln)
 	s.mu.Lock()
 	if failure == nil {
@@ -311,19 +344,15 @@ func (s *TcpServer) stopListening(ln *listener, failure error) bool {
 	}
 	ln.loop.remove(ln.key)
 	ln.loop.poller.release()
-	return true
-}
-
-// endCycle tells the end of ln's period when its last connection has ended too. cause is nil if the program itself has
-// ended it.
-func (s *TcpServer) endPeriod(ln *listener, cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ln.ended, ln.cause = true, cause
 	s.checkPeriod(ln)
+	return true
 }
 
-// tellClosed has the handler and the callbacks called that wait for the end of ln's period, if it is over. mu is held.
+// checkPeriod schedules ClosedHandler and the callbacks of CloseAsync if ln has ended and its last socket too. mu is
+// held.
 func (s *TcpServer) checkPeriod(ln *listener) {
 	if !ln.ended || ln.members > 0 || ln.told {
 		return
@@ -338,8 +367,7 @@ func (s *TcpServer) checkPeriod(ln *listener) {
 	s.periodEnded(ln)
 }
 
-// endPeriod calls ClosedHandler. Whoever waits for the end of the period waits for what it returns from, and for the
-// handlers that were called before.
+// callClosed calls ClosedHandler. Shutdown and Wait return after it, and so after the handlers that were called before.
 func (s *TcpServer) callClosed(ln *listener) {
 	defer func() {
 		s.mu.Lock()
@@ -351,14 +379,14 @@ func (s *TcpServer) callClosed(ln *listener) {
 	}
 }
 
-// dropCycle forgets a period of which no handler is to be called any more. mu is held.
+// forgetPeriod drops a period whose last handler has returned. mu is held.
 func (s *TcpServer) forgetPeriod(ln *listener) {
 	s.periods = slices.DeleteFunc(s.periods, func(c *listener) bool { return c == ln })
 	s.wakeWaiting()
 	s.recount()
 }
 
-// socketEnded is told by each socket when its connection ends.
+// connectionEnded is called by each socket when its connection ends.
 func (s *TcpServer) connectionEnded(socket *TcpSocket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -366,7 +394,7 @@ func (s *TcpServer) connectionEnded(socket *TcpSocket) {
 	s.dropPending(socket)
 }
 
-// leaveCount counts a connection of ln less. mu is held.
+// leaveCount counts one connection of ln less. mu is held.
 func (s *TcpServer) leaveCount(ln *listener) {
 	s.open--
 	ln.open--
@@ -378,7 +406,7 @@ func (s *TcpServer) leaveCount(ln *listener) {
 	}
 }
 
-// socketGone is told by each socket after its Disconnected, if it has one.
+// memberDone is called by each socket after its last handler.
 func (s *TcpServer) memberDone(ln *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

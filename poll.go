@@ -10,26 +10,26 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Each platform defines the type kernel with these methods. It knows descriptors, slots and readiness, and nothing
-// of servers and sockets.
+// Each platform defines the type selector with these methods (the term is mio's and NIO's). It knows descriptors, slots
+// and readiness, and nothing of servers and sockets. No file but poll*.go uses it.
 //
-//	open() error                             make the kernel's queue
-//	add(fd handle, key slotKey) error        report readiness of fd under key from now on, edge-triggered
-//	remove(fd handle, key slotKey)           stop reporting; closing the descriptor does it as well
-//	expect(key slotKey, ev events)           one of evRead, evWrite, evError is to be reported when it comes next
-//	poll() int                               how many events there are now, without waiting
-//	wait() int                               the same, waiting until there is one or until wake
-//	event(i int) (slotKey, events)           the i-th of what poll or wait found
-//	wake()                                   make the present or the next wait return; from any goroutine
-//	stir()                                   make the runtime's monitor wake up, unless poll does
-//	close()                                  give everything back
+//	open() error                             opens the kernel's queue
+//	add(fd sys.FD, key slotKey) error        reports readiness of fd under key from now on, edge-triggered
+//	remove(fd sys.FD, key slotKey)           stops the reports; closing the descriptor does so too
+//	rearm(key slotKey, ev events)            reports evRead, evWrite or evError once more
+//	poll() int                               returns the number of events, without waiting
+//	wait() int                               returns the number of events; waits for one or for wake
+//	event(i int) (slotKey, events)           returns event i of the last poll or wait
+//	wake()                                   makes the present or the next wait return; any goroutine may call it
+//	wakeMonitor()                            wakes the runtime's monitor, unless poll does so
+//	close()                                  frees everything
 //
-// poll, wait and event belong to the goroutine that runs the loop, which asks once for each event.
+// Only the goroutine that runs the loop calls poll, wait and event, and event once for each event.
 //
-// Where the kernel has no edges, what it has reported once is reported again only when it is expected. So whoever finds
-// a descriptor drained says so, while it is held open. add expects evRead; evError comes with either of the others too.
+// Where the kernel does not report edges, it reports an event once, and again only after rearm. So whoever finds a
+// descriptor drained calls rearm while the descriptor is held open. add arms evRead; every report includes evError.
 
-// events is what the kernel reports of a descriptor.
+// events are what the kernel reports for a descriptor.
 type events uint8
 
 const (
@@ -41,7 +41,7 @@ const (
 	posted events = 0 // of a readyEvent: not an event of the kernel, but a request (loop.post)
 )
 
-// A source has a slot in a loop: a socket or a listener. What is only posted embeds postOnly.
+// A source has a slot in a loop: it is a socket or a listener (the term is mio's). What is only posted embeds postOnly.
 type source interface {
 	// onReady handles an event of the kernel. It may be called for a source that has just given up its slot.
 	onReady(sc *scratch, ev events)
@@ -65,13 +65,13 @@ func (postOnly) onTick(uint32) uint32     { return 0 }
 func (postOnly) onLate(sc *scratch)       { sc.release() }
 func (postOnly) onPollerClose()           {}
 
-// A desk is what a goroutine needs that gives turns.
+// A scratch is what a goroutine needs that runs handlers.
 type scratch struct {
 	chunk atomic.Pointer[chunk] // to read into; nil until it is needed
-	until time.Time             // when no other handler is to begin; zero: no limit
+	until time.Time             // no other handler begins after it; the zero time is no limit
 }
 
-// buffer returns the chunk to read into. It belongs to the desk: free does nothing with it.
+// buffer returns the chunk to read into. It belongs to the scratch: chunk.free ignores it.
 func (sc *scratch) buffer() *chunk {
 	c := sc.chunk.Load()
 	if c == nil {
@@ -82,7 +82,8 @@ func (sc *scratch) buffer() *chunk {
 	return c
 }
 
-// give makes the buffer an ordinary chunk, which is not the desk's any more, and returns it; nil: there is none.
+// detach makes the buffer an ordinary chunk that no longer belongs to the scratch, and returns it. If there is no
+// buffer, it returns nil.
 func (sc *scratch) detach() *chunk {
 	c := sc.chunk.Swap(nil)
 	if c != nil {
@@ -91,58 +92,58 @@ func (sc *scratch) detach() *chunk {
 	return c
 }
 
-// release gives the buffer back. Nobody looks at it any more.
+// release frees the buffer. Nobody may use it any more.
 func (sc *scratch) release() {
 	if c := sc.detach(); c != nil {
 		c.free()
 	}
 }
 
-// timeUp reports whether others are to have their turn.
+// timeUp reports whether other sources, or the application, come first now.
 func (sc *scratch) timeUp() bool { return sc.executed() && time.Now().After(sc.until) }
 
-// executed reports whether the turns are given on an executor, where alone their time is limited.
+// executed reports whether the handlers run on an executor. Only there is their time limited.
 func (sc *scratch) executed() bool { return !sc.until.IsZero() }
 
-// A loop hands readiness to its tenants. It is run by one goroutine at a time; one that is held up in a handler is
-// replaced (watchdog) and ends when it comes back.
+// A loop waits for readiness and gives each source its turn. One goroutine at a time runs it. If a handler blocks that
+// goroutine, the watchdog starts another one; the first ends when its handler returns.
 type loop struct {
 	poller   *Poller
 	watchdog *watchdog
 	peers    []*loop // all loops of the poller, this one among them
 	selector selector
-	load     atomic.Int32 // tenants
+	load     atomic.Int32 // sources
 	born     time.Time
 
 	turn  turnCounter
-	awake atomic.Bool // not waiting in the kernel
+	awake atomic.Bool // not waiting in the selector
 
 	mu     sync.Mutex // guards the block below
 	slots  slab
 	posted []readyEvent
-	asleep bool // about to wait, or waiting: a post must wake
-	closed bool // the poller is closed: no more tenants
-	ending bool // the last user has gone
-	ended  bool // nobody runs this loop any more
+	asleep bool // waiting, or about to: a post must wake the loop
+	closed bool // the poller is closed: sources are refused
+	ending bool // the poller has no users any more
+	ended  bool // no goroutine runs the loop any more
 
-	// Of the goroutine that runs the loop.
+	// These belong to the goroutine that runs the loop.
 	batch     []readyEvent
 	next      int
 	serving   source   // whose turn it is, or was last
-	scratch   *scratch // of the turn
+	scratch   *scratch // of that goroutine
 	spinner   spinner
-	lastYield time.Duration // the loop's age when it slept or rested last
+	lastYield time.Duration // the loop's age when it last slept or yielded
 
 	wheel wheel
 }
 
-// An assignment is a turn to be given.
+// A readyEvent is an entry of a batch: ev for a source, or a request of its own (posted).
 type readyEvent struct {
 	to source
 	ev events
 }
 
-// start opens the loop and runs it.
+// start opens the selector and runs the loop.
 func (l *loop) start() error {
 	if err := l.selector.open(); err != nil {
 		return err
@@ -154,12 +155,12 @@ func (l *loop) start() error {
 	return nil
 }
 
-// run gives turns until the last user has gone or somebody else runs the loop.
+// run gives turns until the poller has no users any more, or until another goroutine runs the loop.
 func (l *loop) run() {
 	sc := new(scratch)
 	l.scratch = sc
-	var mark uint64 // of the turn that is being given; 0: none
-	// A handler that calls runtime.Goexit ends this goroutine; the loop goes on with another.
+	var mark uint64 // of the present turn; 0 between turns
+	// A handler that calls runtime.Goexit ends this goroutine: another one runs the loop then.
 	defer func() {
 		if mark != 0 && l.endTurn(mark) {
 			go l.run()
@@ -196,13 +197,13 @@ func (l *loop) run() {
 // age returns how long ago the loop was started.
 func (l *loop) age() time.Duration { return time.Since(l.born) }
 
-// stint is how long a loop that has enough to do goes on before it rests, or one turn longer.
+// timeSlice is how long a busy loop runs before it yields. One turn may exceed it.
 const timeSlice = 2 * time.Millisecond
 
-// rest looks after everything else in the process at the end of a stint, also in the middle of a batch. The loop
-// yields, which lets timers fire and other goroutines run. That does not suffice for the descriptors that the runtime
-// watches, among them the queue of a loop that sleeps: while no processor is idle, only the runtime's monitor looks at
-// them, every 10 ms. Once it has found the whole process idle, it sleeps until an ordinary system call wakes it.
+// yieldIfDue yields the processor after each time slice, even in the middle of a batch, so that timers fire and other
+// goroutines run. That is not enough for the descriptors that the runtime's own poller watches, among them the selector
+// of a sleeping loop: while no processor is idle, only the runtime's monitor polls them, every 10 ms. And the monitor
+// sleeps once it has found the whole process idle, until an ordinary system call wakes it.
 func (l *loop) yieldIfDue() {
 	if now := l.age(); now-l.lastYield > timeSlice {
 		l.lastYield = now
@@ -211,8 +212,8 @@ func (l *loop) yieldIfDue() {
 	}
 }
 
-// yieldTurn ends the turn that began at mark. False: it has been ended already, by the watchdog, and another
-// goroutine runs the loop.
+// endTurn ends the turn that began at mark. It returns false if the watchdog has stolen the turn: another goroutine
+// runs the loop then.
 func (l *loop) endTurn(mark uint64) bool {
 	if l.turn.end(mark) {
 		return true
@@ -221,7 +222,7 @@ func (l *loop) endTurn(mark uint64) bool {
 	return false
 }
 
-// takeOver ends the turn that is running since mark on behalf of its goroutine, and has another run the loop.
+// takeOver steals the turn that began at mark, and starts another goroutine that runs the loop.
 func (l *loop) takeOver(mark uint64) {
 	l.watchdog.late.Add(1)
 	if !l.turn.steal(mark) {
@@ -230,12 +231,12 @@ func (l *loop) takeOver(mark uint64) {
 	}
 	late, sc := l.serving, l.scratch
 	go l.run()
-	go late.onLate(sc) // it may have to wait for a lock of late's
+	go late.onLate(sc) // it may have to wait for a lock of the source
 }
 
-// collect waits for something to do and makes it the batch. False: the loop has ended.
+// collect waits for something to do and makes it the batch. It returns false if the loop has ended.
 func (l *loop) collect() bool {
-	// Whoever was woken in the last batch runs now, and often makes work for the next one at once.
+	// Goroutines that the last batch has woken run now, and often make work for the next batch at once.
 	runtime.Gosched()
 	n := l.selector.poll()
 	l.mu.Lock()
@@ -267,7 +268,7 @@ func (l *loop) collect() bool {
 		if t := l.slots.at(key); t != nil {
 			l.batch = append(l.batch, readyEvent{t, ev})
 			if ev&(evRead|evError) == evRead {
-				l.selector.rearm(key, evError) // also while nobody reads
+				l.selector.rearm(key, evError) // even while nobody reads
 			}
 		}
 	}
@@ -278,8 +279,8 @@ func (l *loop) collect() bool {
 	return true
 }
 
-// add gives t a slot, whose key it sets, and has fd's readiness reported to it. remove takes the slot back, also
-// after an error.
+// add gives t a slot, sets its key, and reports the readiness of fd to it from now on. The caller calls remove at the
+// end, even if add returned an error.
 func (l *loop) add(t source, fd sys.FD, key *slotKey) error {
 	l.mu.Lock()
 	*key = l.slots.take(t)
@@ -292,8 +293,7 @@ func (l *loop) add(t source, fd sys.FD, key *slotKey) error {
 	return l.selector.add(fd, *key)
 }
 
-// remove takes the slot back, before the descriptor is closed. What the kernel still reports for it is ignored from now
-// on.
+// remove frees the slot, before the descriptor is closed. From now on, reports for the key are ignored.
 func (l *loop) remove(key slotKey) {
 	l.mu.Lock()
 	l.slots.free(key)
@@ -301,13 +301,13 @@ func (l *loop) remove(key slotKey) {
 	l.load.Add(-1)
 }
 
-// rearm asks for one more report of ev for key, where the kernel does not report edges by itself.
+// rearm asks for one more report of ev, where the kernel does not report edges.
 func (l *loop) rearm(key slotKey, ev events) { l.selector.rearm(key, ev) }
 
-// deregister ends the reports for a descriptor that others may keep open.
+// deregister stops the reports for a descriptor that others may keep open.
 func (l *loop) deregister(fd sys.FD, key slotKey) { l.selector.remove(fd, key) }
 
-// post asks for a turn for t, from any goroutine. After the end of the loop a goroutine of t's own gives it.
+// post schedules t.onPost. Any goroutine may call it. After the end of the loop, onPost runs on a goroutine of its own.
 func (l *loop) post(t source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -319,7 +319,7 @@ func (l *loop) post(t source) {
 	l.wake()
 }
 
-// rouse ends the loop's sleep. l.mu is held; a loop that has ended is not asleep, so that its kernel is open.
+// wake ends the loop's sleep. l.mu is held. A loop that has ended is not asleep, so the selector is open.
 func (l *loop) wake() {
 	if l.asleep {
 		l.asleep = false
@@ -327,7 +327,7 @@ func (l *loop) wake() {
 	}
 }
 
-// end lets the loop end when it finds nothing more to do.
+// end makes the loop end when it has nothing more to do.
 func (l *loop) end() {
 	l.mu.Lock()
 	l.ending = true
@@ -335,20 +335,21 @@ func (l *loop) end() {
 	l.mu.Unlock()
 }
 
+// runDetached runs t.onPost without a loop.
 func runDetached(t source) {
 	sc := new(scratch)
 	t.onPost(sc)
 	sc.release()
 }
 
-// tenants returns those that have a slot now.
+// sources returns those that have a slot now.
 func (l *loop) sources() []source {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.slots.sources()
 }
 
-// evictAll tells every tenant that the poller is closed.
+// closeSources calls onPollerClose of every source, and refuses new ones.
 func (l *loop) closeSources() {
 	l.mu.Lock()
 	l.closed = true
@@ -359,13 +360,13 @@ func (l *loop) closeSources() {
 	}
 }
 
-// pick returns the loop for a new tenant: the less busy of two taken in turn.
+// pick returns the loop for the n-th new source: the one of two with fewer sources.
 func (l *loop) pick(turn uint64) *loop {
 	n := uint64(len(l.peers))
 	if n == 1 {
 		return l
 	}
-	// A multiplicative hash spreads consecutive turns over pairs of loops (Knuth, TAOCP 3, 6.4).
+	// A multiplicative hash spreads consecutive numbers over pairs of loops (Knuth, TAOCP 3, 6.4).
 	h := turn * 0x9E3779B97F4A7C15
 	a, b := l.peers[(h>>32)%n], l.peers[turn%n]
 	if b.load.Load() <= a.load.Load() {
@@ -374,29 +375,29 @@ func (l *loop) pick(turn uint64) *loop {
 	return a
 }
 
-// A spinner decides whether a loop looks again and again for a moment before it sleeps. Where the next message comes
-// that soon, sleeping and being woken would take longer, and often more of the processor too. Where it does not, the
-// attempts become rare, maxTries in maxPenalty waits in the end: an idle program pays nothing.
+// A spinner decides whether a loop polls repeatedly for a moment before it sleeps. If the next message arrives that
+// soon, sleeping and waking would take longer, and often more processor time too. If it does not, attempts become rare,
+// in the end maxTries in maxPenalty waits, so that an idle program pays nothing.
 type spinner struct {
-	skip    uint16 // so many waits are not tried
-	penalty uint16 // so many were skipped last; an attempt that succeeds halves it
-	tries   uint8  // attempts in a row that have failed
-	row     uint8  // attempts in a row that have succeeded
+	skip    uint16 // how many waits come without an attempt
+	penalty uint16 // how many were skipped last; a successful attempt halves it
+	tries   uint8  // consecutive failed attempts
+	row     uint8  // consecutive successful attempts
 }
 
 const (
-	// spinTime is about what sleeping and being woken costs in a virtual machine (docs/performance.md), so that an
-	// attempt wastes at most as much again.
+	// spinTime is about what sleeping and waking cost in a virtual machine (docs/performance.md), so that a failed
+	// attempt at most doubles the cost.
 	spinTime = 50 * time.Microsecond
-	// maxLooks ends an attempt where the clock is too coarse to: twice what fits into the time on Linux.
+	// maxLooks ends an attempt where the clock is too coarse to do so. It is twice what fits into spinTime on Linux.
 	maxLooks   = 256
-	maxTries   = 4 // a peer that was asleep itself needs longer at first
+	maxTries   = 4 // a peer that was asleep needs longer at first
 	maxPenalty = 1023
-	// maxRow lets the runtime look after descriptors of its own: it does so when a goroutine sleeps.
+	// maxRow makes the loop sleep now and then: only then does the runtime poll its own descriptors.
 	maxRow = 64
 )
 
-// spin looks for events without sleeping, and returns how many there are.
+// spin polls for events without sleeping, and returns how many there are.
 func (l *loop) spin() int {
 	if !l.spinner.try() {
 		return 0
@@ -413,7 +414,7 @@ func (l *loop) spin() int {
 	return 0
 }
 
-// try reports whether this wait begins with an attempt; then succeeded or failed follows.
+// try reports whether this wait begins with an attempt. If so, the caller calls succeeded or failed.
 func (s *spinner) try() bool {
 	if s.skip == 0 {
 		return true

@@ -12,32 +12,32 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
+// Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
 func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
 
-// The kernel's queue is a kqueue. Every descriptor has both filters with EV_CLEAR, which makes them edge-triggered, and
-// closing it removes them. Events name descriptors, which a table leads to slots.
+// A selector is a kqueue. Every descriptor has both filters with EV_CLEAR, which makes them edge-triggered; closing the
+// descriptor removes them. Events carry the descriptor; a table maps it to its slot.
 type selector struct {
 	kq    int
-	pipe  [2]int // to wake with, where the system has no events of the program's own
+	pipe  [2]int // to wake with, where the system has no user events
 	found int
 	buf   [256]kq.Event
 
 	mu    sync.Mutex // guards the block below
 	keys  []tableKey // by descriptor
-	round uint32     // of asking for events
+	round uint32     // counts calls of poll and wait
 }
 
-// A tableKey is the tenancy of a descriptor, and when it began.
+// A tableKey is the slot of a descriptor, and the round in which it was registered.
 type tableKey struct {
 	key   slotKey
 	round uint32
 }
 
-// wakeKey is the key of what wakes the loop. No slot has it.
+// wakeKey is the key of what wakes the loop. It is no slot's.
 var wakeKey = slotKey{slot: ^uint32(0)}
 
 func (s *selector) open() (err error) {
@@ -97,10 +97,10 @@ func (s *selector) add(fd sys.FD, key slotKey) error {
 
 func (s *selector) remove(fd sys.FD, _ slotKey) { s.both(fd, kq.Delete) }
 
-// expect: edges come unasked.
+// rearm does nothing: EV_CLEAR reports edges by itself.
 func (s *selector) rearm(slotKey, events) {}
 
-// both changes the two filters of a descriptor.
+// both changes both filters of a descriptor.
 func (s *selector) both(fd sys.FD, flags int) error {
 	var r, w kq.Event
 	kq.Set(&r, int(fd), kq.Read, flags)
@@ -137,13 +137,13 @@ func (s *selector) event(i int) (slotKey, events) {
 	t, round := s.keys[e.Ident], s.round
 	s.mu.Unlock()
 	ended := e.Flags&kq.EOF != 0
-	// A descriptor that was registered after the events were asked for may be another of the same number, which has
-	// not met the error.
+	// A descriptor that was registered after the call that returned the event may be a new one with the same number.
+	// The error is not its own then.
 	if ended && e.Fflags != 0 && (t.round != round || isBroken(int(e.Ident))) {
 		return t.key, evRead | evWrite | evHangup | evError
 	}
 	switch {
-	case e.Filter == kq.Write: // its end is that of our own sending
+	case e.Filter == kq.Write: // its end is that of our own sending side
 		return t.key, evWrite
 	case ended:
 		return t.key, evRead | evHangup
@@ -151,7 +151,7 @@ func (s *selector) event(i int) (slotKey, events) {
 	return t.key, evRead
 }
 
-// isBroken asks the system, without taking the error away.
+// isBroken asks the system whether the connection is broken, without clearing the error.
 func isBroken(fd int) bool {
 	state := []unix.PollFd{{Fd: int32(fd)}}
 	n, _ := unix.Poll(state, 0)
@@ -169,5 +169,5 @@ func (s *selector) wake() {
 	unix.Write(s.pipe[1], []byte{0})
 }
 
-// stir: poll is an ordinary system call.
+// wakeMonitor does nothing: poll is an ordinary system call.
 func (s *selector) wakeMonitor() {}

@@ -15,26 +15,26 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
+// Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
 func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
 
-// The kernel's queue is an epoll instance. Every descriptor is registered once, edge-triggered and for both
-// directions, and never modified. An idle loop is a parked goroutine and not a blocked thread: the epoll descriptor
-// is itself watched by the runtime's poller, which is asked to wait only when there is nothing to be had at once.
+// A selector is an epoll instance. Every descriptor is registered once, edge-triggered and for both directions, and
+// never modified. An idle loop is a parked goroutine, not a blocked thread: the runtime's own poller watches the epoll
+// descriptor, and the loop waits there only if a poll has found nothing.
 type selector struct {
 	ep     int
-	wakeFD int // an eventfd, edge-triggered and never read: every write adds 1 to it and is an event
+	wakeFD int // an eventfd, edge-triggered and never read: every write adds 1 and is an event
 	file   *os.File
 	raw    syscall.RawConn
-	look   func(uintptr) bool // poll, as the runtime's poller wants it; made once
+	look   func(uintptr) bool // poll, in the form that RawConn.Read takes; made once
 	found  int
 	buf    [256]unix.EpollEvent
 }
 
-// wakeKey is the key of the eventfd. No slot has it.
+// wakeKey is the key of the eventfd. It is no slot's.
 var wakeKey = slotKey{slot: ^uint32(0)}
 
 func (s *selector) open() (err error) {
@@ -51,7 +51,7 @@ func (s *selector) open() (err error) {
 	return err
 }
 
-// park has the runtime's poller watch the epoll descriptor.
+// park registers the epoll descriptor with the runtime's own poller.
 func (s *selector) park() (err error) {
 	if err = s.add(sys.FD(s.wakeFD), wakeKey); err != nil {
 		return err
@@ -60,7 +60,7 @@ func (s *selector) park() (err error) {
 		return os.NewSyscallError("fcntl", err)
 	}
 	s.file = os.NewFile(uintptr(s.ep), "epoll")
-	// A file that the runtime does not watch has no deadlines.
+	// Deadlines work only if the runtime watches the file.
 	if err = s.file.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("parking an epoll descriptor: %w", err)
 	}
@@ -96,11 +96,11 @@ func (s *selector) remove(fd sys.FD, _ slotKey) {
 	unix.EpollCtl(s.ep, unix.EPOLL_CTL_DEL, int(fd), nil)
 }
 
-// expect: edges come unasked.
+// rearm does nothing: epoll reports edges by itself.
 func (s *selector) rearm(slotKey, events) {}
 
-// poll is a raw system call: it cannot block, so the scheduler need not be told. Nor is the runtime's monitor: see
-// stir.
+// poll is a raw system call: it cannot block, so the scheduler need not know of it. It does not wake the runtime's
+// monitor either: see wakeMonitor.
 func (s *selector) poll() int {
 	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.ep), uintptr(unsafe.Pointer(&s.buf)),
 		uintptr(len(s.buf)), 0, 0, 0)
@@ -142,5 +142,5 @@ func (s *selector) wake() {
 	unix.Write(s.wakeFD, one[:])
 }
 
-// stir is an ordinary system call that does nothing. runtime.entersyscall wakes the monitor.
+// wakeMonitor makes an ordinary system call that does nothing: runtime.entersyscall wakes the monitor.
 func (s *selector) wakeMonitor() { syscall.Syscall(unix.SYS_GETPID, 0, 0, 0) }

@@ -4,13 +4,13 @@ package tcpserver
 
 import "github.com/pullaccept/tcpserver/internal/sys"
 
-// Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
+// Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return false }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
 func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
 
-// kernel has the methods that the loop needs to compile; no loop is ever started here.
+// selector lets the loop compile. No loop is ever started here.
 type selector struct{}
 
 func (s *selector) open() error                 { return ErrUnsupported }

@@ -13,7 +13,7 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Supported reports whether this platform has a poller; where it has none, Listen returns ErrUnsupported.
+// Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. was is the readiness before recv. Under
@@ -23,12 +23,12 @@ func (a *atomicReadiness) isEOFConfirmed(was readiness) bool {
 	return a.set(sawEOF)&peerClosed != 0 || was&(sawEOF|readable) == sawEOF|readable
 }
 
-// The kernel's queue is a completion port. What completes there are polls of AFD, the driver below Winsock: a poll
-// waits until a socket is ready, is over with that, and is begun again when somebody has found the socket drained
-// (expect). No buffer of the program's is handed over, and what is not expected costs nothing.
+// A selector is an I/O completion port on which polls of AFD complete, the driver below Winsock. A poll completes when
+// the socket is ready; rearm starts the next one when somebody has found the socket drained. No buffer of the program
+// is handed to the system, and a socket without a pending poll costs nothing.
 //
-// The call is not documented. It is the one that select is made of, and that libuv, Rust's mio and wepoll use; numbers
-// and layouts are those of wepoll (github.com/piscisaureus/wepoll).
+// The call is not documented. select is implemented with it, and libuv, mio and wepoll use it; numbers and layouts are
+// those of wepoll (github.com/piscisaureus/wepoll).
 type selector struct {
 	port windows.Handle
 	buf  [256]packet
@@ -37,20 +37,20 @@ type selector struct {
 	watches []watch    // by slot
 	helpers []windows.Handle
 	pages   []*[opPage]op
-	used    uint32 // operations that have ever been taken
-	spare   uint32 // first free operation; 0: none
-	pending int    // operations whose packet is still to come
+	used    uint32 // operations that were ever taken
+	spare   uint32 // the first free operation; 0 means none
+	pending int    // operations whose packet has not been dequeued
 }
 
-// A watch is what is pending for a tenancy.
+// A watch has the pending operations of a slot.
 type watch struct {
-	socket           sys.FD // what AFD knows, below the layers that others have put on Winsock
+	socket           sys.FD // the base socket, below layered service providers
 	gen              uint32
-	read, write, end uint32 // operations; 0: none
+	read, write, end uint32 // operations; 0 means none
 }
 
-// armed returns where the operation is kept that waits for ev: evRead, evWrite, or evError, which alone stays when
-// something lies unread.
+// armed returns the operation that waits for ev: evRead, evWrite or evError. evError has one of its own, because it
+// must be pending while there is unread input and nobody reads.
 func (w *watch) armed(ev events) *uint32 {
 	switch ev {
 	case evRead:
@@ -61,8 +61,8 @@ func (w *watch) armed(ev events) *uint32 {
 	return &w.end
 }
 
-// An op is a poll that is under way. The system writes into it until its packet is taken from the port: it lives in a
-// page that the kernel holds until then, and does not move. Operations are numbered from 1.
+// An op is a pending poll. The system writes into it until its packet is dequeued. It lives in a page that the selector
+// keeps, so it does not move. Operations are numbered from 1.
 type op struct {
 	status windows.IO_STATUS_BLOCK
 	poll   afdPoll
@@ -97,12 +97,12 @@ const (
 	afdConnectFail = 0x100
 )
 
-// helperSlots is how many sockets share a handle of AFD: cancelling searches what is pending on the handle. The number
+// helperSlots is how many sockets share a handle of AFD: cancelling searches all operations of the handle. The number
 // is wepoll's.
 const helperSlots = 32
 
-// A packet is an OVERLAPPED_ENTRY. An operation's number comes as op from the system and as key from ourselves; 0
-// wakes.
+// A packet is an OVERLAPPED_ENTRY. The number of an operation arrives as op from the system, and as key from refused.
+// Zero wakes the loop.
 type packet struct {
 	key uintptr
 	op  uintptr
@@ -110,7 +110,7 @@ type packet struct {
 	_   uint32  // dwNumberOfBytesTransferred
 }
 
-// wakeKey is the key of what concerns no tenant. No slot has it.
+// wakeKey is the key of packets that concern no source. It is no slot's.
 var wakeKey = slotKey{slot: ^uint32(0)}
 
 var (
@@ -122,13 +122,14 @@ var (
 	procGetQueuedCompletionStatusEx = kernel32.NewProc("GetQueuedCompletionStatusEx")
 )
 
-// open makes the port. It does not hold back threads: one that has taken a packet goes on to run other goroutines.
+// open opens the port without a limit on concurrent threads: a thread that has dequeued a packet may run other
+// goroutines.
 func (s *selector) open() (err error) {
 	s.port, err = windows.CreateIoCompletionPort(windows.InvalidHandle, 0, 0, math.MaxUint32)
 	return os.NewSyscallError("CreateIoCompletionPort", err)
 }
 
-// close takes the packets that are still to come first.
+// close cancels the pending polls and dequeues their packets first.
 func (s *selector) close() {
 	s.mu.Lock()
 	for _, h := range s.helpers {
@@ -166,7 +167,7 @@ func (s *selector) add(fd sys.FD, key slotKey) error {
 	return err
 }
 
-// reach makes what a slot needs. mu is held.
+// reach allocates what a slot needs. mu is held.
 func (s *selector) reach(slot uint32) error {
 	for uint32(len(s.watches)) <= slot {
 		s.watches = append(s.watches, watch{})
@@ -181,7 +182,7 @@ func (s *selector) reach(slot uint32) error {
 	return nil
 }
 
-// remove is for sockets that others may hold open: closing them ends nothing.
+// remove is for sockets that others may keep open: closing ours does not end their polls.
 func (s *selector) remove(_ sys.FD, key slotKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +192,7 @@ func (s *selector) remove(_ sys.FD, key slotKey) {
 			cancel(s.helpers[key.slot/helperSlots], &s.op(n).status)
 		}
 	}
-	w.gen++ // nothing is expected any more
+	w.gen++ // rearm ignores the key from now on
 }
 
 func (s *selector) rearm(key slotKey, ev events) {
@@ -219,11 +220,11 @@ func (s *selector) rearm(key slotKey, ev events) {
 	}
 }
 
-// refusedPause keeps a poll that the system refuses, for want of memory, say, from being tried over and over again.
+// refusedPause limits how often a poll is tried that the system refuses, perhaps because memory has run out.
 const refusedPause = 10 * time.Millisecond
 
-// refused makes of a poll that has failed one that finds the socket ready, a moment later: the tenant's own call will
-// tell it what the matter is, or expect again.
+// refused completes a poll that has failed as if the socket were ready, after a pause: the source's own system call
+// will find the reason, or rearm.
 func (s *selector) refused(n uint32, o *op) {
 	time.AfterFunc(refusedPause, func() {
 		s.mu.Lock()
@@ -238,7 +239,7 @@ func (s *selector) refused(n uint32, o *op) {
 
 func isNTError(status windows.NTStatus) bool { return status >= 0xC0000000 }
 
-// take returns a free operation. mu is held.
+// take returns the number of a free operation. mu is held.
 func (s *selector) take() uint32 {
 	s.pending++
 	if n := s.spare; n != 0 {
@@ -307,7 +308,7 @@ func afdEvents(ev events) uint32 {
 	return afdAbort | afdLocalClose
 }
 
-// eventsOf returns 0 for a socket that was closed at this end.
+// eventsOf returns 0 for a socket that was closed locally.
 func eventsOf(afd uint32) (ev events) {
 	if afd&(afdReceive|afdAccept) != 0 {
 		ev |= evRead
@@ -324,7 +325,7 @@ func eventsOf(afd uint32) (ev events) {
 	return ev
 }
 
-// openAFD opens a handle to poll with, whose packets go to port. Any name below the device will do.
+// openAFD opens a handle for polls that complete on port. Any name below the device works.
 func openAFD(port windows.Handle) (h windows.Handle, err error) {
 	name, err := windows.NewNTUnicodeString(`\Device\Afd\TcpServer`)
 	if err != nil {
@@ -348,15 +349,15 @@ func openAFD(port windows.Handle) (h windows.Handle, err error) {
 	return h, nil
 }
 
-// cancel has the operation completed that status belongs to, or with nil all of the handle.
+// cancel cancels the operation that status belongs to. If status is nil, it cancels all operations of the handle.
 func cancel(h windows.Handle, status *windows.IO_STATUS_BLOCK) {
 	var result windows.IO_STATUS_BLOCK
 	syscall.SyscallN(procNtCancelIoFileEx.Addr(), uintptr(h), uintptr(unsafe.Pointer(status)),
 		uintptr(unsafe.Pointer(&result)))
 }
 
-// baseSocket returns the socket that AFD knows. It differs from fd where a layered service provider is installed; some
-// of those hide it, but not from the second question (wepoll's issue 17).
+// baseSocket returns the socket that AFD knows. It differs from fd if a layered service provider is installed. Some of
+// those hide it from the first ioctl, but not from the second (wepoll's issue 17).
 func baseSocket(fd sys.FD) (sys.FD, error) {
 	const (
 		sioBaseHandle    = 0x48000022
@@ -383,5 +384,5 @@ func askHandle(fd sys.FD, question uint32) (sys.FD, error) {
 	return sys.FD(h), err
 }
 
-// stir: poll is an ordinary system call.
+// wakeMonitor does nothing: poll is an ordinary system call.
 func (s *selector) wakeMonitor() {}

@@ -9,24 +9,25 @@ import (
 	"time"
 )
 
-// A Poller is a set of event loops that servers share: the process-wide one, which every server uses whose Poller
-// field is nil, or one made by NewPoller. Its loops start with its first user, a server that listens, and end with
-// its last, when the servers are closed and their sockets have ended; then it can be used again. All methods may be
-// called from any goroutine.
+// A Poller is a set of event loops that serve servers and their sockets. Servers whose Poller field is nil share one
+// for the whole process; [NewPoller] returns others. The loops start with the first user, a server that listens, and
+// end with the last, when the servers are closed and their sockets have ended. After that the Poller can be used again.
+//
+// Multiple goroutines may call methods on a Poller simultaneously.
 type Poller struct {
-	n     int          // loops; 0: GOMAXPROCS when they start
-	users atomic.Int64 // listeners and open sockets; it reaches 0 and leaves 0 only under mu
+	n     int          // number of loops; 0 means GOMAXPROCS when they start
+	users atomic.Int64 // listeners and open sockets; it changes to and from 0 only under mu
 
 	mu     sync.Mutex // guards the block below
-	loops  []*loop    // nil while there is no user
+	loops  []*loop    // nil while there are no users
 	closed bool
 }
 
 var sharedPoller Poller
 
-// NewPoller returns a Poller of that many loops; loops <= 0: GOMAXPROCS, read when they start. One loop keeps
-// everything that its servers and sockets do on one goroutine at a time. The error is ErrUnsupported where Supported is
-// false.
+// NewPoller returns a Poller with the given number of loops. If loops is zero or negative, the number is GOMAXPROCS
+// when they start. With one loop, everything that its servers and sockets do runs on one goroutine at a time, except
+// beside a handler that blocks. The error is [ErrUnsupported] where [Supported] returns false.
 func NewPoller(loops int) (*Poller, error) {
 	if !Supported() {
 		return nil, ErrUnsupported
@@ -34,7 +35,7 @@ func NewPoller(loops int) (*Poller, error) {
 	return &Poller{n: max(loops, 0)}, nil
 }
 
-// Loops returns how many loops the poller has.
+// Loops returns the number of loops of the poller.
 func (p *Poller) Loops() int {
 	if p.n > 0 {
 		return p.n
@@ -42,8 +43,8 @@ func (p *Poller) Loops() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-// Close aborts every socket and closes every server that still uses the poller, and leaves it unusable: Listen
-// fails with net.ErrClosed. A second call does nothing. It returns nil.
+// Close aborts every socket and closes every server that uses the poller. It cannot be used again: Listen returns
+// [net.ErrClosed]. A second call does nothing. It returns nil.
 func (p *Poller) Close() error {
 	p.mu.Lock()
 	loops := p.loops
@@ -55,7 +56,7 @@ func (p *Poller) Close() error {
 	return nil
 }
 
-// acquire counts one more user, starts the loops for the first one, and returns one of them.
+// acquire counts a new user, starts the loops for the first one, and returns the loop with the fewest sources.
 func (p *Poller) acquire() (*loop, error) {
 	if !Supported() {
 		return nil, ErrUnsupported
@@ -80,10 +81,10 @@ func (p *Poller) acquire() (*loop, error) {
 	return l, nil
 }
 
-// retain counts one more user on behalf of one that is already counted.
+// retain counts another user on behalf of one that is counted already.
 func (p *Poller) retain() { p.users.Add(1) }
 
-// release gives up one use. The last one ends the loops.
+// release counts one user less. The last one ends the loops.
 func (p *Poller) release() {
 	if p.users.Add(-1) > 0 {
 		return
@@ -120,18 +121,18 @@ func (p *Poller) stop() {
 	p.loops = nil
 }
 
-// How often the watchdog looks. A turn that it finds at two looks running has lasted for one period at least.
+// How often the watchdog checks. A turn that two checks in a row find running has lasted for at least one period.
 const (
 	watchPeriod     = 10 * time.Millisecond
-	watchPeriodLate = time.Millisecond // while handlers are known to be late: others may be as slow
+	watchPeriodLate = time.Millisecond // while handlers are late: others may be as slow
 )
 
-// A turnCounter tells the watchdog whether a loop is inside a source's turn, and decides who goes on with the batch. It is
-// odd during a turn. Whoever makes it even goes on: the goroutine that began the turn, or the watchdog on behalf of a new
-// one.
+// A turnCounter tells the watchdog whether a source's turn is running, and decides who continues with the batch. It is
+// odd during a turn. Whoever makes it even continues: the goroutine that began the turn, or the watchdog on behalf of a
+// new one.
 //
-//	even ──begin──► odd ──end: the goroutine that began it goes on with the batch──► even
-//	                 └───steal: the watchdog starts another goroutine that does─────► even
+//	even ──begin──► odd ──end: the same goroutine continues with the batch────────────► even
+//	                 └───steal: the watchdog starts another goroutine that continues──► even
 type turnCounter struct{ v atomic.Uint64 }
 
 // begin begins a turn and returns its mark.
@@ -149,19 +150,19 @@ func (c *turnCounter) now() (mark uint64, running bool) {
 	return mark, mark%2 == 1
 }
 
-// A watchdog sees to it that a handler that blocks holds up nobody but its own socket: it gives the loop that is held
-// up to a fresh goroutine. It sleeps while all loops do. It watches the loops that were started together until each has
-// ended: handlers may run, and others wait behind them, after the poller has lost its last user.
+// A watchdog makes sure that a handler that blocks delays only its own socket: it starts another goroutine that runs
+// the loop. It sleeps while all loops sleep. It watches the loops that were started together until each has ended:
+// after the poller has lost its last user, handlers may still run, and others wait behind them.
 type watchdog struct {
 	armed atomic.Bool
-	late  atomic.Int32 // goroutines that have been replaced and have not come back
+	late  atomic.Int32 // goroutines that have lost their turn and have not returned
 
 	mu      sync.Mutex // guards the block below
 	watched []watched
 	timer   *time.Timer // nil before start
 }
 
-// A watched is a loop and its turn counter at the last look.
+// A watched is a loop and its turn counter at the last check.
 type watched struct {
 	loop *loop
 	seen uint64
@@ -174,10 +175,10 @@ func (w *watchdog) start(loops []*loop) {
 		w.watched = append(w.watched, watched{loop: l})
 	}
 	w.armed.Store(true)
-	w.timer = time.AfterFunc(watchPeriod, w.look)
+	w.timer = time.AfterFunc(watchPeriod, w.check)
 }
 
-// forget is told by a loop that has ended.
+// forget is called by a loop that has ended.
 func (w *watchdog) forget(l *loop) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -187,7 +188,7 @@ func (w *watchdog) forget(l *loop) {
 	}
 }
 
-// arm is called by a loop that has just become awake.
+// arm is called by a loop that has just woken.
 func (w *watchdog) arm() {
 	if w.armed.Load() || !w.armed.CompareAndSwap(false, true) {
 		return
@@ -199,9 +200,9 @@ func (w *watchdog) arm() {
 	}
 }
 
-// look replaces the goroutines that are held up, and looks again soon unless all loops sleep. A loop sets awake
-// before it calls arm, look clears armed before it reads awake: one of the two sees the other.
-func (w *watchdog) look() {
+// check takes over the loops whose handler blocks, and checks again after a period unless all loops sleep. A loop sets
+// awake before it calls arm, and check clears armed before it reads awake, so one of the two sees the other.
+func (w *watchdog) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range w.watched {

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// Shutdown closes the server, and waits until every connection has ended that was taken from it and all handlers have
-// returned: the last Disconnected, and ClosedHandler. What another goroutine's Listen begins meanwhile is not waited
-// for. It returns the context's own error when that ends first, and nil otherwise. It ends no connection: see
-// CloseConnections.
+// Shutdown closes the server and waits until every connection that was taken from it has ended and all handlers have
+// returned, including the last Disconnected and ClosedHandler. It does not wait for a period that another goroutine
+// begins with Listen meanwhile. It does not end connections: see [TcpServer.CloseConnections]. If ctx ends first,
+// Shutdown returns ctx.Err(), and otherwise nil.
 //
-// Called in a handler, of this server or of any other object, Shutdown waits for the end of the connections alone, and
-// not for handlers, of which it may be holding one up. It cannot tell that it holds up handlers in other ways: on an
-// Executor's own thread, outside of a handler, Shutdown waits for handlers that cannot run there meanwhile. Use
-// CloseAsync on such a thread. The same goes for a program that has stopped running its Executor.
+// If it is called in a handler, of this server or of any other object, Shutdown waits only for the connections to end,
+// not for handlers, because it may be holding one up. It cannot detect that it holds up handlers in other ways: on the
+// thread of an Executor, outside of a handler, Shutdown would wait for handlers that cannot run meanwhile. Use
+// [TcpServer.CloseAsync] there. The same is true for a program that no longer runs its Executor.
 func (s *TcpServer) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	periods, ln := s.unfinished(), s.beginClose()
@@ -29,9 +29,10 @@ func (s *TcpServer) Shutdown(ctx context.Context) error {
 	return waitOn(ctx, s.waiting(), func() bool { return !slices.ContainsFunc(periods, lasts) })
 }
 
-// CloseAsync is Close. The callback is called where the handlers are, after the last connection has ended and after the
-// last Disconnected and ClosedHandler, also of earlier periods of listening. Its error is nil, or ErrNotListening if
-// the server was neither bound nor listening; connections that have not ended are waited for even so.
+// CloseAsync is [TcpServer.Close] with a callback. The callback runs where the handlers run, after the last connection
+// has ended and after the last Disconnected and ClosedHandler, including those of earlier periods of listening. Its
+// error is nil, or a *[net.OpError] with ErrNotListening if the server was neither bound nor listening; it waits for
+// connections that have not ended in that case too.
 func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	s.adoptFields()
 	s.mu.Lock()
@@ -54,14 +55,14 @@ func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	s.closeStepDone(f)
 }
 
-// A farewell is a callback of CloseAsync.
+// A closeWaiter is a callback of CloseAsync.
 type closeWaiter struct {
-	ends int // what has to end before it: Close itself, and periods of listening
+	ends int // how much must end before it: Close itself, and periods of listening
 	call func()
 }
 
-// unfinished returns the periods of listening that are not over, and the listener that is bound, which may begin one
-// while it is being closed. mu is held.
+// unfinished returns the periods of listening that have not ended, and the listener that is bound, which may begin to
+// listen while it is being closed. mu is held.
 func (s *TcpServer) unfinished() []*listener {
 	periods := slices.Clone(s.periods)
 	if s.bound != nil {
@@ -70,14 +71,14 @@ func (s *TcpServer) unfinished() []*listener {
 	return periods
 }
 
-// sayFarewells follows the end of ln. mu is held.
+// periodEnded counts the end of ln for those who wait for it. mu is held.
 func (s *TcpServer) periodEnded(ln *listener) {
 	for _, f := range ln.closeWaiters {
 		s.closeStepDone(f)
 	}
 }
 
-// sayFarewell has the callback called if nothing more has to end before it. mu is held.
+// closeStepDone counts one end, and schedules the callback after the last one. mu is held.
 func (s *TcpServer) closeStepDone(f *closeWaiter) {
 	if f.ends--; f.ends == 0 {
 		s.strand.closed = append(s.strand.closed, f.call)
@@ -85,7 +86,7 @@ func (s *TcpServer) closeStepDone(f *closeWaiter) {
 	}
 }
 
-// owe has Wait wait until the function that it returns has called callback. mu is held.
+// countCallback returns a function that calls callback. Wait waits until that has returned. mu is held.
 func (s *TcpServer) countCallback(callback func()) func() {
 	s.callbacks++
 	s.recount()
@@ -100,8 +101,8 @@ func (s *TcpServer) countCallback(callback func()) func() {
 	}
 }
 
-// CloseConnections aborts every connection that was taken from the server and has not ended: its peer gets a reset. The
-// pending ones stay.
+// CloseConnections aborts every connection that was taken from the server and has not ended; its peer gets a reset.
+// Pending connections stay.
 func (s *TcpServer) CloseConnections() {
 	s.mu.Lock()
 	var loops []*loop
@@ -122,21 +123,22 @@ func (s *TcpServer) CloseConnections() {
 	}
 }
 
-// What Wait waits for: the referenced servers that have something left to do.
+// These count the referenced servers that Wait waits for.
 var (
 	livingMu   sync.Mutex // guards both numbers
-	alive      int        // those that listen, have connections, or are to call a handler or callback
-	serving    int        // of them, those that listen or have connections
+	alive      int        // servers that listen, have connections, or will call a handler or callback
+	serving    int        // those of them that listen or have connections
 	nobodyLeft = sync.NewCond(&livingMu)
 )
 
-// Wait waits until no server has anything left to do, but for those that Unref was called for: none listens or is about
-// to (ListenAsync), none has connections, and the last Disconnected, ClosedHandler and callbacks of ListenAsync and
-// CloseAsync have returned. A program that has nothing else to do can end its main function with it. It returns the
-// context's own error when that ends first.
+// Wait waits until no server of the process has anything left to do: none listens or is about to
+// ([TcpServer.ListenAsync]), none has connections, and the last Disconnected, ClosedHandler and callbacks of
+// ListenAsync and CloseAsync have returned. Servers that [TcpServer.Unref] was called for do not count. A program that
+// has nothing else to do can call Wait at the end of main. If ctx ends first, Wait returns ctx.Err(), and otherwise
+// nil.
 //
-// Called in a handler, Wait does not wait for handlers and callbacks; on an Executor's own thread it must not be called
-// outside of one. See Shutdown.
+// If it is called in a handler, Wait does not wait for handlers and callbacks. It must not be called on the thread of
+// an Executor outside of a handler: see [TcpServer.Shutdown].
 func Wait(ctx context.Context) error {
 	inHandler := inHandler()
 	livingMu.Lock()
@@ -149,11 +151,11 @@ func Wait(ctx context.Context) error {
 	})
 }
 
-// Ref has Wait wait for the server, as it does from the start. A second call does nothing.
+// Ref makes [Wait] wait for the server, which is the default. A second call does nothing.
 func (s *TcpServer) Ref() { s.setReferenced(true) }
 
-// Unref has Wait not wait for the server. It may be called in any state, and counts over Close and Listen. A second
-// call does nothing.
+// Unref makes [Wait] ignore the server. It may be called in any state, and stays in effect over Close and Listen. A
+// second call does nothing.
 func (s *TcpServer) Unref() { s.setReferenced(false) }
 
 func (s *TcpServer) setReferenced(on bool) {
@@ -163,7 +165,7 @@ func (s *TcpServer) setReferenced(on bool) {
 	s.recount()
 }
 
-// recount is called when it may have changed whether Wait waits for the server. mu is held.
+// recount updates whether Wait waits for the server. It is called whenever that may have changed. mu is held.
 func (s *TcpServer) recount() {
 	serves := !s.unreferenced && (s.cur != nil || s.open > 0)
 	lives := serves || !s.unreferenced && (len(s.periods) > 0 || s.callbacks > 0)

@@ -7,14 +7,30 @@ import (
 	"github.com/gammazero/deque"
 )
 
-// notify asks for a turn in which the handlers are told. It is called with no lock held.
+// A strand keeps handlers apart and in order (the term is Boost.Asio's): those of one socket or server run one at a
+// time. It is a set of what is due and a flag that says that somebody runs it, or was asked to.
+//
+//	idle ──something is due: notify, wakeStrand──► running ──nothing is due any more: finishStrand, nextCall──► idle
+//	                                                  │ ▲
+//	                                                  └─┘ after maxRounds or maxServerCalls others go first: schedule
+//
+// There are two of them because they cost differently. A socket's is four bits of its readiness, so that an event, what
+// is due and the right to run handlers are one atomic operation, and an idle socket has no memory for it. A server's
+// has queues of callbacks and drops, and is guarded by its lock.
+//
+// Both recover in the same way from a handler that does not return. On a goroutine of this package a panic is
+// recovered; on the thread of an Executor it belongs to the application and goes on. After runtime.Goexit, and where a
+// panic goes on, deferred functions are the last that run on this goroutine: they schedule the strand anew. So only
+// what is about to be called is taken off the strand.
+
+// notify schedules the socket's handlers for what is due. It is called without a lock.
 func (s *TcpSocket) notify(due readiness) {
 	if s.ready.set(due|strandRunning)&strandRunning == 0 {
 		s.schedule()
 	}
 }
 
-// schedule has the turn given, on the executor or on the loop. laneRunning is set.
+// schedule asks the executor or the loop to run the handlers. strandRunning is set.
 func (s *TcpSocket) schedule() {
 	if q := s.config.dispatch; q != nil {
 		q.post(s)
@@ -24,16 +40,15 @@ func (s *TcpSocket) schedule() {
 	s.loop.post(s)
 }
 
-// How much one turn may do before the others of the loop have theirs.
+// How much runHandlers does before other sockets come first.
 const (
 	maxRounds = 4
 	maxReads  = 4 // of at most 64 KiB
 )
 
-// turn tells the handlers what there is to tell. It ends the lane's run, or has it go on later. BytesWritten and
-// ReadyRead take turns, so that neither a peer that sends without end nor one that takes without end has the other
-// wait. The end comes last: what is to be announced is announced before it. Only what is told now is taken off the
-// lane, because a handler may end this goroutine.
+// runHandlers calls the handlers that are due, until nothing is or others come first. BytesWritten and ReadyRead
+// alternate, so that neither a peer that always sends nor one that always receives starves the other handler.
+// Disconnected comes last: what is to be announced is announced before it.
 func (s *TcpSocket) runHandlers(sc *scratch) {
 	for rounds := 0; rounds < maxRounds && (rounds == 0 || !sc.timeUp()); rounds++ {
 		due := s.ready.load()
@@ -59,7 +74,7 @@ func (s *TcpSocket) runHandlers(sc *scratch) {
 	s.schedule()
 }
 
-// leaveLane ends the lane's run, unless something is due again.
+// finishStrand ends the run of the handlers and returns true, unless something is due again.
 func (s *TcpSocket) finishStrand() bool {
 	for {
 		bits := s.ready.load()
@@ -72,39 +87,38 @@ func (s *TcpSocket) finishStrand() bool {
 	}
 }
 
-// A serverLane is what a server's handlers and callbacks are to be told, and whether somebody is at it. It is guarded
-// by TcpServer.mu.
+// A serverStrand has what is due for the handlers and callbacks of a server. It is guarded by TcpServer.mu.
 type serverStrand struct {
-	running     bool                // a turn has been asked for, or is being given
-	calling     bool                // in the turn something is being called
-	connections int                 // queued, and NewConnectionHandler has not been called for them
-	failure     acceptFailure       // AcceptErrorHandler has not been called for it
+	running     bool                // the handlers are running, or were asked to
+	calling     bool                // a handler or callback is running
+	connections int                 // for which NewConnectionHandler is to be called
+	failure     acceptFailure       // for which AcceptErrorHandler is to be called
 	calls       deque.Deque[func()] // callbacks
-	drops       deque.Deque[Drop]   // DropHandler has not been called for them; at most maxDrops
-	closed      []func()            // ClosedHandler and the callbacks of CloseAsync; last
+	drops       deque.Deque[Drop]   // for which DropHandler is to be called; at most maxDrops
+	closed      []func()            // ClosedHandler and the callbacks of CloseAsync; they come last
 	round       strandRound
 	logger      *slog.Logger
 	loop        *loop // of the last listener; nil until there is one
 
 	executed *dispatcher // made for the first Executor
-	current  *dispatcher // executed, or nil: on the loops
+	current  *dispatcher // executed, or nil if the handlers run on the loops
 }
 
-// An acceptFailure is what AcceptErrorHandler is to be told.
+// An acceptFailure is what AcceptErrorHandler gets. If ln is nil, there is none.
 type acceptFailure struct {
-	ln  *listener // nil: nothing
+	ln  *listener
 	err error
 }
 
-// A laneRound is how much of each is called before what has come meanwhile: callbacks and connections that lead to
-// others without end must not keep the rest waiting.
+// A strandRound is how much of each kind is called before what arrives meanwhile. Callbacks and connections that always
+// lead to others must not starve the rest.
 type strandRound struct{ calls, drops, connections, closed int }
 
-// laneRounds is how many handlers of a server are called before others have their turn.
+// maxServerCalls is how many handlers of a server are called before other sources come first.
 const maxServerCalls = 64
 
-// dispatchTo has the handlers called by exec from now on, or on the loops. What is due already comes along: the
-// previous executor may no longer run anything. mu is held.
+// dispatchTo makes exec run the handlers from now on or, if it is nil, the loops. That includes what is due already,
+// because the previous executor may not run anything any more. mu is held.
 func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
 	strand := &s.strand
 	strand.logger = logger
@@ -121,8 +135,8 @@ func (s *TcpServer) dispatchTo(exec Executor, logger *slog.Logger) *dispatcher {
 	return strand.current
 }
 
-// adoptFields is called by the methods that call back. While the server listens, or calls back already, its copy of
-// the fields counts.
+// adoptFields makes the present values of Executor and Logger effective for a callback. While the server listens, or
+// has callbacks already, the copied values stay in effect.
 func (s *TcpServer) adoptFields() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +145,7 @@ func (s *TcpServer) adoptFields() {
 	}
 }
 
-// later has f called where the handlers are.
+// later schedules f as a callback.
 func (s *TcpServer) later(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +153,7 @@ func (s *TcpServer) later(f func()) {
 	s.wakeStrand()
 }
 
-// wakeLane asks for a turn of the server unless one is on its way. mu is held.
+// wakeStrand schedules the handlers unless they are scheduled already. mu is held.
 func (s *TcpServer) wakeStrand() {
 	if !s.strand.running {
 		s.strand.running = true
@@ -147,7 +161,8 @@ func (s *TcpServer) wakeStrand() {
 	}
 }
 
-// scheduleLane asks for a turn of the server. mu is held.
+// scheduleStrand asks the executor or a loop to run the handlers. If there is neither, they run on a goroutine of their
+// own. mu is held.
 func (s *TcpServer) scheduleStrand() {
 	switch {
 	case s.strand.current != nil:
@@ -159,7 +174,7 @@ func (s *TcpServer) scheduleStrand() {
 	}
 }
 
-// serverTurn makes a turn of the server's handlers something that a loop can give.
+// A serverSource is what a loop runs for a server. The listener is a source of its own, because periods overlap.
 type serverSource struct {
 	postOnly
 	s *TcpServer
@@ -167,7 +182,8 @@ type serverSource struct {
 
 func (t serverSource) onPost(sc *scratch) { t.s.runHandlers(sc) }
 
-// announce gives the handlers their turn, on the loop that has just accepted a connection or failed to.
+// announce runs the handlers that are due, on the loop that has just accepted or dropped a connection, or failed to.
+// With an Executor it schedules them.
 func (s *TcpServer) announce(sc *scratch) {
 	s.mu.Lock()
 	strand := &s.strand
@@ -185,7 +201,8 @@ func (s *TcpServer) announce(sc *scratch) {
 	s.runHandlers(sc)
 }
 
-// turn calls the handlers and callbacks that are due, until a Listen has them called elsewhere.
+// runHandlers calls the handlers and callbacks that are due, until nothing is, others come first, or a Listen makes
+// them run elsewhere.
 func (s *TcpServer) runHandlers(sc *scratch) {
 	for rounds := 0; rounds < maxServerCalls && (rounds == 0 || !sc.timeUp()); rounds++ {
 		s.mu.Lock()
@@ -204,7 +221,7 @@ func (s *TcpServer) runHandlers(sc *scratch) {
 	s.interruptStrand()
 }
 
-// interruptLane ends a turn and asks for the next.
+// interruptStrand schedules the rest of what is due.
 func (s *TcpServer) interruptStrand() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,8 +229,8 @@ func (s *TcpServer) interruptStrand() {
 	s.scheduleStrand()
 }
 
-// nextCall takes what is due off the lane; nil: nothing. Drops and connections are those of the present listener: they
-// are forgotten when listening ends. mu is held.
+// nextCall takes what comes next off the strand, or returns nil if nothing is due. Drops and connections belong to the
+// present listener: stopListening drops them. mu is held.
 func (s *TcpServer) nextCall() func(*TcpServer) {
 	strand := &s.strand
 	if strand.round == (strandRound{}) {
@@ -246,8 +263,7 @@ func (s *TcpServer) nextCall() func(*TcpServer) {
 	return nil
 }
 
-// call runs a handler or callback. A panic is logged, and goes no further unless the thread is an executor's, which is
-// the application's own. The lane's run goes on in another turn if this one's goroutine is lost.
+// call runs a handler or callback. It logs a panic, and recovers it unless the goroutine is an executor's.
 func (s *TcpServer) call(sc *scratch, f func(*TcpServer)) {
 	finished := false
 	defer func() {
