@@ -108,18 +108,19 @@ func (s *TcpSocket) startCloseTimer() {
 // end is the only way to StateUnconnected. If the end is orderly, cause is nil. Only the first call has an effect. The
 // order of its steps matters:
 //
-//  1. Move the state, under wmu: from now on nothing is sent, and a second end returns.
-//  2. Decide how the descriptor is closed. If bytes that were accepted for sending are lost, the peer must get a reset,
-//     so that it does not take a part for the whole.
-//  3. Drop the send queue and stop the timers, so that none fires for a socket that has ended.
-//  4. Finish the input, under rmu: from now on nothing is received. What was received before stays readable. Since 1 and
-//     4, no system call is made under either lock without a reference.
-//  5. Keep the local address: LocalAddr must work after the descriptor is closed.
-//  6. Keep the poller for Disconnected, which a loop calls after the descriptor no longer keeps the poller.
-//  7. Refuse new references, then tell the server: it counts one connection less and takes a pending one from the queue.
-//     When a program sees that, the connection has ended.
-//  8. Drop the socket's own reference. The last one closes the descriptor, here or where a system call is still running.
-//  9. Wake everybody who waits, and schedule Disconnected, which comes last.
+//  1. State: it moves under wmu, so that a second call returns. From now on nothing is sent. The first cause is kept.
+//  2. Output: if bytes that were accepted for sending are lost, the peer must get a reset, so that it does not take a
+//     part for the whole. The queue is dropped.
+//  3. Timers: none may fire for a socket that has ended.
+//  4. Input: it finishes under rmu. From now on nothing is received; what was received before stays readable. The
+//     local address is kept, because the system knows it only while the descriptor is open.
+//  5. Poller: a loop calls Disconnected after the descriptor no longer keeps the poller.
+//  6. References: no more are given out. Steps 1 and 4 have ended the system calls that are made without one.
+//  7. Server: it counts one connection less and takes a pending one from the queue. It has a lock of its own, so no
+//     lock of the socket is held.
+//  8. Descriptor: the socket drops its own reference. The last one closes the descriptor, here or where a system call
+//     is still running.
+//  9. Waiters and handlers: everybody who waits is woken, and Disconnected is scheduled, which comes last.
 func (s *TcpSocket) end(cause error) {
 	s.wmu.Lock()
 	if s.state == StateUnconnected {
@@ -133,10 +134,10 @@ func (s *TcpSocket) end(cause error) {
 	if !s.out.empty() || s.wflags&wTruncated != 0 {
 		s.wflags |= wAbort // 2
 	}
-	s.out.clear() // 3
+	s.out.clear()
 	s.queued = 0
 	x := s.coldState.Load()
-	if x != nil {
+	if x != nil { // 3
 		x.writeBy.set(time.Time{})
 		if x.closeTimer != nil {
 			x.closeTimer.Stop()
@@ -150,17 +151,17 @@ func (s *TcpSocket) end(cause error) {
 		x.readBy.set(time.Time{})
 	}
 	if s.config.addr.IsWildcard() {
-		s.keepLocalAddr() // 5
+		s.keepLocalAddr()
 	}
 	s.rmu.Unlock()
 
 	if s.config.dispatch == nil {
-		s.loop.poller.retain() // 6
+		s.loop.poller.retain() // 5
 	}
-	s.refs.Or(refsClosing) // 7
-	s.config.listener.server.connectionEnded(s)
-	s.decref()      // 8
-	s.wakeWriters() // 9
+	s.refs.Or(refsClosing)                      // 6
+	s.config.listener.server.connectionEnded(s) // 7
+	s.decref()                                  // 8
+	s.wakeWriters()                             // 9
 	s.wakeReaders()
 	if s.handlers.Load() != nil {
 		s.notify(strandEnd)
