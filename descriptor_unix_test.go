@@ -12,14 +12,14 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The non-blocking mode belongs to the connection, not to one descriptor of it: whoever else has it may clear it. That
-// must not block the process.
+// All descriptors of a connection share its non-blocking mode, so that another process can clear it. That must not
+// block this one.
 func TestSocketInBlockingModeBlocksNobody(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	raw, err := socket.SyscallConn()
 	require.NoError(t, err)
-	require.NoError(t, raw.Control(func(fd uintptr) { err = syscall.SetNonblock(int(fd), false) }))
+	require.NoError(t, raw.Control(func(fd uintptr) { err = systemBlock(fd) }))
 	require.NoError(t, err)
 
 	_, err = socket.TryRead(make([]byte, 1))
@@ -33,9 +33,9 @@ func TestSocketInBlockingModeBlocksNobody(t *testing.T) {
 	require.NoError(t, receive(t, reading))
 }
 
-// Each close that lingers holds a thread, of which a program may have a limited number.
+// Each lingering close occupies a thread, and a program may have only a limited number of threads.
 func TestClosingManyLingeringSocketsHoldsFewThreads(t *testing.T) {
-	// Not parallel: it counts goroutines.
+	// This test is not parallel: it counts goroutines.
 	server := listen(t, new(tcpserver.TcpServer))
 	const sockets = 60
 	var all []*tcpserver.TcpSocket
@@ -61,6 +61,7 @@ func TestClosingManyLingeringSocketsHoldsFewThreads(t *testing.T) {
 	require.Less(t, runtime.NumGoroutine(), before+20)
 }
 
+// Data that a raw read leaves unread wakes a Read that began meanwhile.
 func TestRawReadLeavesNobodyWaiting(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)

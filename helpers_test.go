@@ -2,57 +2,32 @@ package tcpserver_test
 
 import (
 	"context"
-	"io"
 	"net"
-	"os"
-	"strings"
-	"sync"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
-// patience is how long a test waits for what must happen. No test depends on its value.
-const patience = time.Minute
-
-// within returns a context that ends after patience, or with the test.
-func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// listen starts server on a free port of 127.0.0.1. The test's end closes it; Wait, in other tests, does not wait for
-// what its executor, if that has ended before, has left undone.
+// listen starts server on a free port of 127.0.0.1. The end of the test closes it.
 func listen(t testing.TB, server *tcpserver.TcpServer) *tcpserver.TcpServer {
 	t.Helper()
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	t.Cleanup(func() {
-		server.Unref()
-		server.Close()
-	})
-	return server
+	return servertest.Listen(t, server)
 }
 
-// dial connects to server with the standard library. The test's end closes the connection.
+// dial connects to server with package net. The end of the test closes the connection.
 func dial(t testing.TB, server *tcpserver.TcpServer) *net.TCPConn {
 	t.Helper()
-	conn, err := net.Dial("tcp", server.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	return conn.(*net.TCPConn)
+	return servertest.Dial(t, server.Addr())
 }
 
-// take waits for a connection. The test's end closes it.
+// take waits for a connection. The end of the test closes it.
 func take(t testing.TB, server *tcpserver.TcpServer) *tcpserver.TcpSocket {
 	t.Helper()
-	socket, err := server.AcceptSocket(within(t))
-	require.NoError(t, err)
-	t.Cleanup(func() { socket.Close() })
-	return socket
+	return servertest.Accept(t, server)
 }
 
 // connect makes a connection to server and returns both ends.
@@ -64,79 +39,61 @@ func connect(t testing.TB, server *tcpserver.TcpServer) (*tcpserver.TcpSocket, *
 	return socket, conn
 }
 
-// pair makes a connection to a server of its own.
+// pair makes a connection to a server of its own and returns both ends.
 func pair(t testing.TB) (*tcpserver.TcpSocket, *net.TCPConn) {
 	t.Helper()
 	return connect(t, listen(t, new(tcpserver.TcpServer)))
 }
 
-// receive waits for a value.
+// The rest are short names for package servertest, which documents them.
+
+const patience = servertest.Patience
+
+var (
+	errPeerReset  = servertest.ErrReset
+	errRefused    = servertest.ErrRefused
+	errWouldBlock = servertest.ErrWouldBlock
+	errShut       = servertest.ErrShutdown
+)
+
+func within(t testing.TB) context.Context { return servertest.Context(t) }
+
 func receive[T any](t testing.TB, from <-chan T) T {
 	t.Helper()
-	select {
-	case v := <-from:
-		return v
-	case <-time.After(patience):
-		require.FailNow(t, "nothing came")
-		panic("unreachable")
-	}
+	return servertest.Receive(t, from)
 }
 
-// skip skips the test because the system cannot do what it needs. That is to be found in docs/platforms.md.
 func skip(t testing.TB, why ...any) {
 	t.Helper()
-	page, err := os.ReadFile("docs/platforms.md")
-	require.NoError(t, err)
-	name, _, _ := strings.Cut(t.Name(), "/")
-	require.Contains(t, string(page), name)
-	t.Skip(why...)
+	servertest.Skip(t, why...)
 }
 
-// mustBeReset wants err, of reading from a connection of package net, to be that of a reset.
-func mustBeReset(t testing.TB, err error) {
-	t.Helper()
-	if (err == nil || err == io.EOF) && !resetsAreSeen() {
-		return
-	}
-	require.ErrorIs(t, err, errPeerReset)
-}
-
-// resetsAreSeen tries whether package net tells resets. Under Wine some are told as an end of stream: those that
-// something else than the read has noticed first.
-var resetsAreSeen = sync.OnceValue(func() bool {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return true
-	}
-	defer l.Close()
-	for range 20 {
-		if !resetIsSeen(l) {
-			return false
-		}
-	}
-	return true
-})
-
-func resetIsSeen(l net.Listener) bool {
-	near, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		return true
-	}
-	defer near.Close()
-	far, err := l.Accept()
-	if err != nil {
-		return true
-	}
-	far.Write(make([]byte, mib)) // more than a read takes
-	far.(*net.TCPConn).SetLinger(0)
-	far.Close()
-	_, err = io.Copy(io.Discard, near)
-	return err != nil
-}
-
-// reset ends conn so that its peer gets a reset.
 func reset(t testing.TB, conn *net.TCPConn) {
 	t.Helper()
-	require.NoError(t, conn.SetLinger(0))
-	require.NoError(t, conn.Close())
+	servertest.Reset(t, conn)
+}
+
+func mustBeReset(t testing.TB, err error) {
+	t.Helper()
+	servertest.RequireReset(t, err)
+}
+
+func resetsAreSeen() bool               { return servertest.ResetsAreSeen() }
+func leaked(goroutines, files int) bool { return servertest.Leaked(goroutines, files) }
+func openFiles() int                    { return servertest.OpenFiles() }
+func systemBlock(fd uintptr) error      { return servertest.SetBlocking(fd) }
+
+func systemRead(fd uintptr, p []byte) (int, error)  { return servertest.ReadFD(fd, p) }
+func systemWrite(fd uintptr, p []byte) (int, error) { return servertest.WriteFD(fd, p) }
+
+func systemGetInt(fd uintptr, level, option int) (int, error) {
+	return servertest.GetsockoptInt(fd, level, option)
+}
+
+func reusePort(network, address string, c syscall.RawConn) error {
+	return servertest.ReusePort(network, address, c)
+}
+
+func exclusive(network, address string, c syscall.RawConn) error {
+	return servertest.ExclusiveAddress(network, address, c)
 }
