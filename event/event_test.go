@@ -9,7 +9,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
+
+// TestMain fails the run if a goroutine or a descriptor is left at its end.
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 // recorder makes listeners that write down that they were called.
 type recorder struct{ calls []string }

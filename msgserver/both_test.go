@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 // A lineServer is a ThreadServer or a ServerLoop. Its messages are lines, and "bad" is one that cannot be decoded.
@@ -128,7 +129,7 @@ func (c *client) halfClose() {
 // rest returns what comes until the server ends the stream in an orderly way.
 func (c *client) rest() string {
 	c.t.Helper()
-	require.NoError(c.t, c.SetReadDeadline(time.Now().Add(patience)))
+	require.NoError(c.t, c.SetReadDeadline(time.Now().Add(servertest.Patience)))
 	all, err := io.ReadAll(c.lines)
 	require.NoError(c.t, err)
 	return string(all)
@@ -579,8 +580,7 @@ func TestMessageTooLongByAByteIsRefusedHoweverItComes(t *testing.T) {
 // The end of the context does not have to wait for a moment without work.
 func TestEndsWhileThereIsAlwaysWork(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
-		server := new(tcpserver.TcpServer)
-		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		server := servertest.Listen(t, new(tcpserver.TcpServer))
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		n := 0
@@ -600,8 +600,7 @@ func TestEndsWhileThereIsAlwaysWork(t *testing.T) {
 
 func TestMessagesThatHaveComeAreHandledBeforeTheEnd(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
-		server := new(tcpserver.TcpServer)
-		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		server := servertest.Listen(t, new(tcpserver.TcpServer))
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		sockets := make(chan *tcpserver.TcpSocket, 1)
@@ -627,8 +626,7 @@ func TestRunsAgain(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.answer()
 		for range 3 {
-			server := new(tcpserver.TcpServer)
-			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			server := servertest.Listen(t, new(tcpserver.TcpServer))
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- s.serve(ctx, server) }()
@@ -757,11 +755,11 @@ func TestEndOfServeDeliversWhatWasSent(t *testing.T) {
 					s.write(socket, make([]byte, n))
 					written <- socket
 				}
-				server := &tcpserver.TcpServer{CloseTimeout: patience}
+				server := &tcpserver.TcpServer{CloseTimeout: servertest.Patience}
 				if !reads {
 					server.CloseTimeout = 100 * time.Millisecond
 				}
-				require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+				servertest.Listen(t, server)
 				ended := make(chan error, 1)
 				go func() { ended <- s.serve(ctx, server) }()
 				conn := dial(t, server)
@@ -804,8 +802,7 @@ func TestWorkAsExecutor(t *testing.T) {
 func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		for i := range 50 {
-			server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond}
-			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+			server := servertest.Listen(t, &tcpserver.TcpServer{CloseTimeout: time.Millisecond})
 			ctx, cancel := context.WithCancel(context.Background())
 			ended := make(chan error, 1)
 			go func() { ended <- s.serve(ctx, server) }()

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 // A register checks what the callbacks may rely on: no two run at a time, a client is connected once, disconnected
@@ -195,7 +196,7 @@ func TestTwoServersShareAPoller(t *testing.T) {
 			a, b := &tcpserver.TcpServer{Poller: poller}, &tcpserver.TcpServer{Poller: poller}
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			require.NoError(t, a.Listen("tcp", "127.0.0.1:0"))
+			servertest.Listen(t, a)
 			ended := make(chan error, 1)
 			go func() { ended <- first.serve(ctx, a) }()
 			serveOn(t, b, second.serve)

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 // loopClientData is what belongs to a client in these tests.
@@ -71,7 +72,7 @@ func TestLoopRunListensAndEndsWithItsContext(t *testing.T) {
 	require.Error(t, l.Run(context.Background(), "127.0.0.1", -1))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	port := freePort(t)
+	port := servertest.FreePort(t)
 	go func() { ended <- l.Run(ctx, "127.0.0.1", port) }()
 	conn := dialPort(t, port)
 	require.Equal(t, "c1 connected", receive(t, events))

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 // journal makes a ThreadServer that writes down what happens. Clients have the number of their connection as a name.
@@ -61,7 +62,7 @@ func TestRunListensAndEndsWithItsContext(t *testing.T) {
 	require.Error(t, s.Run(context.Background(), "127.0.0.1", -1))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	port := freePort(t)
+	port := servertest.FreePort(t)
 	go func() { ended <- s.Run(ctx, "127.0.0.1", port) }()
 	conn := dialPort(t, port)
 	socket := receive(t, connected)
@@ -364,12 +365,9 @@ func TestBurstNeverOvershootsTheCapacity(t *testing.T) {
 func TestAddSocketTakesConnectionsFromElsewhere(t *testing.T) {
 	s, events := journal()
 	serve(t, s.Serve)
-	other := new(tcpserver.TcpServer)
-	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
-	t.Cleanup(func() { other.Close() })
+	other := servertest.Listen(t, new(tcpserver.TcpServer))
 	conn := dial(t, other)
-	socket, err := other.AcceptSocket(context.Background())
-	require.NoError(t, err)
+	socket := servertest.Accept(t, other)
 	conn.send("early\n")
 	s.AddSocket(socket)
 	require.Equal(t, "c1 connected", receive(t, events))
@@ -466,8 +464,7 @@ func TestOnErrorThatPanicsIsWritten(t *testing.T) {
 }
 
 func TestServeEndsWithItsServer(t *testing.T) {
-	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	s, events := journal()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(context.Background(), server) }()
@@ -492,7 +489,7 @@ func TestIdleClientsCostNoGoroutine(t *testing.T) {
 		receive(t, events)
 	}
 	// Not eventually, which has a goroutine of its own. Some may be about to end.
-	for end := time.Now().Add(patience); runtime.NumGoroutine() > before && time.Now().Before(end); {
+	for end := time.Now().Add(servertest.Patience); runtime.NumGoroutine() > before && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	assert.LessOrEqual(t, runtime.NumGoroutine(), before)
@@ -532,11 +529,9 @@ func TestWakeUpWithoutBytesIsHarmless(t *testing.T) {
 }
 
 func TestSendDataBeforeRunAndToSocketsOfNoClient(t *testing.T) {
-	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	conn := dial(t, server)
-	socket, err := server.AcceptSocket(context.Background())
-	require.NoError(t, err)
+	socket := servertest.Accept(t, server)
 	s := new(ThreadServer[int, int])
 	s.SendData(socket, []byte("hello\n"))
 	require.Equal(t, "hello\n", conn.line())
@@ -556,11 +551,9 @@ func TestSendDataBeforeRunAndToSocketsOfNoClient(t *testing.T) {
 func TestAddSocketBetweenTwoRuns(t *testing.T) {
 	s, events := journal()
 	for i := range 3 {
-		server := new(tcpserver.TcpServer)
-		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+		server := servertest.Listen(t, new(tcpserver.TcpServer))
 		conn := dial(t, server)
-		socket, err := server.AcceptSocket(context.Background())
-		require.NoError(t, err)
+		socket := servertest.Accept(t, server)
 		s.AddSocket(socket)
 		conn.send("early\n")
 		ctx, cancel := context.WithCancel(context.Background())
@@ -650,8 +643,7 @@ func TestAddSocketOfAConnectionThatHasEnded(t *testing.T) {
 		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(_ *tcpserver.TcpSocket, err error) { told <- err }})
 		accepted <- socket
 	}}
-	require.NoError(t, login.Listen("tcp", "127.0.0.1:0"))
-	defer login.Close()
+	servertest.Listen(t, login)
 	s, events := journal()
 	serve(t, s.Serve)
 	for i := range 3 {
@@ -670,11 +662,9 @@ func TestAddSocketOfAConnectionThatHasEnded(t *testing.T) {
 func TestAddSocketOfAClosedSocketWhosePollerHasEnded(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
-	other := &tcpserver.TcpServer{Poller: poller}
-	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
+	other := servertest.Listen(t, &tcpserver.TcpServer{Poller: poller})
 	dial(t, other)
-	socket, err := other.AcceptSocket(context.Background())
-	require.NoError(t, err)
+	socket := servertest.Accept(t, other)
 	require.NoError(t, other.Close())
 	require.NoError(t, socket.Close())
 	require.NoError(t, poller.Close())
@@ -701,8 +691,7 @@ func TestMessageThatIsBeingDecodedAtTheEndIsAnswered(t *testing.T) {
 		},
 	}
 	s.ClientMessage = func(socket *tcpserver.TcpSocket, line string) { s.SendData(socket, []byte(line+"!\n")) }
-	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, server) }()

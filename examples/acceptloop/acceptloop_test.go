@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -11,12 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
+// TestMain fails the run if a goroutine or a descriptor is left at its end.
+func TestMain(m *testing.M) { servertest.Main(m) }
+
 func TestEachLineIsAnswered(t *testing.T) {
-	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	defer server.Close()
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	const tooLong = "error: a line of more than 64 KiB\n"
 	longest := strings.Repeat("x", maxLine-1)
 	for sent, want := range map[string]string{
@@ -28,20 +28,17 @@ func TestEachLineIsAnswered(t *testing.T) {
 		longest + longest + "x\nnext\n": tooLong + "NEXT\n",
 		longest + "xx":                  tooLong,
 	} {
-		conn, err := net.Dial("tcp", server.Addr().String())
-		require.NoError(t, err)
-		defer conn.Close()
-		socket, err := server.AcceptSocket(context.Background())
-		require.NoError(t, err)
+		conn := servertest.Dial(t, server.Addr())
+		socket := servertest.Accept(t, server)
 		served := make(chan struct{})
 		go func() { serve(socket); close(served) }()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
-		_, err = io.WriteString(conn, sent)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
+		_, err := io.WriteString(conn, sent)
 		require.NoError(t, err)
-		require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+		require.NoError(t, conn.CloseWrite())
 		got, err := io.ReadAll(conn)
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
-		<-served
+		servertest.Receive(t, served)
 	}
 }

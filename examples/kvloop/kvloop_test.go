@@ -14,7 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
+
+// TestMain fails the run if a goroutine or a descriptor is left at its end.
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 func TestParse(t *testing.T) {
 	for _, c := range []struct {
@@ -82,20 +86,17 @@ func TestGetDoesNotAllocate(t *testing.T) {
 // start serves until the test ends, and returns a connection.
 func start(t testing.TB) *net.TCPConn {
 	t.Helper()
-	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- newLoop().Serve(ctx, server) }()
 	t.Cleanup(func() {
 		cancel()
-		require.ErrorIs(t, <-ended, context.Canceled)
+		require.ErrorIs(t, servertest.Receive(t, ended), context.Canceled)
 	})
-	conn, err := net.Dial("tcp", server.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
-	return conn.(*net.TCPConn)
+	conn := servertest.Dial(t, server.Addr())
+	require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
+	return conn
 }
 
 // send sends text and ends the stream, as nc -N does.

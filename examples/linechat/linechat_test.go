@@ -11,11 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
+// TestMain fails the run if a goroutine or a descriptor is left at its end.
+func TestMain(m *testing.M) { servertest.Main(m) }
+
 func TestEveryoneElseHears(t *testing.T) {
-	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	chat := newChat()
@@ -27,13 +30,11 @@ func TestEveryoneElseHears(t *testing.T) {
 	go func() { ended <- chat.server.Serve(ctx, server) }()
 	defer func() {
 		cancel()
-		require.ErrorIs(t, <-ended, context.Canceled)
+		require.ErrorIs(t, servertest.Receive(t, ended), context.Canceled)
 	}()
 	join := func(name string) (net.Conn, func() string) {
-		conn, err := net.Dial("tcp", server.Addr().String())
-		require.NoError(t, err)
-		t.Cleanup(func() { conn.Close() })
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		conn := servertest.Dial(t, server.Addr())
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(servertest.Patience)))
 		lines := bufio.NewReader(conn)
 		next := func() string {
 			line, err := lines.ReadString('\n')
@@ -42,7 +43,7 @@ func TestEveryoneElseHears(t *testing.T) {
 		}
 		require.Equal(t, "Your name?\n", next())
 		fmt.Fprintln(conn, name)
-		require.Equal(t, name, <-heard) // the clients' lines are not ordered among each other
+		require.Equal(t, name, servertest.Receive(t, heard)) // the clients' lines are not ordered among each other
 		return conn, next
 	}
 	ann, annHears := join("ann")
