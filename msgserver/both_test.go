@@ -334,7 +334,7 @@ func requestsWait(t *testing.T, maxSend int) {
 		s.said = func(socket *tcpserver.TcpSocket, line string) {
 			assert.Equal(t, fmt.Sprint(handled.Add(1)), line)
 			s.write(socket, reply)
-			assert.LessOrEqual(t, socket.BytesToWrite(), mark+size)
+			assert.LessOrEqual(t, socket.BytesToWrite(), highWater+size)
 		}
 		server := serve(t, s.serve)
 		conn := dial(t, server)
@@ -366,7 +366,7 @@ func TestClientThatDoesNotReadIsNotRead(t *testing.T) {
 		conn := dial(t, serve(t, s.serve))
 		socket := receive(t, sockets)
 		s.work(func() { s.write(socket, make([]byte, 10<<20)) })
-		eventually(t, func() bool { return socket.BytesToWrite() > mark })
+		eventually(t, func() bool { return socket.BytesToWrite() > highWater })
 		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
 		line := append(bytes.Repeat([]byte("x"), 999), '\n')
 		sent := 0
@@ -526,7 +526,7 @@ func cutByThreadServer(t *testing.T, limit int, chunks [][]byte) (got []string) 
 }
 
 func cutByServerLoop(t *testing.T, limit int, chunks [][]byte) (got []string) {
-	l := &ServerLoop[int]{MaxBufferSize: limit, finishing: true}
+	l := &ServerLoop[int]{MaxBufferSize: limit, shuttingDown: true}
 	l.ProcessClientData = func(_ int, buf []byte) (int, error) {
 		require.LessOrEqual(t, len(buf), limit)
 		line, _, whole := bytes.Cut(buf, []byte("\n"))
@@ -543,7 +543,7 @@ func cutByServerLoop(t *testing.T, limit int, chunks [][]byte) (got []string) {
 		if err != nil {
 			return append(got, err.Error())
 		}
-		c.keep(buf, left)
+		c.keepRest(buf, left)
 	}
 	return got
 }

@@ -219,7 +219,7 @@ func FuzzLoop(f *testing.F) {
 			return n, nil
 		}
 		c := &loopClient[int]{loop: l}
-		l.finishing = true // there is no socket for whose output anything could wait
+		l.shuttingDown = true // there is no socket for whose output anything could wait
 		for rest := stream; len(rest) > 0; {
 			in := append([]byte(nil), rest[:min(len(rest), int(size))]...)
 			rest = rest[len(in):]
@@ -233,7 +233,7 @@ func FuzzLoop(f *testing.F) {
 				require.True(t, err == ErrBadCount || err == ErrBufferFull)
 				return
 			}
-			c.keep(buf, left)
+			c.keepRest(buf, left)
 			clear(in) // it is used for others
 			require.LessOrEqual(t, len(c.rest), 64)
 		}

@@ -16,23 +16,23 @@ type loopClient[D any] struct {
 	data     D
 
 	// Of the loop's goroutine.
-	rest []byte // what ProcessClientData wants more for, or what waits for the client's output
-	out  []byte // what ClientWrite was given since the last send
-	elem *list.Element
-	gone bool
+	rest    []byte // what ProcessClientData wants more for, or what waits for the client's output
+	out     []byte // what ClientWrite was given since the last send
+	elem    *list.Element
+	removed bool
 
 	// Guarded by loop.mu.
-	in       []byte // what has come
-	queued   bool   // in loop.events
-	paused   bool
-	finished bool  // the client has finished sending
-	ended    bool  // the connection has ended
-	cause    error // why we have ended it, elsewhere than on the loop's goroutine
+	in     []byte // what has come
+	queued bool   // in loop.events
+	paused bool
+	sawEOF bool  // the client has finished sending
+	ended  bool  // the connection has ended
+	cause  error // why we have ended it, elsewhere than on the loop's goroutine
 }
 
 func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopClient[D] {
 	c := &loopClient[D]{loop: l}
-	c.socket, c.drop = socket, c.dropped
+	c.socket, c.abort = socket, c.abortWith
 	c.max = orDefault(l.MaxSendBuffer, defaultMaxSend)
 	c.lag = orDefault(l.ConnectLag, defaultLag)
 	c.handlers = tcpserver.SocketHandlers{
@@ -53,7 +53,7 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	} else {
 		l.remove(c)
 	}
-	c.listen(&c.handlers)
+	c.attach(&c.handlers)
 	l.flush()
 }
 
@@ -62,7 +62,7 @@ func (l *ServerLoop[D]) admit(c *loopClient[D]) bool {
 	if l.NewData == nil {
 		return true
 	}
-	l.arriving = c
+	l.admitting = c
 	var err error
 	if failure := try(func() { c.data, err = l.NewData(c.socket) }); failure != nil {
 		err = failure
@@ -71,14 +71,14 @@ func (l *ServerLoop[D]) admit(c *loopClient[D]) bool {
 		l.report(&ClientError{c.socket, err})
 	}
 	l.send(c)
-	l.arriving = nil
-	return err == nil && !c.gone
+	l.admitting = nil
+	return err == nil && !c.removed
 }
 
 // readyRead runs on a loop of the poller.
 func (c *loopClient[D]) readyRead(socket *tcpserver.TcpSocket) {
 	p := socket.Peek(math.MaxInt)
-	if !c.ending.Load() {
+	if !c.closing.Load() {
 		c.receive(p)
 	}
 	socket.Discard(len(p))
@@ -100,7 +100,7 @@ func (c *loopClient[D]) receive(p []byte) {
 
 // pause stops the reading until the loop resumes it, but not that of a client that is being ended. loop.mu is held.
 func (c *loopClient[D]) pause() {
-	if !c.paused && !c.ending.Load() {
+	if !c.paused && !c.closing.Load() {
 		c.paused = true
 		c.socket.PauseReading()
 	}
@@ -117,12 +117,12 @@ func (c *loopClient[D]) resume() {
 func (c *loopClient[D]) readClosed(*tcpserver.TcpSocket) {
 	c.loop.mu.Lock()
 	defer c.loop.mu.Unlock()
-	c.finished = true
+	c.sawEOF = true
 	c.post()
 }
 
 func (c *loopClient[D]) bytesWritten(*tcpserver.TcpSocket, int) {
-	if c.written() {
+	if c.canResume() {
 		c.loop.mu.Lock()
 		defer c.loop.mu.Unlock()
 		c.post()
@@ -137,12 +137,12 @@ func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
 	c.ended = true
 	c.post()
 	if len(l.open) == 0 {
-		l.nudge() // finish may be waiting for it
+		l.wake() // shutdown may be waiting for it
 	}
 }
 
-// dropped ends the connection at once. It is called on any goroutine.
-func (c *loopClient[D]) dropped(cause error) {
+// abortWith ends the connection at once. It is called on any goroutine.
+func (c *loopClient[D]) abortWith(cause error) {
 	c.loop.mu.Lock()
 	c.cause = cause
 	c.loop.mu.Unlock()
@@ -157,7 +157,7 @@ func (c *loopClient[D]) post() {
 	c.queued = true
 	c.loop.events = append(c.loop.events, c)
 	if len(c.loop.events) == 1 {
-		c.loop.nudge()
+		c.loop.wake()
 	}
 }
 
@@ -192,10 +192,10 @@ func (l *ServerLoop[D]) limit() int { return orDefault(l.MaxBufferSize, 64<<10) 
 func (l *ServerLoop[D]) process(c *loopClient[D]) {
 	l.mu.Lock()
 	in, cause := c.in, c.cause
-	over := c.finished || c.ended
+	over := c.sawEOF || c.ended
 	c.in, c.queued = nil, false
 	l.mu.Unlock()
-	if c.gone {
+	if c.removed {
 		return
 	}
 	buf := in
@@ -207,20 +207,20 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 		err = cause
 	}
 	switch {
-	case c.gone:
+	case c.removed:
 	case err != nil:
 		l.fail(c, err)
 	case over && !wait:
 		l.remove(c)
 	default:
-		c.keep(buf, left)
-		l.readOn(c, wait)
+		c.keepRest(buf, left)
+		l.updateReading(c, wait)
 	}
 	l.recycle(in)
 }
 
-// readOn goes on reading from a client, or stops that while its messages have to wait.
-func (l *ServerLoop[D]) readOn(c *loopClient[D], wait bool) {
+// updateReading goes on reading from a client, or stops that while its messages have to wait.
+func (l *ServerLoop[D]) updateReading(c *loopClient[D], wait bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wait {
@@ -232,8 +232,8 @@ func (l *ServerLoop[D]) readOn(c *loopClient[D], wait bool) {
 
 // consume has the bytes of a client processed, and returns what is left. wait: it has to wait for the client's output.
 func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait bool, err error) {
-	for len(buf) > 0 && !c.gone {
-		if !l.finishing && c.mustWait() {
+	for len(buf) > 0 && !c.removed {
+		if !l.shuttingDown && c.mustWait() {
 			return buf, true, nil
 		}
 		var n int
@@ -256,9 +256,9 @@ func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait
 	return nil, false, nil
 }
 
-// keep holds on to left, the end of buf, which is made of rest, or is a buffer that others use next. It does not hold
+// keepRest holds on to left, the end of buf, which is made of rest, or is a buffer that others use next. It does not hold
 // on to a buffer that has become far too large.
-func (c *loopClient[D]) keep(buf, left []byte) {
+func (c *loopClient[D]) keepRest(buf, left []byte) {
 	switch {
 	case len(left) == 0:
 		c.rest = nil
@@ -278,12 +278,12 @@ func (l *ServerLoop[D]) fail(c *loopClient[D], err error) {
 // remove ends a client, unless it has been ended. What was written to it is still sent.
 func (l *ServerLoop[D]) remove(c *loopClient[D]) {
 	l.send(c)
-	if c.gone {
+	if c.removed {
 		return
 	}
-	c.gone = true
+	c.removed = true
 	c.rest = nil
-	c.end()
+	c.closeGracefully()
 	l.mu.Lock()
 	c.resume() // what still comes is dropped
 	l.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// mark is how many bytes may be queued for a client until its further messages have to wait. It is lower if max is low.
-const mark = 256 << 10
+// highWater is how many bytes may be queued for a client until its further messages have to wait. It is lower if max is low.
+const highWater = 256 << 10
 
 // An output is what is sent to one client. The bytes are in the queue of the socket; an output lets that grow as far as
 // the server allows, tells when messages have to wait for it, sees to it that the client takes from it, and ends the
@@ -18,16 +18,16 @@ type output struct {
 	socket *tcpserver.TcpSocket
 	max    int               // bytes that may be queued
 	lag    time.Duration     // how long the client may take nothing
-	drop   func(cause error) // ends the client at once
+	abort  func(cause error) // ends the client at once
 
 	watched atomic.Bool // a watch is looking after it
 	waiting atomic.Bool // messages wait for it
-	ending  atomic.Bool // nothing more is to be sent, and the connection is to be closed
+	closing atomic.Bool // nothing more is to be sent, and the connection is to be closed
 }
 
-// listen has the socket call the handlers, and leaves the end of its stream to them. Of a connection that has ended
+// attach has the socket call the handlers, and leaves the end of its stream to them. Of a connection that has ended
 // others may have been told; Disconnected is called here then, and may be called twice.
-func (o *output) listen(h *tcpserver.SocketHandlers) {
+func (o *output) attach(h *tcpserver.SocketHandlers) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
 	if o.socket.State() == tcpserver.StateUnconnected {
@@ -58,25 +58,25 @@ func (o *output) send(p []byte) error {
 
 // mustWait reports whether the client's messages have to wait. written then tells when they may go on.
 func (o *output) mustWait() bool {
-	if !o.isOverMark() {
+	if !o.isOverHighWater() {
 		return false
 	}
 	o.waiting.Store(true) // and look once more: only now written knows that somebody waits
-	return o.isOverMark()
+	return o.isOverHighWater()
 }
 
-func (o *output) isOverMark() bool { return o.socket.BytesToWrite() > min(mark, o.max/2) }
+func (o *output) isOverHighWater() bool { return o.socket.BytesToWrite() > min(highWater, o.max/2) }
 
-// written is called when the system has taken some of the queue. It reports whether messages that wait may go on.
-func (o *output) written() bool {
-	return o.waiting.Load() && !o.isOverMark() && o.waiting.Swap(false)
+// canResume is called when the system has taken some of the queue. It reports whether messages that wait may go on.
+func (o *output) canResume() bool {
+	return o.waiting.Load() && !o.isOverHighWater() && o.waiting.Swap(false)
 }
 
-// end closes the connection when the client has everything that was sent to it. Nothing can be sent any more, and what
+// closeGracefully closes the connection when the client has everything that was sent to it. Nothing can be sent any more, and what
 // the client still sends has to be read and dropped: it would meet a closed descriptor otherwise, and the system would
 // answer with a reset and throw away what it has not delivered. The client's end of stream closes the connection too.
-func (o *output) end() {
-	if o.ending.Swap(true) {
+func (o *output) closeGracefully() {
+	if o.closing.Swap(true) {
 		return
 	}
 	if o.socket.BytesToWrite() == 0 && o.progress().isComplete() {
@@ -87,11 +87,11 @@ func (o *output) end() {
 	o.watch()
 }
 
-// cut closes the connection now. If the system has not even taken everything, the client gets a reset, so that it does
+// forceClose closes the connection now. If the system has not even taken everything, the client gets a reset, so that it does
 // not believe that it has the whole.
-func (o *output) cut() {
+func (o *output) forceClose() {
 	if o.socket.BytesToWrite() > 0 {
-		o.drop(os.ErrDeadlineExceeded)
+		o.abort(os.ErrDeadlineExceeded)
 	} else {
 		o.socket.Close()
 	}
@@ -100,14 +100,14 @@ func (o *output) cut() {
 // defaultCloseTimeout is TcpServer's.
 const defaultCloseTimeout = 5 * time.Second
 
-// cutAfter cuts what is left when the CloseTimeout of a server has passed, unless stop is called before.
-func cutAfter(closeTimeout time.Duration, all []*output) (stop func()) {
+// forceCloseAfter closes what is left when the CloseTimeout of a server has passed, unless stop is called before.
+func forceCloseAfter(closeTimeout time.Duration, all []*output) (stop func()) {
 	if closeTimeout < 0 {
 		return func() {}
 	}
 	timer := time.AfterFunc(orDefault(closeTimeout, defaultCloseTimeout), func() {
 		for _, o := range all {
-			o.cut()
+			o.forceClose()
 		}
 	})
 	return func() { timer.Stop() }
@@ -135,7 +135,7 @@ func (o *output) progress() progress {
 	}
 	conn.Control(func(fd uintptr) {
 		var unacked int64
-		unacked, p.window, p.known = sysUnacked(fd)
+		unacked, p.window, p.known = unackedBytes(fd)
 		p.taken -= unacked
 	})
 	return p

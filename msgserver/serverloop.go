@@ -55,18 +55,18 @@ type ServerLoop[Data any] struct {
 	MaxSendBuffer int
 
 	// Of the loop's goroutine.
-	clients  map[*tcpserver.TcpSocket]*loopClient[Data]
-	order    list.List           // of *loopClient[Data], in the order in which they came
-	unsent   []*loopClient[Data] // with something in out
-	arriving *loopClient[Data]   // for which NewData is running
-	batch    []*loopClient[Data] // the events that are being handled
+	clients   map[*tcpserver.TcpSocket]*loopClient[Data]
+	order     list.List           // of *loopClient[Data], in the order in which they came
+	unsent    []*loopClient[Data] // with something in out
+	admitting *loopClient[Data]   // for which NewData is running
+	batch     []*loopClient[Data] // the events that are being handled
 	// Run ends: no message waits for its client to take something any more.
-	finishing bool
+	shuttingDown bool
 
 	mu      sync.Mutex // guards the block below
 	running bool
-	wake    chan struct{}
-	works   []func()                       // of Work
+	wakeup  chan struct{}
+	funcs   []func()                       // of Work
 	events  []*loopClient[Data]            // with something in the block that mu guards; each once at most
 	open    map[*loopClient[Data]]struct{} // those whose connection has not ended
 	spare   [][]byte                       // empty buffers for in
@@ -96,9 +96,9 @@ func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) 
 	arrived, taken := make(chan struct{}), make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	go func() { ended <- watchArrivals(ctx, server, arrived, taken) }()
-	err := l.work(server, arrived, taken, ended)
+	err := l.runLoop(server, arrived, taken, ended)
 	server.Close()
-	l.finish(server.CloseTimeout)
+	l.shutdown(server.CloseTimeout)
 	return err
 }
 
@@ -112,12 +112,12 @@ func (l *ServerLoop[D]) begin() error {
 		return ErrRunning
 	}
 	l.running = true
-	l.wake = make(chan struct{}, 1)
+	l.wakeup = make(chan struct{}, 1)
 	l.clients = make(map[*tcpserver.TcpSocket]*loopClient[D])
 	l.open = make(map[*loopClient[D]]struct{})
 	l.order.Init()
-	if len(l.works) > 0 {
-		l.nudge()
+	if len(l.funcs) > 0 {
+		l.wake()
 	}
 	return nil
 }
@@ -143,8 +143,8 @@ func watchArrivals(
 	}
 }
 
-// work is the loop, until accepting has ended.
-func (l *ServerLoop[D]) work(
+// runLoop is the loop, until accepting has ended.
+func (l *ServerLoop[D]) runLoop(
 	server *tcpserver.TcpServer, arrived <-chan struct{}, taken chan<- struct{}, ended <-chan error,
 ) error {
 	every := orDefault(l.UpdateTime, time.Second)
@@ -157,9 +157,9 @@ func (l *ServerLoop[D]) work(
 		case <-arrived:
 			l.addAll(server)
 			taken <- struct{}{}
-		case <-l.wake:
+		case <-l.wakeup:
 			l.processEvents()
-			l.runWorks()
+			l.runFuncs()
 		case <-updates.C:
 		}
 		if l.Update != nil {
@@ -179,13 +179,13 @@ func (l *ServerLoop[D]) addAll(server *tcpserver.TcpServer) {
 	}
 }
 
-// runWorks calls what Work has queued.
-func (l *ServerLoop[D]) runWorks() {
+// runFuncs calls what Work has queued.
+func (l *ServerLoop[D]) runFuncs() {
 	l.mu.Lock()
-	works := l.works
-	l.works = nil
+	funcs := l.funcs
+	l.funcs = nil
 	l.mu.Unlock()
-	for _, f := range works {
+	for _, f := range funcs {
 		l.guard(f)
 		l.flush()
 	}
@@ -203,10 +203,10 @@ func (l *ServerLoop[D]) processEvents() {
 	}
 }
 
-// finish processes what has come, ends all clients, and waits until their connections have ended, for about limit.
-func (l *ServerLoop[D]) finish(limit time.Duration) {
-	l.finishing = true
-	for _, c := range l.inOrder() {
+// shutdown processes what has come, ends all clients, and waits until their connections have ended, for about limit.
+func (l *ServerLoop[D]) shutdown(limit time.Duration) {
+	l.shuttingDown = true
+	for _, c := range l.snapshot() {
 		l.process(c)
 		l.flush()
 	}
@@ -214,12 +214,12 @@ func (l *ServerLoop[D]) finish(limit time.Duration) {
 		l.remove(l.order.Front().Value.(*loopClient[D]))
 		l.flush()
 	}
-	defer cutAfter(limit, l.outputs())()
-	for !l.isFinished() {
-		<-l.wake
-		l.runWorks()
+	defer forceCloseAfter(limit, l.outputs())()
+	for !l.endIfAllClosed() {
+		<-l.wakeup
+		l.runFuncs()
 	}
-	l.finishing = false
+	l.shuttingDown = false
 }
 
 // outputs returns those whose connection has not ended.
@@ -232,8 +232,8 @@ func (l *ServerLoop[D]) outputs() (all []*output) {
 	return all
 }
 
-// isFinished reports whether all connections have ended; then the loop may run again.
-func (l *ServerLoop[D]) isFinished() bool {
+// endIfAllClosed reports whether all connections have ended; then the loop may run again.
+func (l *ServerLoop[D]) endIfAllClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = nil
@@ -249,14 +249,14 @@ func (l *ServerLoop[D]) isFinished() bool {
 func (l *ServerLoop[D]) Work(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.works = append(l.works, f)
-	l.nudge()
+	l.funcs = append(l.funcs, f)
+	l.wake()
 }
 
-// nudge wakes the loop, if there is one. mu is held.
-func (l *ServerLoop[D]) nudge() {
+// wake wakes the loop, if there is one. mu is held.
+func (l *ServerLoop[D]) wake() {
 	select {
-	case l.wake <- struct{}{}:
+	case l.wakeup <- struct{}{}:
 	default:
 	}
 }
@@ -272,7 +272,7 @@ func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
 	}
 	if len(c.out)+len(buf) > c.max {
 		l.send(c) // the queue may have no room for both at once, but for one after the other
-		if c.gone {
+		if c.removed {
 			return
 		}
 	}
@@ -295,7 +295,7 @@ const maxOut = 64 << 10
 
 // client returns the client with that socket, also during its NewData.
 func (l *ServerLoop[D]) client(socket *tcpserver.TcpSocket) *loopClient[D] {
-	if c := l.arriving; c != nil && c.socket == socket && !c.gone {
+	if c := l.admitting; c != nil && c.socket == socket && !c.removed {
 		return c
 	}
 	return l.clients[socket]
@@ -314,7 +314,7 @@ func (l *ServerLoop[D]) flush() {
 }
 
 func (l *ServerLoop[D]) send(c *loopClient[D]) {
-	if len(c.out) == 0 || c.gone {
+	if len(c.out) == 0 || c.removed {
 		return
 	}
 	err := c.output.send(c.out)
@@ -339,16 +339,16 @@ func (l *ServerLoop[D]) CloseConnection(socket *tcpserver.TcpSocket) bool {
 // Clients are the data of the clients, in the order in which they came. A client may be closed meanwhile.
 func (l *ServerLoop[D]) Clients() iter.Seq[D] {
 	return func(yield func(D) bool) {
-		for _, c := range l.inOrder() {
-			if !c.gone && !yield(c.data) {
+		for _, c := range l.snapshot() {
+			if !c.removed && !yield(c.data) {
 				return
 			}
 		}
 	}
 }
 
-// inOrder returns the clients of this moment, in the order in which they came.
-func (l *ServerLoop[D]) inOrder() (all []*loopClient[D]) {
+// snapshot returns the clients of this moment, in the order in which they came.
+func (l *ServerLoop[D]) snapshot() (all []*loopClient[D]) {
 	for e := l.order.Front(); e != nil; e = e.Next() {
 		all = append(all, e.Value.(*loopClient[D]))
 	}

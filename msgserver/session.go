@@ -39,7 +39,7 @@ type session[C, M any] struct {
 
 func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *session[C, M] {
 	c := &session[C, M]{server: s}
-	c.socket, c.drop = socket, c.dropped
+	c.socket, c.abort = socket, c.abortWith
 	c.max = orDefault(s.MaxSendBuffer, defaultMaxSend)
 	c.lag = orDefault(s.ConnectLag, defaultLag)
 	c.handlers = tcpserver.SocketHandlers{
@@ -51,10 +51,10 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 // readyRead decodes what has come. What is left is part of a message, and kept here, so that the end of the stream can
 // be told; only what has to wait stays in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
-	if !c.done && !c.ending.Load() {
+	if !c.done && !c.closing.Load() {
 		c.decoding.Store(true)
-		defer c.decoded()
-		if c.server.ending.Load() || c.mustWait() {
+		defer c.finishDecoding()
+		if c.server.shuttingDown.Load() || c.mustWait() {
 			c.pause()
 			return
 		}
@@ -72,13 +72,13 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	socket.Discard(len(socket.Peek(math.MaxInt))) // of no interest
 }
 
-// decoded tells the worker, if that waits for it, that what was decoded is queued.
-func (c *session[C, M]) decoded() {
+// finishDecoding tells the worker, if that waits for it, that what was decoded is queued.
+func (c *session[C, M]) finishDecoding() {
 	c.decoding.Store(false)
-	if s := c.server; s.ending.Load() {
+	if s := c.server; s.shuttingDown.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.nudge()
+		s.wake()
 	}
 }
 
@@ -90,7 +90,7 @@ func (c *session[C, M]) readClosed(*tcpserver.TcpSocket) {
 }
 
 func (c *session[C, M]) bytesWritten(*tcpserver.TcpSocket, int) {
-	if !c.written() {
+	if !c.canResume() {
 		return
 	}
 	c.server.mu.Lock()
@@ -121,14 +121,14 @@ func (c *session[C, M]) pushLocked(t task[C, M]) {
 // decode returns how many bytes of view are done with.
 func (c *session[C, M]) decode(view []byte) (used int, err error) {
 	for len(c.partial) > 0 {
-		n, more, err := c.join(view[used:])
+		n, more, err := c.decodePartial(view[used:])
 		used += n
 		if err != nil || !more {
 			return used, err
 		}
 	}
 	for len(view)-used >= c.header() {
-		n, stop, err := c.next(view[used:min(len(view), used+c.limit())])
+		n, stop, err := c.decodeOne(view[used:min(len(view), used+c.limit())])
 		if err != nil {
 			return used, err
 		}
@@ -144,13 +144,13 @@ func (c *session[C, M]) decode(view []byte) (used int, err error) {
 	if len(rest) > c.limit() {
 		return used, ErrBufferFull
 	}
-	c.keep(rest)
+	c.keepPartial(rest)
 	return len(view), nil
 }
 
-// join decodes a message that has begun in partial. It returns how many bytes of view are done with, and whether to go
+// decodePartial decodes a message that has begun in partial. It returns how many bytes of view are done with, and whether to go
 // on.
-func (c *session[C, M]) join(view []byte) (used int, more bool, err error) {
+func (c *session[C, M]) decodePartial(view []byte) (used int, more bool, err error) {
 	begun := len(c.partial)
 	taken := min(len(view), c.limit()-begun)
 	buf := append(c.partial, view[:taken]...)
@@ -158,7 +158,7 @@ func (c *session[C, M]) join(view []byte) (used int, more bool, err error) {
 		c.partial = buf
 		return taken, false, nil
 	}
-	n, stop, err := c.next(buf)
+	n, stop, err := c.decodeOne(buf)
 	switch {
 	case err != nil:
 		return 0, false, err
@@ -168,15 +168,15 @@ func (c *session[C, M]) join(view []byte) (used int, more bool, err error) {
 		c.partial = buf
 		return taken, false, nil
 	case n < begun: // the decoder has changed its mind about what it has seen before
-		c.keep(buf[n:begun])
+		c.keepPartial(buf[n:begun])
 		return 0, !stop, nil
 	}
 	c.partial = nil
 	return n - begun, !stop, nil
 }
 
-// keep holds on to part of a message.
-func (c *session[C, M]) keep(rest []byte) {
+// keepPartial holds on to part of a message.
+func (c *session[C, M]) keepPartial(rest []byte) {
 	if len(rest) > 0 {
 		c.partial = append(make([]byte, 0, max(len(rest), orDefault(c.server.InitialBufferSize, 1<<10))), rest...)
 	}
@@ -185,8 +185,8 @@ func (c *session[C, M]) keep(rest []byte) {
 func (c *session[C, M]) header() int { return c.server.headerSize() }
 func (c *session[C, M]) limit() int  { return c.server.bufferLimit() }
 
-// next decodes one message and queues it for the worker. stop: nothing more is to be decoded now.
-func (c *session[C, M]) next(buf []byte) (n int, stop bool, err error) {
+// decodeOne decodes one message and queues it for the worker. stop: nothing more is to be decoded now.
+func (c *session[C, M]) decodeOne(buf []byte) (n int, stop bool, err error) {
 	var msg M
 	if decode := c.server.ReadClientMessage; decode == nil {
 		n = len(buf)
@@ -200,7 +200,7 @@ func (c *session[C, M]) next(buf []byte) (n int, stop bool, err error) {
 	case n < 0 || n > len(buf):
 		return 0, false, ErrBadCount
 	case err != errSkipped && n > 0:
-		stop = c.pass(msg)
+		stop = c.enqueue(msg)
 	}
 	if final {
 		c.done = true
@@ -209,9 +209,9 @@ func (c *session[C, M]) next(buf []byte) (n int, stop bool, err error) {
 	return n, stop || final, nil
 }
 
-// pass queues a message, and reports whether nothing more is to be decoded now: the worker has many already, or has
+// enqueue queues a message, and reports whether nothing more is to be decoded now: the worker has many already, or has
 // stopped the client. What was begun when Serve ends is finished.
-func (c *session[C, M]) pass(msg M) (stop bool) {
+func (c *session[C, M]) enqueue(msg M) (stop bool) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	c.pushLocked(task[C, M]{kind: taskMessage, client: c, msg: msg})
@@ -219,7 +219,7 @@ func (c *session[C, M]) pass(msg M) (stop bool) {
 	if c.waiting >= maxWaiting {
 		c.pauseLocked()
 	}
-	return c.ending.Load() || c.paused && !c.server.ending.Load()
+	return c.closing.Load() || c.paused && !c.server.shuttingDown.Load()
 }
 
 func (c *session[C, M]) pause() {
@@ -230,7 +230,7 @@ func (c *session[C, M]) pause() {
 
 // pauseLocked stops the reading, but not that of a client that is being ended. server.mu is held.
 func (c *session[C, M]) pauseLocked() {
-	if !c.ending.Load() {
+	if !c.closing.Load() {
 		c.paused = true
 		c.socket.PauseReading()
 	}
@@ -241,38 +241,38 @@ func (c *session[C, M]) resume() {
 	if !c.paused {
 		return
 	}
-	if c.ending.Load() || !c.server.ending.Load() && c.waiting <= maxWaiting/2 && !c.mustWait() {
+	if c.closing.Load() || !c.server.shuttingDown.Load() && c.waiting <= maxWaiting/2 && !c.mustWait() {
 		c.paused = false
 		c.socket.ResumeReading()
 	}
 }
 
-// handled is told by the worker of each message.
-func (c *session[C, M]) handled() {
+// messageHandled is told by the worker of each message.
+func (c *session[C, M]) messageHandled() {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	c.waiting--
 	c.resume()
 }
 
-// finish ends the connection when the client has all that was given to SendData. What still comes is read and dropped.
+// stop ends the connection when the client has all that was given to SendData. What still comes is read and dropped.
 // cause is why; nil: an orderly end.
-func (c *session[C, M]) finish(cause error) {
-	c.blame(cause)
-	c.end()
+func (c *session[C, M]) stop(cause error) {
+	c.setCause(cause)
+	c.closeGracefully()
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	c.resume()
 }
 
-// dropped ends the connection at once.
-func (c *session[C, M]) dropped(cause error) {
-	c.blame(cause)
+// abortWith ends the connection at once.
+func (c *session[C, M]) abortWith(cause error) {
+	c.setCause(cause)
 	c.socket.Abort()
 }
 
-// blame keeps the first cause of the end.
-func (c *session[C, M]) blame(cause error) {
+// setCause keeps the first cause of the end.
+func (c *session[C, M]) setCause(cause error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	if c.cause == nil {

@@ -69,10 +69,10 @@ type ThreadServer[Client, Message any] struct {
 	// which it would be more is dropped with ErrSlowClient. A single piece of data may be as long. 0: 64 MiB.
 	MaxSendBuffer int
 
-	ending atomic.Bool // clients are not added, and not read any more; written by the worker, with mu held
+	shuttingDown atomic.Bool // clients are not added, and not read any more; written by the worker, with mu held
 
 	mu       sync.Mutex // guards the block below
-	wake     chan struct{}
+	wakeup   chan struct{}
 	tasks    deque.Deque[task[Client, Message]]
 	sessions map[*tcpserver.TcpSocket]*session[Client, Message] // those whose ClientConnected is still to come, too
 	refused  uint64
@@ -114,9 +114,9 @@ func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpSer
 		}
 	}()
 	defer cancel()
-	err := s.work(ended)
+	err := s.runWorker(ended)
 	server.Close()
-	s.finish(server.CloseTimeout)
+	s.shutdown(server.CloseTimeout)
 	return err
 }
 
@@ -130,8 +130,8 @@ func (s *ThreadServer[C, M]) begin() error {
 		return ErrRunning
 	}
 	s.running = true
-	if s.wake == nil {
-		s.wake = make(chan struct{}, 1)
+	if s.wakeup == nil {
+		s.wakeup = make(chan struct{}, 1)
 	}
 	return nil
 }
@@ -142,18 +142,18 @@ func (s *ThreadServer[C, M]) bufferLimit() int { return orDefault(s.MaxBufferSiz
 // AddSocket makes a client of a connection that was taken elsewhere, or refuses it if there are too many. It may be
 // called before Run and between two Runs. A socket that is a client already stays as it is.
 func (s *ThreadServer[C, M]) AddSocket(socket *tcpserver.TcpSocket) {
-	if !s.enlist(socket) {
+	if !s.register(socket) {
 		socket.Close()
 	}
 }
 
-func (s *ThreadServer[C, M]) enlist(socket *tcpserver.TcpSocket) bool {
+func (s *ThreadServer[C, M]) register(socket *tcpserver.TcpSocket) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.sessions[socket] != nil {
 		return true
 	}
-	if s.ending.Load() || len(s.sessions) >= orDefault(s.Threads, 10)*orDefault(s.MaxSocketsPerThread, 64) {
+	if s.shuttingDown.Load() || len(s.sessions) >= orDefault(s.Threads, 10)*orDefault(s.MaxSocketsPerThread, 64) {
 		s.refused++
 		return false
 	}
@@ -178,7 +178,7 @@ func (s *ThreadServer[C, M]) Refused() uint64 {
 // socket that is no client's is closed.
 func (s *ThreadServer[C, M]) StopClient(socket *tcpserver.TcpSocket) {
 	if c := s.session(socket); c != nil {
-		c.finish(nil)
+		c.stop(nil)
 	} else {
 		socket.Close()
 	}
@@ -195,9 +195,9 @@ func (s *ThreadServer[C, M]) SendData(socket *tcpserver.TcpSocket, data []byte) 
 		if socket.Send(data) == tcpserver.ErrWriteBufferFull {
 			socket.Abort()
 		}
-	case !c.ending.Load():
+	case !c.closing.Load():
 		if err := c.send(data); err != nil {
-			c.dropped(err)
+			c.abortWith(err)
 		}
 	}
 }

@@ -591,7 +591,7 @@ func TestParkedMessagesHoldUpNobody(t *testing.T) {
 			reply = strings.Repeat(" ", 200_000) + reply
 		}
 		s.SendData(socket, []byte(reply))
-		parked.Store(parked.Load() || socket.BytesToWrite() > mark)
+		parked.Store(parked.Load() || socket.BytesToWrite() > highWater)
 	}
 	server := serve(t, s.Serve)
 	greedy, modest := dial(t, server), dial(t, server)
@@ -699,7 +699,7 @@ func TestMessageThatIsBeingDecodedAtTheEndIsAnswered(t *testing.T) {
 	conn.send("one\ntwo\n")
 	receive(t, decoding)
 	cancel()
-	eventually(t, s.ending.Load)
+	eventually(t, s.shuttingDown.Load)
 	worked := make(chan struct{})
 	s.Work(func() { close(worked) })
 	receive(t, worked) // the worker is not held up

@@ -38,20 +38,20 @@ func (s *ThreadServer[C, M]) Work(f func()) {
 func (s *ThreadServer[C, M]) push(t task[C, M]) {
 	s.tasks.PushBack(t)
 	if s.tasks.Len() == 1 {
-		s.nudge()
+		s.wake()
 	}
 }
 
-// nudge wakes the worker, if there is one. mu is held.
-func (s *ThreadServer[C, M]) nudge() {
+// wake wakes the worker, if there is one. mu is held.
+func (s *ThreadServer[C, M]) wake() {
 	select {
-	case s.wake <- struct{}{}:
+	case s.wakeup <- struct{}{}:
 	default:
 	}
 }
 
-// work is the worker, until accepting has ended.
-func (s *ThreadServer[C, M]) work(ended <-chan error) error {
+// runWorker is the worker, until accepting has ended.
+func (s *ThreadServer[C, M]) runWorker(ended <-chan error) error {
 	updates := time.NewTicker(orDefault(s.UpdateTime, time.Second))
 	defer updates.Stop()
 	s.runTasks(ended, updates.C) // what was queued before Run
@@ -61,7 +61,7 @@ func (s *ThreadServer[C, M]) work(ended <-chan error) error {
 			return err
 		case <-updates.C:
 			s.update()
-		case <-s.wake:
+		case <-s.wakeup:
 			s.runTasks(ended, updates.C)
 		}
 	}
@@ -84,13 +84,13 @@ func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Ti
 		s.mu.Lock()
 	}
 	if s.tasks.Len() > 0 {
-		s.nudge()
+		s.wake()
 	}
 	s.mu.Unlock()
 }
 
-// finish handles what has been decoded, ends the clients, and works until all have ended, for about limit.
-func (s *ThreadServer[C, M]) finish(limit time.Duration) {
+// shutdown handles what has been decoded, ends the clients, and works until all have ended, for about limit.
+func (s *ThreadServer[C, M]) shutdown(limit time.Duration) {
 	clients := s.stopReading()
 	for _, c := range clients {
 		s.runParked(c)
@@ -99,17 +99,17 @@ func (s *ThreadServer[C, M]) finish(limit time.Duration) {
 		decoding = slices.ContainsFunc(clients, (*session[C, M]).isDecoding)
 		s.runTasks(nil, nil)
 		if decoding {
-			<-s.wake
+			<-s.wakeup
 		}
 	}
 	var outputs []*output
 	for _, c := range clients {
-		c.finish(nil)
+		c.stop(nil)
 		outputs = append(outputs, &c.output)
 	}
-	defer cutAfter(limit, outputs)()
-	for !s.isFinished() {
-		<-s.wake
+	defer forceCloseAfter(limit, outputs)()
+	for !s.endIfAllClosed() {
+		<-s.wakeup
 		s.runTasks(nil, nil)
 	}
 }
@@ -117,7 +117,7 @@ func (s *ThreadServer[C, M]) finish(limit time.Duration) {
 func (s *ThreadServer[C, M]) stopReading() (clients []*session[C, M]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ending.Store(true)
+	s.shuttingDown.Store(true)
 	for _, c := range s.sessions {
 		c.pauseLocked()
 		clients = append(clients, c)
@@ -125,15 +125,15 @@ func (s *ThreadServer[C, M]) stopReading() (clients []*session[C, M]) {
 	return clients
 }
 
-// isFinished reports whether all clients have ended; then the server may run again.
-func (s *ThreadServer[C, M]) isFinished() bool {
+// endIfAllClosed reports whether all clients have ended; then the server may run again.
+func (s *ThreadServer[C, M]) endIfAllClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sessions) > 0 {
 		return false
 	}
 	s.running = false
-	s.ending.Store(false)
+	s.shuttingDown.Store(false)
 	return true
 }
 
@@ -151,12 +151,14 @@ func (s *ThreadServer[C, M]) runTask(t task[C, M]) {
 		c.parked = append(c.parked, t)
 		s.runParked(c)
 	default:
-		s.runOf(c, t)
+		s.runClientTask(c, t)
 	}
 }
 
 // mustPark reports whether the tasks of a client have to wait until it has taken some of what it was sent.
-func (s *ThreadServer[C, M]) mustPark(c *session[C, M]) bool { return !s.ending.Load() && c.mustWait() }
+func (s *ThreadServer[C, M]) mustPark(c *session[C, M]) bool {
+	return !s.shuttingDown.Load() && c.mustWait()
+}
 
 // runParked runs what has waited for the output of a client.
 func (s *ThreadServer[C, M]) runParked(c *session[C, M]) {
@@ -167,20 +169,20 @@ func (s *ThreadServer[C, M]) runParked(c *session[C, M]) {
 		t := c.parked[0]
 		c.parked[0] = task[C, M]{}
 		c.parked = c.parked[1:]
-		s.runOf(c, t)
+		s.runClientTask(c, t)
 	}
 	c.parked = nil
 }
 
-// runOf runs a task of a client.
-func (s *ThreadServer[C, M]) runOf(c *session[C, M], t task[C, M]) {
+// runClientTask runs a task of a client.
+func (s *ThreadServer[C, M]) runClientTask(c *session[C, M], t task[C, M]) {
 	switch t.kind {
 	case taskMessage:
 		s.handle(c, t.msg)
 	case taskFailure:
 		s.fail(c, t.err)
 	case taskEnd:
-		c.finish(nil)
+		c.stop(nil)
 		return
 	case taskDisconnect:
 		s.disconnect(c, t.err)
@@ -197,19 +199,19 @@ func (s *ThreadServer[C, M]) handle(c *session[C, M], msg M) {
 			s.fail(c, err)
 		}
 	}
-	c.handled()
+	c.messageHandled()
 }
 
 // fail reports what is wrong with a client, and ends it.
 func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
 	s.report(&ClientError{c.socket, err})
-	c.finish(err)
+	c.stop(err)
 }
 
 func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	var err error
 	switch {
-	case s.ending.Load():
+	case s.shuttingDown.Load():
 		c.refused = true // it has come too late
 	case s.ClientConnected != nil:
 		if failure := try(func() { c.client, err = s.ClientConnected(c.socket) }); failure != nil {
@@ -221,10 +223,10 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 		s.report(&ClientError{c.socket, err})
 	}
 	if c.refused {
-		c.end() // before it listens: nothing is decoded
+		c.closeGracefully() // before it listens: nothing is decoded
 	}
-	c.listen(&c.handlers)
-	if !s.ending.Load() {
+	c.attach(&c.handlers)
+	if !s.shuttingDown.Load() {
 		s.afterEvent()
 	}
 }

@@ -32,25 +32,25 @@ func TestToleranceOfReaders(t *testing.T) {
 	for _, buffer := range []int64{4 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, 6 << 20, 32 << 20} {
 		for _, part := range []int64{1, 2, 16} {
 			step := buffer / part
-			if step > leastCredit && part < 16 {
+			if step > minCreditLimit && part < 16 {
 				continue // no system is like that
 			}
 			for _, rate := range []float64{100e3, 200e3, 500e3, 2e6, 100e6} {
 				name := fmt.Sprintf("buffer %d, step %d, %.0f bytes a second", buffer, step, rate)
 				p := &peer{buffer: buffer, step: step}
-				tolerance := tolerance{lag: defaultLag}
+				stall := stallDetector{lag: defaultLag}
 				p.pass(0, rate)
-				tolerance.isOver(int64(p.taken), buffer, 0)
+				stall.observe(int64(p.taken), buffer, 0)
 				for range int(2 * time.Minute / tick) {
 					p.pass(tick, rate)
-					require.False(t, tolerance.isOver(int64(p.taken), buffer, tick), name)
+					require.False(t, stall.observe(int64(p.taken), buffer, tick), name)
 				}
 				p.stopped = true
 				passed := time.Duration(0)
-				for ; !tolerance.isOver(int64(p.taken), buffer, tick); passed += tick {
+				for ; !stall.observe(int64(p.taken), buffer, tick); passed += tick {
 					require.Less(t, passed, time.Hour, name)
 				}
-				most := time.Duration((leastCredit + max(buffer, unseenWindow)/8) / slowest * int64(time.Second))
+				most := time.Duration((minCreditLimit + max(buffer, maxAssumedWindow)/8) / drainRate * int64(time.Second))
 				assert.LessOrEqual(t, passed, defaultLag+most+10*tick, name)
 			}
 		}
@@ -66,10 +66,10 @@ func TestToleranceOfAClientThatHasNeverRead(t *testing.T) {
 		64 << 10:  time.Second,
 		128 << 10: 2 * time.Second,
 	} {
-		tolerance := tolerance{lag: defaultLag}
-		tolerance.isOver(taken, 0, 0)
+		stall := stallDetector{lag: defaultLag}
+		stall.observe(taken, 0, 0)
 		passed := time.Millisecond
-		for ; !tolerance.isOver(taken, 0, time.Millisecond); passed += time.Millisecond {
+		for ; !stall.observe(taken, 0, time.Millisecond); passed += time.Millisecond {
 		}
 		assert.InDelta(t, want, passed, float64(100*time.Millisecond), "%d", taken)
 	}

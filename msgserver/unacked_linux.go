@@ -2,9 +2,9 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged, the end of the
+// unackedBytes returns how many of the bytes that the system has taken the peer has not acknowledged, the end of the
 // stream counted as one, and for how many more the peer has announced room.
-func sysUnacked(fd uintptr) (unacked, window int64, known bool) {
+func unackedBytes(fd uintptr) (unacked, window int64, known bool) {
 	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 	if err != nil {
 		return 0, 0, false

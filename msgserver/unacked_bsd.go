@@ -4,9 +4,9 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// sysUnacked returns how many of the bytes that the system has taken the peer has not acknowledged. For how many more
+// unackedBytes returns how many of the bytes that the system has taken the peer has not acknowledged. For how many more
 // the peer has room is not known.
-func sysUnacked(fd uintptr) (unacked, window int64, known bool) {
+func unackedBytes(fd uintptr) (unacked, window int64, known bool) {
 	n, err := unix.IoctlGetInt(int(fd), fionwrite)
 	if err != nil {
 		return 0, 0, false

@@ -1,6 +1,0 @@
-//go:build !linux && !darwin && !freebsd && !netbsd
-
-package msgserver
-
-// sysUnacked does not know what the peer has acknowledged: what the system has taken has to do.
-func sysUnacked(uintptr) (unacked, window int64, known bool) { return 0, 0, false }
