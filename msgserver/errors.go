@@ -12,31 +12,31 @@ import (
 )
 
 var (
-	// ErrBufferFull ends a client that has sent MaxBufferSize bytes and one more without a whole message in the first
-	// MaxBufferSize.
+	// ErrBufferFull ends a client that has sent more than MaxBufferSize bytes of which the first MaxBufferSize do not
+	// contain a whole message.
 	ErrBufferFull = errors.New("msgserver: no message in a full buffer")
 
-	// ErrBadCount ends a client whose decoder has returned a count that is negative or beyond its buffer.
+	// ErrBadCount ends a client whose decoder has returned a count that is negative or larger than its buffer.
 	ErrBadCount = errors.New("msgserver: count outside of the buffer")
 
-	// ErrSlowClient ends a client that takes nothing of what is queued for it, or for which more than MaxSendBuffer is
-	// queued. It wraps os.ErrDeadlineExceeded.
+	// ErrSlowClient ends a client that takes none of the data that is queued for it, or for which more than
+	// MaxSendBuffer would be queued. It wraps [os.ErrDeadlineExceeded].
 	ErrSlowClient = fmt.Errorf("msgserver: the client does not take what it is sent: %w", os.ErrDeadlineExceeded)
 
-	// ErrRunning is returned by Run and Serve of a server that is running.
+	// ErrRunning is returned by Run and Serve if the server is already running.
 	ErrRunning = errors.New("msgserver: already running")
 
 	errHeaderSize = errors.New("msgserver: MessageHeaderSize is larger than MaxBufferSize")
 	errNoProcess  = errors.New("msgserver: ProcessClientData is nil")
 )
 
-// prefix begins the text of each error of this package.
+// prefix is the beginning of the text of every error of this package.
 const prefix = "msgserver: "
 
-// A ClientError is an error that concerns one client, as OnError is told it.
+// A ClientError is an error that concerns one client. It is passed to OnError.
 type ClientError struct {
-	Socket *tcpserver.TcpSocket // the client's; it may be closed
-	Err    error                // what went wrong: an error of this package, of a callback, or a *tcpserver.PanicError
+	Socket *tcpserver.TcpSocket // the client's socket; it may be closed
+	Err    error                // an error of this package or of a callback, or a *tcpserver.PanicError
 }
 
 // Error returns the address of the client and the text of Err.
@@ -47,7 +47,7 @@ func (e *ClientError) Error() string {
 // Unwrap returns Err.
 func (e *ClientError) Unwrap() error { return e.Err }
 
-// try calls f and returns its panic as an error, a *tcpserver.PanicError.
+// try calls f. If f panics, it returns a *tcpserver.PanicError.
 func try(f func()) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -58,7 +58,7 @@ func try(f func()) (err error) {
 	return nil
 }
 
-// stackOf returns nil unless err is a panic.
+// stackOf returns the stack of the panic that err reports, or nil if err is no panic.
 func stackOf(err error) []byte {
 	var p *tcpserver.PanicError
 	if errors.As(err, &p) {
@@ -67,7 +67,7 @@ func stackOf(err error) []byte {
 	return nil
 }
 
-// printError writes an error that the program does not want to hear of.
+// printError writes an error for which the program has no OnError. If w is nil, it writes to os.Stderr.
 func printError(w io.Writer, err error) {
 	if w == nil {
 		w = os.Stderr

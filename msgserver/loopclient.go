@@ -15,19 +15,19 @@ type loopClient[D any] struct {
 	handlers tcpserver.SocketHandlers
 	data     D
 
-	// Of the loop's goroutine.
-	rest    []byte // what ProcessClientData wants more for, or what waits for the client's output
-	out     []byte // what ClientWrite was given since the last send
+	// Used only on the loop's goroutine.
+	rest    []byte // unprocessed: part of a message, or what has to wait because too much is queued for the client
+	out     []byte // what ClientWrite has collected since the last send
 	elem    *list.Element
 	removed bool
 
 	// Guarded by loop.mu.
-	in     []byte // what has come
+	in     []byte // what has been received
 	queued bool   // in loop.events
 	paused bool
-	sawEOF bool  // the client has finished sending
+	sawEOF bool  // the client has ended its stream
 	ended  bool  // the connection has ended
-	cause  error // why we have ended it, elsewhere than on the loop's goroutine
+	cause  error // why another goroutine than the loop's has ended the connection
 }
 
 func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopClient[D] {
@@ -41,7 +41,7 @@ func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopCl
 	return c
 }
 
-// add makes a client of a connection.
+// add turns a connection into a client.
 func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	c := newLoopClient(l, socket)
 	l.mu.Lock()
@@ -57,7 +57,7 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	l.flush()
 }
 
-// admit has NewData called, and reports whether it takes the client.
+// admit calls NewData and reports whether it accepts the client.
 func (l *ServerLoop[D]) admit(c *loopClient[D]) bool {
 	if l.NewData == nil {
 		return true
@@ -75,7 +75,7 @@ func (l *ServerLoop[D]) admit(c *loopClient[D]) bool {
 	return err == nil && !c.removed
 }
 
-// readyRead runs on a loop of the poller.
+// readyRead runs on an event loop of the poller.
 func (c *loopClient[D]) readyRead(socket *tcpserver.TcpSocket) {
 	p := socket.Peek(math.MaxInt)
 	if !c.closing.Load() {
@@ -98,7 +98,7 @@ func (c *loopClient[D]) receive(p []byte) {
 	c.post()
 }
 
-// pause stops the reading until the loop resumes it, but not that of a client that is being ended. loop.mu is held.
+// pause stops reading until resume is called, except from a client that is being closed. loop.mu is held.
 func (c *loopClient[D]) pause() {
 	if !c.paused && !c.closing.Load() {
 		c.paused = true
@@ -106,7 +106,7 @@ func (c *loopClient[D]) pause() {
 	}
 }
 
-// resume ends a pause. loop.mu is held.
+// resume continues reading after a pause. loop.mu is held.
 func (c *loopClient[D]) resume() {
 	if c.paused {
 		c.paused = false
@@ -141,7 +141,7 @@ func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
 	}
 }
 
-// abortWith ends the connection at once. It is called on any goroutine.
+// abortWith ends the connection at once. It may be called from any goroutine.
 func (c *loopClient[D]) abortWith(cause error) {
 	c.loop.mu.Lock()
 	c.cause = cause
@@ -149,7 +149,7 @@ func (c *loopClient[D]) abortWith(cause error) {
 	c.socket.Abort()
 }
 
-// post makes an event of what has changed. loop.mu is held.
+// post queues an event for the loop. loop.mu is held.
 func (c *loopClient[D]) post() {
 	if c.queued {
 		return
@@ -161,7 +161,7 @@ func (c *loopClient[D]) post() {
 	}
 }
 
-// maxSpare is how many buffers are kept for the next client that has something to process.
+// maxSpare is how many empty buffers a loop keeps for the next clients that have something to process.
 const maxSpare = 64
 
 // buffer returns an empty buffer. mu is held.
@@ -174,7 +174,7 @@ func (l *ServerLoop[D]) buffer() []byte {
 	return make([]byte, 0, orDefault(l.BufferSize, 128))
 }
 
-// recycle takes a buffer back that is not in use any more.
+// recycle takes back a buffer that is no longer used.
 func (l *ServerLoop[D]) recycle(b []byte) {
 	if cap(b) == 0 || cap(b) > l.limit() {
 		return
@@ -188,7 +188,7 @@ func (l *ServerLoop[D]) recycle(b []byte) {
 
 func (l *ServerLoop[D]) limit() int { return orDefault(l.MaxBufferSize, 64<<10) }
 
-// process handles what has come from one client, and its end.
+// process handles what one client has sent, and the end of its stream or connection.
 func (l *ServerLoop[D]) process(c *loopClient[D]) {
 	l.mu.Lock()
 	in, cause := c.in, c.cause
@@ -219,7 +219,7 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 	l.recycle(in)
 }
 
-// updateReading goes on reading from a client, or stops that while its messages have to wait.
+// updateReading pauses reading from a client while its messages have to wait, and resumes it otherwise.
 func (l *ServerLoop[D]) updateReading(c *loopClient[D], wait bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -230,7 +230,8 @@ func (l *ServerLoop[D]) updateReading(c *loopClient[D], wait bool) {
 	}
 }
 
-// consume has the bytes of a client processed, and returns what is left. wait: it has to wait for the client's output.
+// consume calls ProcessClientData with a client's bytes and returns what is left. If wait is true, that has to wait
+// until less is queued for the client.
 func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait bool, err error) {
 	for len(buf) > 0 && !c.removed {
 		if !l.shuttingDown && c.mustWait() {
@@ -256,8 +257,8 @@ func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait
 	return nil, false, nil
 }
 
-// keepRest holds on to left, the end of buf, which is made of rest, or is a buffer that others use next. It does not hold
-// on to a buffer that has become far too large.
+// keepRest keeps left, the end of buf. If buf does not extend rest, other clients use it next, so left is copied. It is
+// also copied out of a buffer that has become far too large for it.
 func (c *loopClient[D]) keepRest(buf, left []byte) {
 	switch {
 	case len(left) == 0:
@@ -269,13 +270,13 @@ func (c *loopClient[D]) keepRest(buf, left []byte) {
 	}
 }
 
-// fail reports what is wrong with a client, and ends it.
+// fail reports an error of a client and removes the client.
 func (l *ServerLoop[D]) fail(c *loopClient[D], err error) {
 	l.report(&ClientError{c.socket, err})
 	l.remove(c)
 }
 
-// remove ends a client, unless it has been ended. What was written to it is still sent.
+// remove removes a client, unless it has been removed, and closes its connection. What was written to it is still sent.
 func (l *ServerLoop[D]) remove(c *loopClient[D]) {
 	l.send(c)
 	if c.removed {
@@ -285,7 +286,7 @@ func (l *ServerLoop[D]) remove(c *loopClient[D]) {
 	c.rest = nil
 	c.closeGracefully()
 	l.mu.Lock()
-	c.resume() // what still comes is dropped
+	c.resume() // what it still sends is discarded
 	l.mu.Unlock()
 	if c.elem == nil {
 		return // refused

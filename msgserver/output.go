@@ -8,25 +8,26 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// highWater is how many bytes may be queued for a client until its further messages have to wait. It is lower if max is low.
+// highWater is the number of queued bytes above which a client's messages have to wait. It is lower if max is low.
 const highWater = 256 << 10
 
-// An output is what is sent to one client. The bytes are in the queue of the socket; an output lets that grow as far as
-// the server allows, tells when messages have to wait for it, sees to it that the client takes from it, and ends the
-// connection when the client has it all. Any goroutine may call the methods.
+// An output sends to one client. The socket queues the bytes; the output lets that queue grow as far as the server
+// allows, applies back-pressure, drops a client that takes nothing, and closes the connection once the client has taken
+// everything. Its methods may be called from any goroutine.
 type output struct {
 	socket *tcpserver.TcpSocket
-	max    int               // bytes that may be queued
+	max    int               // how many bytes may be queued
 	lag    time.Duration     // how long the client may take nothing
-	abort  func(cause error) // ends the client at once
+	abort  func(cause error) // ends the connection at once
 
-	watched atomic.Bool // a watch is looking after it
-	waiting atomic.Bool // messages wait for it
-	closing atomic.Bool // nothing more is to be sent, and the connection is to be closed
+	watched atomic.Bool // a watch is running
+	waiting atomic.Bool // messages wait until less is queued
+	closing atomic.Bool // nothing more will be sent, and the connection will be closed
 }
 
-// attach has the socket call the handlers, and leaves the end of its stream to them. Of a connection that has ended
-// others may have been told; Disconnected is called here then, and may be called twice.
+// attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
+// connection has already ended, the socket may have called another Disconnected; so attach calls Disconnected then,
+// which may therefore be called twice.
 func (o *output) attach(h *tcpserver.SocketHandlers) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
@@ -35,8 +36,8 @@ func (o *output) attach(h *tcpserver.SocketHandlers) {
 	}
 }
 
-// send sends p or queues a copy of it. It returns ErrSlowClient if that is too much. Other errors of the connection are
-// left to its handlers.
+// send sends p or queues a copy of it. It returns ErrSlowClient if more than max bytes would be queued. Other errors of
+// the connection are left to its handlers.
 func (o *output) send(p []byte) error {
 	err := o.socket.Send(p)
 	if err == tcpserver.ErrWriteBufferFull {
@@ -56,25 +57,28 @@ func (o *output) send(p []byte) error {
 	return nil
 }
 
-// mustWait reports whether the client's messages have to wait. written then tells when they may go on.
+// mustWait reports whether the client's messages have to wait. If so, canResume reports when they may continue.
 func (o *output) mustWait() bool {
 	if !o.isOverHighWater() {
 		return false
 	}
-	o.waiting.Store(true) // and look once more: only now written knows that somebody waits
+	// Check again after setting the flag: canResume did not see it before, and may have been called for the last time.
+	o.waiting.Store(true)
 	return o.isOverHighWater()
 }
 
 func (o *output) isOverHighWater() bool { return o.socket.BytesToWrite() > min(highWater, o.max/2) }
 
-// canResume is called when the system has taken some of the queue. It reports whether messages that wait may go on.
+// canResume is called when the system has taken some of the queue. It reports, once, whether waiting messages may
+// continue.
 func (o *output) canResume() bool {
 	return o.waiting.Load() && !o.isOverHighWater() && o.waiting.Swap(false)
 }
 
-// closeGracefully closes the connection when the client has everything that was sent to it. Nothing can be sent any more, and what
-// the client still sends has to be read and dropped: it would meet a closed descriptor otherwise, and the system would
-// answer with a reset and throw away what it has not delivered. The client's end of stream closes the connection too.
+// closeGracefully closes the connection once the client has taken everything that was sent to it. Nothing more can be
+// sent. What the client still sends has to be read and discarded: if it arrived at a closed descriptor, the system
+// would answer with a reset and discard what it has not delivered. The client's end of stream closes the connection
+// too.
 func (o *output) closeGracefully() {
 	if o.closing.Swap(true) {
 		return
@@ -87,8 +91,8 @@ func (o *output) closeGracefully() {
 	o.watch()
 }
 
-// forceClose closes the connection now. If the system has not even taken everything, the client gets a reset, so that it does
-// not believe that it has the whole.
+// forceClose closes the connection now. If the system has not taken everything, the client gets a reset, so that it
+// does not take a part for the whole.
 func (o *output) forceClose() {
 	if o.socket.BytesToWrite() > 0 {
 		o.abort(os.ErrDeadlineExceeded)
@@ -97,10 +101,11 @@ func (o *output) forceClose() {
 	}
 }
 
-// defaultCloseTimeout is TcpServer's.
+// defaultCloseTimeout is the default of TcpServer.CloseTimeout.
 const defaultCloseTimeout = 5 * time.Second
 
-// forceCloseAfter closes what is left when the CloseTimeout of a server has passed, unless stop is called before.
+// forceCloseAfter closes all connections that are left after a server's CloseTimeout, unless stop is called before. If
+// closeTimeout is negative, there is no limit.
 func forceCloseAfter(closeTimeout time.Duration, all []*output) (stop func()) {
 	if closeTimeout < 0 {
 		return func() {}
@@ -113,15 +118,15 @@ func forceCloseAfter(closeTimeout time.Duration, all []*output) (stop func()) {
 	return func() { timer.Stop() }
 }
 
-// A progress is what is known of the bytes that the system has taken for a client.
+// A progress says what became of the bytes that were sent to a client.
 type progress struct {
-	sent   int64 // taken by the system
-	taken  int64 // of them, taken by the client; where that is not known, all
-	window int64 // the room for more that the client's system has announced; 0 if that is not known
-	known  bool  // the system tells what the client has taken
+	sent   int64 // how many the server's system has taken
+	taken  int64 // how many of these the client has taken; if that is not known, all
+	window int64 // the receive window that the client's system has announced; 0 if that is not known
+	known  bool  // whether the server's system reports what the client has taken
 }
 
-// progress asks how far the client is. What the system has taken for a local connection, the client has.
+// progress returns the client's progress. On a unix socket the client has what the system has taken.
 func (o *output) progress() progress {
 	sent := int64(o.socket.BytesSent())
 	p := progress{sent: sent, taken: sent}
@@ -141,5 +146,5 @@ func (o *output) progress() progress {
 	return p
 }
 
-// isComplete reports whether the client is known to have taken everything that the system has.
+// isComplete reports whether the client is known to have taken everything that the server's system has taken.
 func (p progress) isComplete() bool { return p.known && p.taken >= p.sent }

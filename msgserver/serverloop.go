@@ -12,68 +12,78 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A ServerLoop serves all clients on one goroutine, the one that called Run or Serve: every callback runs there, one
-// after another. The loops of the poller only bring bytes to it, so that a client that is slow or silent holds up
-// nobody. The zero value of each field but ProcessClientData is a good default. The fields are set before Run and not
-// changed while it runs. The methods are called in callbacks, unless it says otherwise.
+// A ServerLoop serves all clients on one goroutine, the one that called [ServerLoop.Run] or [ServerLoop.Serve]: every
+// callback runs there, one after another. The event loops of the poller only read and queue bytes, so that a slow or
+// silent client delays no other. The zero value of every field except ProcessClientData is a good default. The fields
+// must be set before Run and not changed while it runs. Unless documented otherwise, the methods may be called only in
+// callbacks.
 type ServerLoop[Data any] struct {
-	// NewData makes what belongs to a new client. An error refuses the client; it is told to OnError, and no other
-	// callback is called. nil: the zero Data.
+	// NewData returns the data of a new client. If it returns an error, the client is refused: OnError is called with
+	// the error, and no other callback is called for the client. If nil, the data is the zero Data.
 	NewData func(socket *tcpserver.TcpSocket) (Data, error)
 
-	// ProcessClientData handles the bytes at the begin of buf, as many as it likes, and returns how many these were; 0:
-	// more are needed. It is called again while there are bytes and it handles some; while more than 256 KiB are
-	// queued for the client, that waits. buf is valid during the call, and never longer than MaxBufferSize. An error
-	// ends the client; what was written to it before is still sent.
+	// ProcessClientData handles some of the bytes at the beginning of buf and returns how many it has handled, or 0 if
+	// it needs more. It is called again as long as bytes are left and it handles some; while more than 256 KiB are
+	// queued for the client, these calls wait. buf is valid only during the call and is never longer than
+	// MaxBufferSize. An error ends the client; what was written to it before is still sent. ProcessClientData must not
+	// be nil.
 	ProcessClientData func(data Data, buf []byte) (n int, err error)
 
-	// ClientDisconnected is called once for each client that NewData has accepted. The socket is closed, or will be as
-	// soon as the client has what was written to it, and the client is no longer among Clients.
+	// ClientDisconnected is called once for each client that NewData has accepted. The socket is closed, or will be
+	// once the client has taken what was written to it, and Clients no longer returns the client.
 	ClientDisconnected func(data Data)
 
-	// OnError is told of clients that were refused, could not be processed, were dropped with ErrSlowClient, or made a
-	// callback panic, which is a *tcpserver.PanicError. Where one client is concerned err is a *ClientError.
-	// ClientWrite may still write to it then. An end of stream or a reset is no error. nil: it is written to os.Stderr.
+	// OnError is called when NewData refuses a client, when a client's bytes cannot be processed, when a client is
+	// dropped with ErrSlowClient, and when a callback panics, with a *tcpserver.PanicError. An error that concerns one
+	// client is a *ClientError; ClientWrite may still write to that client. An end of stream or a reset is not an
+	// error. If nil, errors are written to os.Stderr.
 	OnError func(err error)
 
 	// Update is called after each batch of events, and at least every UpdateTime.
 	Update func()
 
-	ListenCount   int // connections that the system queues, for Run. 0: 10
-	BufferSize    int // bytes of a buffer at first, which a client has only while there are bytes to process. 0: 128
-	MaxBufferSize int // bytes of a client that may wait for more to come: of the longest message. 0: 64 KiB (65536)
+	// ListenCount is the backlog that Run listens with. The default is 10.
+	ListenCount int
 
-	// UpdateTime is the longest time from Update to Update. 0: a second.
+	// BufferSize is the initial size of a buffer, in bytes. A client has one only while it has bytes to process. The
+	// default is 128.
+	BufferSize int
+
+	// MaxBufferSize is how many bytes of a client may wait for more to arrive: the size of the longest message. The
+	// default is 64 KiB (65536).
+	MaxBufferSize int
+
+	// UpdateTime is the longest time from one Update to the next. The default is one second.
 	UpdateTime time.Duration
 
-	// ConnectLag is how long a client may take nothing of what is queued for it; the package's documentation says what
-	// that means. 0: 500 ms.
+	// ConnectLag is how long a client may take none of the data that is queued for it, as the package documentation
+	// describes. The default is 500 ms.
 	ConnectLag time.Duration
 
 	// MaxSendBuffer is how many bytes ClientWrite may queue for one client, beyond what the system takes. A client for
-	// which it would be more is dropped with ErrSlowClient. What is written at once may be as long. 0: 64 MiB.
+	// which more would be queued is dropped with ErrSlowClient. A single write may be as long. The default is 64 MiB.
 	MaxSendBuffer int
 
-	// Of the loop's goroutine.
+	// Used only on the loop's goroutine.
 	clients   map[*tcpserver.TcpSocket]*loopClient[Data]
-	order     list.List           // of *loopClient[Data], in the order in which they came
+	order     list.List           // of *loopClient[Data], in the order of their connections
 	unsent    []*loopClient[Data] // with something in out
 	admitting *loopClient[Data]   // for which NewData is running
 	batch     []*loopClient[Data] // the events that are being handled
-	// Run ends: no message waits for its client to take something any more.
+	// Serve is ending: messages no longer wait for their client to take something.
 	shuttingDown bool
 
 	mu      sync.Mutex // guards the block below
 	running bool
 	wakeup  chan struct{}
-	funcs   []func()                       // of Work
-	events  []*loopClient[Data]            // with something in the block that mu guards; each once at most
-	open    map[*loopClient[Data]]struct{} // those whose connection has not ended
-	spare   [][]byte                       // empty buffers for in
+	funcs   []func()                       // queued by Work
+	events  []*loopClient[Data]            // clients to process, each at most once
+	open    map[*loopClient[Data]]struct{} // clients whose connection has not ended
+	spare   [][]byte                       // empty buffers
 }
 
-// Run listens on TCP, and serves until ctx ends, whose error it returns. An error of listening is returned at once. It
-// uses the process-wide poller.
+// Run listens on the TCP address of host and port and serves as [ServerLoop.Serve] does. If it cannot listen, it
+// returns that error at once. It uses the process-wide poller.
 func (l *ServerLoop[D]) Run(ctx context.Context, host string, port int) error {
 	server := &tcpserver.TcpServer{Backlog: orDefault(l.ListenCount, 10)}
 	if err := server.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port))); err != nil {
@@ -83,10 +93,12 @@ func (l *ServerLoop[D]) Run(ctx context.Context, host string, port int) error {
 	return l.Serve(ctx, server)
 }
 
-// Serve takes the connections of a server that listens already, until ctx ends, whose error it returns, or until the
-// server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server, processes what has
-// come, closes all clients, calls ClientDisconnected for each, and returns when all connections have ended. What was
-// written is still sent, within the server's CloseTimeout.
+// Serve serves the connections of a server that is already listening. It returns the error of ctx when ctx ends, or
+// [tcpserver.ErrServerClosed] when the server is closed elsewhere. Before it returns, it closes the server, processes
+// what has been received, closes all clients, calls ClientDisconnected for each, and waits until all connections have
+// ended. What was written is still sent, within the server's CloseTimeout. Serve returns an error at once if the loop
+// is already running, which is [ErrRunning], or if ProcessClientData is nil. After it has returned, it may be called
+// again.
 func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) error {
 	if err := l.begin(); err != nil {
 		return err
@@ -122,7 +134,7 @@ func (l *ServerLoop[D]) begin() error {
 	return nil
 }
 
-// watchArrivals tells the loop of connections. It waits until they are taken before it looks for others.
+// watchArrivals signals new connections to the loop. It waits until these are taken before it looks for others.
 func watchArrivals(
 	ctx context.Context, server *tcpserver.TcpServer, arrived chan<- struct{}, taken <-chan struct{},
 ) error {
@@ -143,7 +155,7 @@ func watchArrivals(
 	}
 }
 
-// runLoop is the loop, until accepting has ended.
+// runLoop is the loop. It returns when accepting ends.
 func (l *ServerLoop[D]) runLoop(
 	server *tcpserver.TcpServer, arrived <-chan struct{}, taken chan<- struct{}, ended <-chan error,
 ) error {
@@ -170,7 +182,7 @@ func (l *ServerLoop[D]) runLoop(
 	}
 }
 
-// addAll makes clients of the connections that have come.
+// addAll turns the pending connections into clients.
 func (l *ServerLoop[D]) addAll(server *tcpserver.TcpServer) {
 	for range server.PendingConnections() {
 		if socket := server.NextPendingConnection(); socket != nil {
@@ -179,7 +191,7 @@ func (l *ServerLoop[D]) addAll(server *tcpserver.TcpServer) {
 	}
 }
 
-// runFuncs calls what Work has queued.
+// runFuncs calls the functions that Work has queued.
 func (l *ServerLoop[D]) runFuncs() {
 	l.mu.Lock()
 	funcs := l.funcs
@@ -191,7 +203,7 @@ func (l *ServerLoop[D]) runFuncs() {
 	}
 }
 
-// processEvents sees to the clients for which something has happened.
+// processEvents processes the clients that have events.
 func (l *ServerLoop[D]) processEvents() {
 	l.mu.Lock()
 	l.batch, l.events = l.events, l.batch[:0]
@@ -203,7 +215,8 @@ func (l *ServerLoop[D]) processEvents() {
 	}
 }
 
-// shutdown processes what has come, ends all clients, and waits until their connections have ended, for about limit.
+// shutdown processes what has been received, removes all clients, and waits until their connections have ended, for
+// about limit.
 func (l *ServerLoop[D]) shutdown(limit time.Duration) {
 	l.shuttingDown = true
 	for _, c := range l.snapshot() {
@@ -222,7 +235,7 @@ func (l *ServerLoop[D]) shutdown(limit time.Duration) {
 	l.shuttingDown = false
 }
 
-// outputs returns those whose connection has not ended.
+// outputs returns the outputs of all connections that have not ended.
 func (l *ServerLoop[D]) outputs() (all []*output) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -232,7 +245,7 @@ func (l *ServerLoop[D]) outputs() (all []*output) {
 	return all
 }
 
-// endIfAllClosed reports whether all connections have ended; then the loop may run again.
+// endIfAllClosed reports whether all connections have ended. If so, the loop may run again.
 func (l *ServerLoop[D]) endIfAllClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -244,8 +257,9 @@ func (l *ServerLoop[D]) endIfAllClosed() bool {
 	return true
 }
 
-// Work has f called on the loop's goroutine. Any goroutine may call it, also before Run; what is queued when Run ends
-// waits for the next one. What f writes is sent after it.
+// Work calls f on the loop's goroutine, without waiting for it. It may be called from any goroutine, and before Run.
+// Functions that are still queued when Run ends wait for the next Run. What f writes is sent after f returns. Work may
+// be used as the server's Executor.
 func (l *ServerLoop[D]) Work(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -253,7 +267,7 @@ func (l *ServerLoop[D]) Work(f func()) {
 	l.wake()
 }
 
-// wake wakes the loop, if there is one. mu is held.
+// wake wakes the loop, if it is running. mu is held.
 func (l *ServerLoop[D]) wake() {
 	select {
 	case l.wakeup <- struct{}{}:
@@ -261,10 +275,10 @@ func (l *ServerLoop[D]) wake() {
 	}
 }
 
-// ClientWrite writes to a client. It never waits: what is written during a callback is sent together after it, and what
-// the system does not take is queued. A client that takes nothing for ConnectLag, or for which more than MaxSendBuffer
-// would be queued, is dropped with ErrSlowClient. What is written to a socket that is no client's, or not any more, is
-// dropped.
+// ClientWrite writes to a client. It never waits: everything that is written during a callback is sent together after
+// it, and what the system does not take is queued. A client that takes nothing for ConnectLag, or for which more than
+// MaxSendBuffer would be queued, is dropped with [ErrSlowClient]. If socket does not belong to a client, or no longer
+// does, buf is discarded.
 func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
 	c := l.client(socket)
 	if c == nil {
@@ -290,10 +304,10 @@ func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
 	}
 }
 
-// maxOut is how much is collected before it is sent.
+// maxOut is how many bytes ClientWrite collects before it sends them.
 const maxOut = 64 << 10
 
-// client returns the client with that socket, also during its NewData.
+// client returns the client of socket, also during its NewData, or nil.
 func (l *ServerLoop[D]) client(socket *tcpserver.TcpSocket) *loopClient[D] {
 	if c := l.admitting; c != nil && c.socket == socket && !c.removed {
 		return c
@@ -301,7 +315,7 @@ func (l *ServerLoop[D]) client(socket *tcpserver.TcpSocket) *loopClient[D] {
 	return l.clients[socket]
 }
 
-// flush sends what was written.
+// flush sends what ClientWrite has collected.
 func (l *ServerLoop[D]) flush() {
 	for i := 0; i < len(l.unsent); i++ {
 		c := l.unsent[i]
@@ -325,8 +339,9 @@ func (l *ServerLoop[D]) send(c *loopClient[D]) {
 	}
 }
 
-// CloseConnection ends the connection of a client: what was written to it is still sent, and ClientDisconnected is
-// called before CloseConnection returns. false: it is no client, or not any more. In NewData it refuses the client.
+// CloseConnection closes the connection of a client. What was written to it is still sent. ClientDisconnected is called
+// before CloseConnection returns. It reports false if socket does not belong to a client, or no longer does. In NewData
+// it refuses the client.
 func (l *ServerLoop[D]) CloseConnection(socket *tcpserver.TcpSocket) bool {
 	c := l.client(socket)
 	if c == nil {
@@ -336,7 +351,8 @@ func (l *ServerLoop[D]) CloseConnection(socket *tcpserver.TcpSocket) bool {
 	return true
 }
 
-// Clients are the data of the clients, in the order in which they came. A client may be closed meanwhile.
+// Clients returns an iterator over the data of the clients, in the order of their connections. Clients may be closed
+// during the iteration.
 func (l *ServerLoop[D]) Clients() iter.Seq[D] {
 	return func(yield func(D) bool) {
 		for _, c := range l.snapshot() {
@@ -347,7 +363,7 @@ func (l *ServerLoop[D]) Clients() iter.Seq[D] {
 	}
 }
 
-// snapshot returns the clients of this moment, in the order in which they came.
+// snapshot returns the present clients, in the order of their connections.
 func (l *ServerLoop[D]) snapshot() (all []*loopClient[D]) {
 	for e := l.order.Front(); e != nil; e = e.Next() {
 		all = append(all, e.Value.(*loopClient[D]))
@@ -355,14 +371,14 @@ func (l *ServerLoop[D]) snapshot() (all []*loopClient[D]) {
 	return all
 }
 
-// guard calls a callback whose panic ends no client.
+// guard calls a callback that concerns no client, and reports its panic.
 func (l *ServerLoop[D]) guard(f func()) {
 	if err := try(f); err != nil {
 		l.report(err)
 	}
 }
 
-// report tells OnError. If that panics too, the panic is written at least.
+// report passes err to OnError. If that panics, the panic is written to os.Stderr.
 func (l *ServerLoop[D]) report(err error) {
 	if l.OnError != nil {
 		if err = try(func() { l.OnError(err) }); err == nil {

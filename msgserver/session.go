@@ -10,7 +10,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// maxWaiting is how many messages of one client wait for the worker. Then nothing more is read from it.
+// maxWaiting is how many messages of one client may wait for the worker before nothing more is read from the client.
 const maxWaiting = 64
 
 // A session is a client of a ThreadServer.
@@ -20,21 +20,21 @@ type session[C, M any] struct {
 	handlers tcpserver.SocketHandlers
 	client   C
 
-	// Of the socket's handlers, of which one runs at a time.
-	partial []byte // the begin of a message; nil when there is none
+	// Used only in the socket's handlers, of which one runs at a time.
+	partial []byte // the beginning of a message; nil if there is none
 	done    bool   // nothing more is decoded
 
-	decoding atomic.Bool // what is decoded now is still to be handled; set by the socket's handlers
+	decoding atomic.Bool // messages are being decoded that shutdown must handle; set by the socket's handlers
 
-	// Of the worker.
-	parked  []task[C, M] // what waits for the client's output, in order
+	// Used only on the worker.
+	parked  []task[C, M] // tasks that wait until less is queued for the client, in order
 	refused bool         // by ClientConnected
 
 	// Guarded by server.mu.
-	waiting int // messages that the worker has not handled
+	waiting int // how many messages the worker has not handled
 	paused  bool
-	ended   bool  // taskDisconnect, the last of its tasks, is queued
-	cause   error // why we have ended the connection; nil: the socket says why
+	ended   bool  // taskDisconnect, its last task, is queued
+	cause   error // why the server has ended the connection; if nil, the socket's error is the reason
 }
 
 func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *session[C, M] {
@@ -48,8 +48,8 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 	return c
 }
 
-// readyRead decodes what has come. What is left is part of a message, and kept here, so that the end of the stream can
-// be told; only what has to wait stays in the socket.
+// readyRead decodes what has arrived. It moves part of a message to partial, because the socket announces the end of
+// the stream only after everything has been read. Only bytes that have to wait stay in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	if !c.done && !c.closing.Load() {
 		c.decoding.Store(true)
@@ -69,10 +69,10 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 		}
 	}
 	c.partial = nil
-	socket.Discard(len(socket.Peek(math.MaxInt))) // of no interest
+	socket.Discard(len(socket.Peek(math.MaxInt))) // the client is being closed
 }
 
-// finishDecoding tells the worker, if that waits for it, that what was decoded is queued.
+// finishDecoding clears decoding, and wakes the worker if shutdown waits for that: what was decoded is queued.
 func (c *session[C, M]) finishDecoding() {
 	c.decoding.Store(false)
 	if s := c.server; s.shuttingDown.Load() {
@@ -84,7 +84,7 @@ func (c *session[C, M]) finishDecoding() {
 
 func (c *session[C, M]) isDecoding() bool { return c.decoding.Load() }
 
-// readClosed is the end of the client's stream.
+// readClosed is called at the end of the client's stream.
 func (c *session[C, M]) readClosed(*tcpserver.TcpSocket) {
 	c.push(task[C, M]{kind: taskEnd, client: c})
 }
@@ -110,7 +110,7 @@ func (c *session[C, M]) push(t task[C, M]) {
 	c.pushLocked(t)
 }
 
-// pushLocked queues a task, unless the last one is queued. server.mu is held.
+// pushLocked queues a task, unless the client's last one is queued. server.mu is held.
 func (c *session[C, M]) pushLocked(t task[C, M]) {
 	if !c.ended {
 		c.ended = t.kind == taskDisconnect
@@ -118,7 +118,7 @@ func (c *session[C, M]) pushLocked(t task[C, M]) {
 	}
 }
 
-// decode returns how many bytes of view are done with.
+// decode decodes the messages in view and returns how many bytes of view have been consumed.
 func (c *session[C, M]) decode(view []byte) (used int, err error) {
 	for len(c.partial) > 0 {
 		n, more, err := c.decodePartial(view[used:])
@@ -148,8 +148,8 @@ func (c *session[C, M]) decode(view []byte) (used int, err error) {
 	return len(view), nil
 }
 
-// decodePartial decodes a message that has begun in partial. It returns how many bytes of view are done with, and whether to go
-// on.
+// decodePartial decodes a message that begins in partial. It returns how many bytes of view have been consumed, and
+// whether decoding can continue.
 func (c *session[C, M]) decodePartial(view []byte) (used int, more bool, err error) {
 	begun := len(c.partial)
 	taken := min(len(view), c.limit()-begun)
@@ -167,7 +167,7 @@ func (c *session[C, M]) decodePartial(view []byte) (used int, more bool, err err
 	case n == 0:
 		c.partial = buf
 		return taken, false, nil
-	case n < begun: // the decoder has changed its mind about what it has seen before
+	case n < begun: // the decoder now finds a message in bytes for which it has returned 0 before
 		c.keepPartial(buf[n:begun])
 		return 0, !stop, nil
 	}
@@ -175,7 +175,7 @@ func (c *session[C, M]) decodePartial(view []byte) (used int, more bool, err err
 	return n - begun, !stop, nil
 }
 
-// keepPartial holds on to part of a message.
+// keepPartial copies rest, which is part of a message, to partial.
 func (c *session[C, M]) keepPartial(rest []byte) {
 	if len(rest) > 0 {
 		c.partial = append(make([]byte, 0, max(len(rest), orDefault(c.server.InitialBufferSize, 1<<10))), rest...)
@@ -185,7 +185,7 @@ func (c *session[C, M]) keepPartial(rest []byte) {
 func (c *session[C, M]) header() int { return c.server.headerSize() }
 func (c *session[C, M]) limit() int  { return c.server.bufferLimit() }
 
-// decodeOne decodes one message and queues it for the worker. stop: nothing more is to be decoded now.
+// decodeOne decodes one message and queues it for the worker. If stop is true, nothing more must be decoded now.
 func (c *session[C, M]) decodeOne(buf []byte) (n int, stop bool, err error) {
 	var msg M
 	if decode := c.server.ReadClientMessage; decode == nil {
@@ -209,8 +209,8 @@ func (c *session[C, M]) decodeOne(buf []byte) (n int, stop bool, err error) {
 	return n, stop || final, nil
 }
 
-// enqueue queues a message, and reports whether nothing more is to be decoded now: the worker has many already, or has
-// stopped the client. What was begun when Serve ends is finished.
+// enqueue queues a message for the worker. If stop is true, nothing more must be decoded now, because many messages
+// wait for the worker or the client is being closed. A readyRead that runs when Serve ends decodes everything.
 func (c *session[C, M]) enqueue(msg M) (stop bool) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -228,7 +228,7 @@ func (c *session[C, M]) pause() {
 	c.pauseLocked()
 }
 
-// pauseLocked stops the reading, but not that of a client that is being ended. server.mu is held.
+// pauseLocked stops reading, except from a client that is being closed. server.mu is held.
 func (c *session[C, M]) pauseLocked() {
 	if !c.closing.Load() {
 		c.paused = true
@@ -236,7 +236,7 @@ func (c *session[C, M]) pauseLocked() {
 	}
 }
 
-// resume goes on reading if nothing speaks against it. server.mu is held.
+// resume continues reading unless there is a reason to pause. server.mu is held.
 func (c *session[C, M]) resume() {
 	if !c.paused {
 		return
@@ -247,7 +247,7 @@ func (c *session[C, M]) resume() {
 	}
 }
 
-// messageHandled is told by the worker of each message.
+// messageHandled is called by the worker after each message.
 func (c *session[C, M]) messageHandled() {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -255,8 +255,8 @@ func (c *session[C, M]) messageHandled() {
 	c.resume()
 }
 
-// stop ends the connection when the client has all that was given to SendData. What still comes is read and dropped.
-// cause is why; nil: an orderly end.
+// stop closes the connection once the client has taken everything that was passed to SendData. What the client still
+// sends is read and discarded. cause is the reason, or nil for an orderly end.
 func (c *session[C, M]) stop(cause error) {
 	c.setCause(cause)
 	c.closeGracefully()
@@ -265,13 +265,13 @@ func (c *session[C, M]) stop(cause error) {
 	c.resume()
 }
 
-// abortWith ends the connection at once.
+// abortWith ends the connection at once. It may be called from any goroutine.
 func (c *session[C, M]) abortWith(cause error) {
 	c.setCause(cause)
 	c.socket.Abort()
 }
 
-// setCause keeps the first cause of the end.
+// setCause records why the connection ends. The first cause counts.
 func (c *session[C, M]) setCause(cause error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()

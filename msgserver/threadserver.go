@@ -14,27 +14,30 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A ThreadServer decodes the messages of many clients in parallel, and calls back on one goroutine, the worker, which
-// is the one that called Run or Serve. The zero value of each field is a good default. The fields are set before Run
-// and not changed while it runs; the methods may be called from any goroutine.
+// A ThreadServer decodes the messages of many clients in parallel on the event loops of the poller, and runs its other
+// callbacks, one after another, on one goroutine: the worker, which is the one that called [ThreadServer.Run] or
+// [ThreadServer.Serve]. The zero value of every field is a good default. The fields must be set before Run and not
+// changed while it runs. The methods may be called from any goroutine.
 type ThreadServer[Client, Message any] struct {
-	// ClientConnected is called for a new client, before anything is read from it. An error refuses the client; it is
-	// told to OnError, and no other callback is called. nil: the client is the zero Client.
+	// ClientConnected is called for a new client, before anything is read from it. If it returns an error, the client
+	// is refused: OnError is called with the error, and no other callback is called for the client. If nil, the client
+	// is the zero Client.
 	ClientConnected func(socket *tcpserver.TcpSocket) (Client, error)
 
-	// ReadClientMessage decodes the first message in buf and returns how many bytes of buf it takes; 0: there is no
-	// whole message yet. It is called on the loops of the poller, for several clients at a time, but for one client
-	// in order and by one goroutine at a time. buf is valid during the call, and never longer than MaxBufferSize. An
-	// error ends the client after the messages before it; bufio.ErrFinalToken does so without being reported, and the
-	// message that comes with it, if n > 0, is the last. nil: everything is one zero Message.
+	// ReadClientMessage decodes the first message in buf and returns its size in bytes, or 0 if buf contains no whole
+	// message yet. It is called on the event loops of the poller, in parallel for different clients, but for one client
+	// in order and by one goroutine at a time. buf is valid only during the call and is never longer than
+	// MaxBufferSize. An error ends the client after the messages before it. bufio.ErrFinalToken does that without being
+	// reported, and if n > 0, the message returned with it is the last. If nil, whatever has arrived is one zero
+	// Message.
 	ReadClientMessage func(client Client, buf []byte) (msg Message, n int, err error)
 
-	// ClientMessage is called for each message, in the order in which they came. While more than 256 KiB are queued
-	// for a client, its messages wait.
+	// ClientMessage is called for each message of a client, in the order in which they arrived. While more than 256 KiB
+	// are queued for the client, its messages wait.
 	ClientMessage func(client Client, msg Message)
 
 	// ClientDisconnected is called once for each client that ClientConnected has accepted, after its last message. The
-	// socket is closed. err is why; nil for an orderly end.
+	// socket is closed. err is the reason, or nil after an orderly end.
 	ClientDisconnected func(client Client, err error)
 
 	// Update is called every UpdateTime.
@@ -43,43 +46,60 @@ type ThreadServer[Client, Message any] struct {
 	// AfterEvent is called after each other callback on the worker.
 	AfterEvent func()
 
-	// OnError is told of clients that were refused, could not be decoded, or made a callback panic, which is a
-	// *tcpserver.PanicError; stack is nil unless it was a panic. Where one client is concerned err is a *ClientError.
-	// It may still be sent something then. An end of stream or a reset is no error, and a client that is dropped with
-	// ErrSlowClient is told to ClientDisconnected alone. nil: it is written to ErrorOutput.
+	// OnError is called when ClientConnected refuses a client, when a client's bytes cannot be decoded, and when a
+	// callback panics, with a *tcpserver.PanicError and its stack; stack is nil otherwise. An error that concerns one
+	// client is a *ClientError; SendData may still send to that client. An end of stream or a reset is not an error,
+	// and ErrSlowClient is reported only to ClientDisconnected. If nil, errors are written to ErrorOutput.
 	OnError func(err error, stack []byte)
 
-	// ErrorOutput is where errors are written without OnError. nil: os.Stderr.
+	// ErrorOutput is where errors are written if OnError is nil. If nil, they are written to os.Stderr.
 	ErrorOutput io.Writer
 
-	Threads             int // loops that read and decode, for Run. 0: 10
-	MaxSocketsPerThread int // Threads times that many clients are served; others are refused. 0: 64
-	InitialBufferSize   int // bytes of a buffer for part of a message, which a client has only then. 0: 1 KiB (1024)
-	MaxBufferSize       int // bytes of the longest message. 0: 64 KiB (65536)
-	MessageHeaderSize   int // bytes of the shortest message: with fewer ReadClientMessage is not called. 0: 1
-	Listen              int // connections that the system queues, for Run. 0: 10
+	// Threads is the number of event loops on which Run reads and decodes. The default is 10.
+	Threads int
 
-	// ConnectLag is how long a client may take nothing of what SendData has queued for it; the package's documentation
-	// says what that means. 0: 500 ms.
+	// MaxSocketsPerThread times Threads is the largest number of clients. Further connections are refused. The default
+	// is 64.
+	MaxSocketsPerThread int
+
+	// InitialBufferSize is the initial size, in bytes, of the buffer for part of a message. A client has one only while
+	// it has sent part of a message. The default is 1 KiB (1024).
+	InitialBufferSize int
+
+	// MaxBufferSize is the size of the longest message, in bytes. The default is 64 KiB (65536).
+	MaxBufferSize int
+
+	// MessageHeaderSize is the size of the shortest message, in bytes: ReadClientMessage is not called with fewer. It
+	// must not be larger than MaxBufferSize. The default is 1.
+	MessageHeaderSize int
+
+	// Listen is the backlog that Run listens with. The default is 10.
+	Listen int
+
+	// ConnectLag is how long a client may take none of the data that SendData has queued for it, as the package
+	// documentation describes. The default is 500 ms.
 	ConnectLag time.Duration
-	// UpdateTime is the time from Update to Update. 0: a second.
+
+	// UpdateTime is the time from one Update to the next. The default is one second.
 	UpdateTime time.Duration
 
 	// MaxSendBuffer is how many bytes SendData may queue for one client, beyond what the system takes. A client for
-	// which it would be more is dropped with ErrSlowClient. A single piece of data may be as long. 0: 64 MiB.
+	// which more would be queued is dropped with ErrSlowClient. A single call of SendData may send as much. The default
+	// is 64 MiB.
 	MaxSendBuffer int
 
-	shuttingDown atomic.Bool // clients are not added, and not read any more; written by the worker, with mu held
+	shuttingDown atomic.Bool // clients are no longer added or read; set by the worker, with mu held
 
 	mu       sync.Mutex // guards the block below
 	wakeup   chan struct{}
 	tasks    deque.Deque[task[Client, Message]]
-	sessions map[*tcpserver.TcpSocket]*session[Client, Message] // those whose ClientConnected is still to come, too
+	sessions map[*tcpserver.TcpSocket]*session[Client, Message] // also before their ClientConnected
 	refused  uint64
 	running  bool
 }
 
-// Run listens on TCP, and serves until ctx ends, whose error it returns. An error of listening is returned at once.
+// Run listens on the TCP address of host and port and serves as [ThreadServer.Serve] does, with a poller of its own
+// that has Threads event loops. If it cannot listen, it returns that error at once.
 func (s *ThreadServer[C, M]) Run(ctx context.Context, host string, port int) error {
 	poller, err := tcpserver.NewPoller(orDefault(s.Threads, 10))
 	if err != nil {
@@ -93,10 +113,11 @@ func (s *ThreadServer[C, M]) Run(ctx context.Context, host string, port int) err
 	return s.Serve(ctx, server)
 }
 
-// Serve takes the connections of a server that listens already, until ctx ends, whose error it returns, or until the
-// server is closed by somebody else: tcpserver.ErrServerClosed. At the end it closes the server, handles the messages
-// that have been decoded, closes the clients, and returns after the last ClientDisconnected. What was sent to the
-// clients is still sent, within the server's CloseTimeout.
+// Serve serves the connections of a server that is already listening. It returns the error of ctx when ctx ends, or
+// [tcpserver.ErrServerClosed] when the server is closed elsewhere. Before it returns, it closes the server, handles the
+// messages that have been decoded, closes the clients, and waits for the last ClientDisconnected. What SendData has
+// queued is still sent, within the server's CloseTimeout. Serve returns an error at once if s is already running, which
+// is [ErrRunning], or if MessageHeaderSize is larger than MaxBufferSize. After it has returned, it may be called again.
 func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpServer) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -139,8 +160,9 @@ func (s *ThreadServer[C, M]) begin() error {
 func (s *ThreadServer[C, M]) headerSize() int  { return orDefault(s.MessageHeaderSize, 1) }
 func (s *ThreadServer[C, M]) bufferLimit() int { return orDefault(s.MaxBufferSize, 64<<10) }
 
-// AddSocket makes a client of a connection that was taken elsewhere, or refuses it if there are too many. It may be
-// called before Run and between two Runs. A socket that is a client already stays as it is.
+// AddSocket adds a connection that was accepted elsewhere as a client. If there are too many clients, or Serve is about
+// to return, it closes the connection and counts it in Refused. It may be called before Run and between two Runs. If
+// socket already belongs to a client, it does nothing.
 func (s *ThreadServer[C, M]) AddSocket(socket *tcpserver.TcpSocket) {
 	if !s.register(socket) {
 		socket.Close()
@@ -166,16 +188,17 @@ func (s *ThreadServer[C, M]) register(socket *tcpserver.TcpSocket) bool {
 	return true
 }
 
-// Refused returns how many connections were closed because there were too many clients.
+// Refused returns how many connections were closed instead of added because there were too many clients, or because
+// Serve was about to return.
 func (s *ThreadServer[C, M]) Refused() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused
 }
 
-// StopClient closes the connection of a client: what was sent to it is still sent, nothing more is read, and
-// ClientDisconnected follows. Messages that were decoded before are still passed on. A second call does nothing. A
-// socket that is no client's is closed.
+// StopClient closes the connection of a client. What SendData has queued is still sent, messages that have already been
+// decoded are still handled, nothing more is decoded, and ClientDisconnected follows. A second call does nothing. If
+// socket does not belong to a client, StopClient closes it.
 func (s *ThreadServer[C, M]) StopClient(socket *tcpserver.TcpSocket) {
 	if c := s.session(socket); c != nil {
 		c.stop(nil)
@@ -184,10 +207,10 @@ func (s *ThreadServer[C, M]) StopClient(socket *tcpserver.TcpSocket) {
 	}
 }
 
-// SendData sends data to a client, or queues a copy of what the system does not take. It never waits. A client that
-// takes nothing for ConnectLag, or for which more than MaxSendBuffer would be queued, is dropped with ErrSlowClient. A
-// client that is being ended gets nothing any more. For a socket that is no client's it is the socket's Send, but ends
-// the connection if that is refused.
+// SendData sends data to a client, and queues a copy of what the system does not take. It never waits. A client that
+// takes nothing for ConnectLag, or for which more than MaxSendBuffer would be queued, is dropped with [ErrSlowClient].
+// Data for a client that is being closed is discarded. If socket does not belong to a client, SendData calls
+// [tcpserver.TcpSocket.Send], and aborts the connection if that returns [tcpserver.ErrWriteBufferFull].
 func (s *ThreadServer[C, M]) SendData(socket *tcpserver.TcpSocket, data []byte) {
 	c := s.session(socket)
 	switch {

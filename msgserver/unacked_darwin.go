@@ -2,8 +2,8 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// unackedBytes returns how many of the bytes that the system has taken the peer has not acknowledged. For how many more
-// the peer has room is not known.
+// unackedBytes returns how many bytes the system has taken and the peer has not acknowledged. The peer's receive window
+// is not known.
 func unackedBytes(fd uintptr) (unacked, window int64, known bool) {
 	n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_NWRITE)
 	if err != nil {

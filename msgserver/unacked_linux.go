@@ -2,8 +2,8 @@ package msgserver
 
 import "golang.org/x/sys/unix"
 
-// unackedBytes returns how many of the bytes that the system has taken the peer has not acknowledged, the end of the
-// stream counted as one, and for how many more the peer has announced room.
+// unackedBytes returns how many bytes the system has taken and the peer has not acknowledged, where the end of the
+// stream counts as one byte, and the receive window that the peer has announced.
 func unackedBytes(fd uintptr) (unacked, window int64, known bool) {
 	n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
 	if err != nil {

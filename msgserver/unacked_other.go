@@ -2,5 +2,5 @@
 
 package msgserver
 
-// unackedBytes does not know what the peer has acknowledged: what the system has taken has to do.
+// unackedBytes reports that the system does not tell what the peer has acknowledged.
 func unackedBytes(uintptr) (unacked, window int64, known bool) { return 0, 0, false }

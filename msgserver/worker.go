@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// A task is something for the worker of a ThreadServer.
+// A task is something that the worker of a ThreadServer has to do.
 type task[C, M any] struct {
 	kind   taskKind
-	client *session[C, M] // nil for taskWork
-	msg    M              // taskMessage
-	err    error          // taskFailure, taskDisconnect
-	work   func()         // taskWork
+	client *session[C, M] // of all kinds but taskWork
+	msg    M              // of taskMessage
+	err    error          // of taskFailure and taskDisconnect
+	work   func()         // of taskWork
 }
 
 type taskKind uint8
@@ -19,15 +19,16 @@ type taskKind uint8
 const (
 	taskWork       taskKind = iota
 	taskConnect             // a new client
-	taskResume              // the client's parked tasks may go on
+	taskResume              // the client's parked tasks may continue
 	taskMessage             // from the client
 	taskFailure             // what the client has sent cannot be decoded
-	taskEnd                 // the client has finished sending
+	taskEnd                 // the client has ended its stream
 	taskDisconnect          // the connection has ended
 )
 
-// Work has f called on the worker, in order with everything else there. It may be called before Run; what is queued
-// when Run ends waits for the next one.
+// Work calls f on the worker, in order with everything else there, without waiting for it. It may be called from any
+// goroutine, and before Run. Functions that are still queued when Run ends wait for the next Run. Work may be used as
+// the server's Executor.
 func (s *ThreadServer[C, M]) Work(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +43,7 @@ func (s *ThreadServer[C, M]) push(t task[C, M]) {
 	}
 }
 
-// wake wakes the worker, if there is one. mu is held.
+// wake wakes the worker, if it is running. mu is held.
 func (s *ThreadServer[C, M]) wake() {
 	select {
 	case s.wakeup <- struct{}{}:
@@ -50,7 +51,7 @@ func (s *ThreadServer[C, M]) wake() {
 	}
 }
 
-// runWorker is the worker, until accepting has ended.
+// runWorker is the worker. It returns when accepting ends.
 func (s *ThreadServer[C, M]) runWorker(ended <-chan error) error {
 	updates := time.NewTicker(orDefault(s.UpdateTime, time.Second))
 	defer updates.Stop()
@@ -67,8 +68,8 @@ func (s *ThreadServer[C, M]) runWorker(ended <-chan error) error {
 	}
 }
 
-// runTasks runs what is queued now, and the updates that come up meanwhile, unless accepting ends. It makes sure that
-// the worker comes back for the rest.
+// runTasks runs the tasks that are queued when it is called, and the updates that become due meanwhile, until accepting
+// ends. If tasks are left, it wakes the worker again.
 func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Time) {
 	s.mu.Lock()
 	n := s.tasks.Len()
@@ -89,7 +90,8 @@ func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Ti
 	s.mu.Unlock()
 }
 
-// shutdown handles what has been decoded, ends the clients, and works until all have ended, for about limit.
+// shutdown handles what has been decoded, stops the clients, and runs tasks until all connections have ended, for about
+// limit.
 func (s *ThreadServer[C, M]) shutdown(limit time.Duration) {
 	clients := s.stopReading()
 	for _, c := range clients {
@@ -125,7 +127,7 @@ func (s *ThreadServer[C, M]) stopReading() (clients []*session[C, M]) {
 	return clients
 }
 
-// endIfAllClosed reports whether all clients have ended; then the server may run again.
+// endIfAllClosed reports whether all clients have ended. If so, the server may run again.
 func (s *ThreadServer[C, M]) endIfAllClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,12 +157,12 @@ func (s *ThreadServer[C, M]) runTask(t task[C, M]) {
 	}
 }
 
-// mustPark reports whether the tasks of a client have to wait until it has taken some of what it was sent.
+// mustPark reports whether the tasks of a client have to wait until less is queued for it.
 func (s *ThreadServer[C, M]) mustPark(c *session[C, M]) bool {
 	return !s.shuttingDown.Load() && c.mustWait()
 }
 
-// runParked runs what has waited for the output of a client.
+// runParked runs the parked tasks of a client.
 func (s *ThreadServer[C, M]) runParked(c *session[C, M]) {
 	for len(c.parked) > 0 {
 		if s.mustPark(c) {
@@ -202,7 +204,7 @@ func (s *ThreadServer[C, M]) handle(c *session[C, M], msg M) {
 	c.messageHandled()
 }
 
-// fail reports what is wrong with a client, and ends it.
+// fail reports an error of a client and stops the client.
 func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
 	s.report(&ClientError{c.socket, err})
 	c.stop(err)
@@ -212,7 +214,7 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	var err error
 	switch {
 	case s.shuttingDown.Load():
-		c.refused = true // it has come too late
+		c.refused = true // Serve is about to return
 	case s.ClientConnected != nil:
 		if failure := try(func() { c.client, err = s.ClientConnected(c.socket) }); failure != nil {
 			err = failure
@@ -223,7 +225,7 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 		s.report(&ClientError{c.socket, err})
 	}
 	if c.refused {
-		c.closeGracefully() // before it listens: nothing is decoded
+		c.closeGracefully() // before attach, so that nothing is decoded
 	}
 	c.attach(&c.handlers)
 	if !s.shuttingDown.Load() {
@@ -259,14 +261,14 @@ func (s *ThreadServer[C, M]) afterEvent() {
 	}
 }
 
-// guard calls a callback whose panic ends no client.
+// guard calls a callback that concerns no client, and reports its panic.
 func (s *ThreadServer[C, M]) guard(f func()) {
 	if err := try(f); err != nil {
 		s.report(err)
 	}
 }
 
-// report tells OnError. If that panics too, the panic is written at least.
+// report passes err to OnError. If that panics, the panic is written to ErrorOutput.
 func (s *ThreadServer[C, M]) report(err error) {
 	if s.OnError != nil {
 		if err = try(func() { s.OnError(err, stackOf(err)) }); err == nil {
