@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -238,13 +237,6 @@ func FuzzLoop(f *testing.F) {
 			require.LessOrEqual(t, len(c.rest), 64)
 		}
 	})
-}
-
-func ExampleLines() {
-	decode := Lines[any](80)
-	line, n, err := decode(nil, []byte("Hello\r\nworld"))
-	fmt.Printf("%q %d %v\n", line, n, err)
-	// Output: "Hello" 7 <nil>
 }
 
 func TestSplitSkipsWhatIsNoToken(t *testing.T) {
