@@ -46,7 +46,7 @@ func TestListenersAreCalledInOrder(t *testing.T) {
 	assert.True(t, e.Emit(1))
 }
 
-func TestListenersGetTheValue(t *testing.T) {
+func TestListenersReceiveTheValue(t *testing.T) {
 	var e Emitter[string]
 	var got string
 	e.On(func(s string) { got = s })
@@ -73,7 +73,7 @@ func TestOnceIsRemovedBeforeItIsCalled(t *testing.T) {
 	assert.Equal(t, "on", r.emitted(&e))
 }
 
-func TestOnceIsCalledOnceByManyGoroutines(t *testing.T) {
+func TestOnceListenerIsCalledOnceByConcurrentEmits(t *testing.T) {
 	for range 200 {
 		var e Emitter[int]
 		var calls atomic.Int32
@@ -137,7 +137,7 @@ func TestRemoveAllDuringAnEmit(t *testing.T) {
 	assert.Empty(t, r.emitted(&e))
 }
 
-func TestPanicIsTheCallers(t *testing.T) {
+func TestEmitPropagatesPanics(t *testing.T) {
 	var e Emitter[int]
 	var r recorder
 	e.On(func(int) { panic("no") })
@@ -176,7 +176,7 @@ func TestOneWarningPastTheMaximum(t *testing.T) {
 	assert.Equal(t, 2, warnings())
 }
 
-func TestAnyGoroutineMayDoAnything(t *testing.T) {
+func TestMethodsMayBeCalledFromAnyGoroutine(t *testing.T) {
 	var e Emitter[int]
 	e.SetMaxListeners(0)
 	var all sync.WaitGroup

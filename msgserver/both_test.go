@@ -158,7 +158,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 }
 
 // A large reply to a client that has half-closed is sent to its end, whatever the CloseTimeout.
-func TestHalfClosedClientGetsALargeReplyWhole(t *testing.T) {
+func TestHalfClosedClientGetsWholeLargeReply(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 10<<20)) }
 		server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond}
@@ -234,7 +234,7 @@ func TestRepliesBeforeAPanicArrive(t *testing.T) {
 	})
 }
 
-func TestRefusedClientGetsWhatItWasWritten(t *testing.T) {
+func TestRefusedClientGetsWhatWasWrittenToIt(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.connected = func(socket *tcpserver.TcpSocket) error {
 			s.write(socket, bytes.Repeat([]byte("full house\n"), 200_000))
@@ -356,7 +356,7 @@ func requestsWait(t *testing.T, maxSend int) {
 }
 
 // While a client takes nothing, what it sends is not read, so that TCP holds it back.
-func TestClientThatDoesNotReadIsNotRead(t *testing.T) {
+func TestServerStopsReadingWhileClientTakesNothing(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.lag = time.Hour
 		sockets := make(chan *tcpserver.TcpSocket, 1)
@@ -558,7 +558,7 @@ func (c *client) sendIn(pieces int, text string) {
 }
 
 // The same over the network: one message that is too long by a byte, at once and byte by byte.
-func TestMessageTooLongByAByteIsRefusedHoweverItComes(t *testing.T) {
+func TestMessageOneByteTooLongIsRefusedHoweverItArrives(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.maxBuffer = 100
 		errs := make(chan error, 10)
@@ -578,7 +578,7 @@ func TestMessageTooLongByAByteIsRefusedHoweverItComes(t *testing.T) {
 }
 
 // The end of the context does not have to wait for a moment without work.
-func TestEndsWhileThereIsAlwaysWork(t *testing.T) {
+func TestServeEndsWhileWorkIsAlwaysQueued(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		server := servertest.Listen(t, new(tcpserver.TcpServer))
 		ctx, cancel := context.WithCancel(context.Background())
@@ -598,7 +598,7 @@ func TestEndsWhileThereIsAlwaysWork(t *testing.T) {
 	})
 }
 
-func TestMessagesThatHaveComeAreHandledBeforeTheEnd(t *testing.T) {
+func TestReceivedMessagesAreHandledBeforeServeReturns(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		server := servertest.Listen(t, new(tcpserver.TcpServer))
 		ctx, cancel := context.WithCancel(context.Background())
@@ -622,7 +622,7 @@ func TestMessagesThatHaveComeAreHandledBeforeTheEnd(t *testing.T) {
 	})
 }
 
-func TestRunsAgain(t *testing.T) {
+func TestServeCanBeCalledAgain(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.answer()
 		for range 3 {
@@ -658,7 +658,7 @@ func TestWorkBeforeRunAndFromAnywhere(t *testing.T) {
 	})
 }
 
-func TestErrorTextsBeginWithThePackageOnce(t *testing.T) {
+func TestErrorTextsNameThePackageOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.maxBuffer = 10
 		errs := make(chan error, 10)
@@ -677,7 +677,7 @@ func TestErrorTextsBeginWithThePackageOnce(t *testing.T) {
 
 // A client that is ended, by the program or by an error, gets all that was written before, also if it goes on sending
 // before it reads that.
-func TestEndedClientThatGoesOnSendingGetsItsReply(t *testing.T) {
+func TestStoppedClientThatKeepsSendingGetsItsReply(t *testing.T) {
 	const size = 1 << 20
 	for name, request := range map[string]string{"stopped": "get and stop\n", "failed": "get\nbad\n"} {
 		for how, sendOn := range map[string]func(*client){"a line": (*client).sendALine, "much": (*client).sendMuch} {
@@ -725,7 +725,7 @@ func (c *client) sendMuch() {
 }
 
 // A client that has everything cannot keep its connection by sending without end.
-func TestEndedClientCannotStayBySending(t *testing.T) {
+func TestStoppedClientIsClosedThoughItKeepsSending(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, []byte("bye\n")); s.stop(socket) }
 		server := serve(t, s.serve)
@@ -738,7 +738,7 @@ func TestEndedClientCannotStayBySending(t *testing.T) {
 }
 
 // The same at the end of Serve, whose CloseTimeout cuts off who takes nothing.
-func TestEndOfServeDeliversWhatWasSent(t *testing.T) {
+func TestServeDeliversQueuedDataBeforeItReturns(t *testing.T) {
 	const size = 1 << 20
 	for name, reads := range map[string]bool{"reads": true, "takes nothing": false} {
 		t.Run(name, func(t *testing.T) {
@@ -799,7 +799,7 @@ func TestWorkAsExecutor(t *testing.T) {
 }
 
 // What ends while a connection is announced leaves nothing behind that keeps the next Serve from ending.
-func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
+func TestServeEndsWhileConnectionsArrive(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		for i := range 50 {
 			server := servertest.Listen(t, &tcpserver.TcpServer{CloseTimeout: time.Millisecond})
@@ -825,7 +825,7 @@ func TestEndsAgainAndAgainWhileConnectionsCome(t *testing.T) {
 }
 
 // A client for which nothing is queued gets a reply in two pieces, of which the second is as long as MaxSendBuffer.
-func TestReplyInTwoPiecesMayReachMaxSendBuffer(t *testing.T) {
+func TestSecondPieceOfReplyMayBeAsLongAsMaxSendBuffer(t *testing.T) {
 	const most = 1 << 20
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.maxSend = most

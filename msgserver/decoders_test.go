@@ -239,7 +239,7 @@ func FuzzLoop(f *testing.F) {
 	})
 }
 
-func TestSplitSkipsWhatIsNoToken(t *testing.T) {
+func TestSplitSkipsBytesBetweenTokens(t *testing.T) {
 	s, events := journal()
 	s.MaxBufferSize = 10
 	words := Split[string](bufio.ScanWords)

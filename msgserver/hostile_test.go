@@ -48,7 +48,7 @@ func (r *register) others() (some []*tcpserver.TcpSocket) {
 
 // Clients that send byte by byte, never read, reset at any moment, and send thousands of tiny messages, and callbacks
 // that stop, write to and close whatever they find, confuse nothing.
-func TestHostileClientsAndCallbacks(t *testing.T) {
+func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		r := &register{t: t, state: map[*tcpserver.TcpSocket]string{}}
 		s.lag = 20 * time.Millisecond
@@ -147,7 +147,7 @@ func manyTinyMessages(conn net.Conn) {
 }
 
 // A client may be ended in each callback, and by each way, once.
-func TestEndingAClientInAnyCallback(t *testing.T) {
+func TestClientCanBeClosedInAnyCallback(t *testing.T) {
 	for _, where := range []string{"connected", "said", "disconnected", "failed"} {
 		for _, how := range []string{"stop", "close", "abort"} {
 			onBoth(t, func(t *testing.T, s *lineServer) {
@@ -186,7 +186,7 @@ func TestEndingAClientInAnyCallback(t *testing.T) {
 	}
 }
 
-func TestTwoServersShareAPoller(t *testing.T) {
+func TestServersShareAPoller(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
 	onBoth(t, func(t *testing.T, first *lineServer) {

@@ -27,7 +27,7 @@ func (p *peer) pass(d time.Duration, rate float64) {
 
 // In whatever steps a client's system acknowledges, a client that reads at 100 kB/s or more is not dropped, and one
 // that has stopped is, in time.
-func TestToleranceOfReaders(t *testing.T) {
+func TestStallDetectorDropsOnlyStalledReaders(t *testing.T) {
 	const tick = 60 * time.Millisecond
 	for _, buffer := range []int64{4 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, 6 << 20, 32 << 20} {
 		for _, part := range []int64{1, 2, 16} {
@@ -59,7 +59,7 @@ func TestToleranceOfReaders(t *testing.T) {
 
 // A client that takes nothing from the start is dropped after ConnectLag, and one whose system has filled its buffer
 // when that could have been read.
-func TestToleranceOfAClientThatHasNeverRead(t *testing.T) {
+func TestStallDetectorDropsClientThatNeverReads(t *testing.T) {
 	for taken, want := range map[int64]time.Duration{
 		0:         500 * time.Millisecond,
 		16 << 10:  500 * time.Millisecond,

@@ -392,7 +392,7 @@ func TestStopClientEndsOnce(t *testing.T) {
 	never(t, events)
 }
 
-func TestSendData(t *testing.T) {
+func TestSendDataReachesTheClient(t *testing.T) {
 	s := &ThreadServer[*tcpserver.TcpSocket, string]{
 		ClientConnected:   func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil },
 		ReadClientMessage: Lines[*tcpserver.TcpSocket](0),
@@ -476,7 +476,7 @@ func TestServeEndsWithItsServer(t *testing.T) {
 	require.ErrorIs(t, s.Serve(context.Background(), new(tcpserver.TcpServer)), tcpserver.ErrNotListening)
 }
 
-func TestIdleClientsCostNoGoroutine(t *testing.T) {
+func TestIdleClientsNeedNoGoroutine(t *testing.T) {
 	s, events := journal()
 	s.Threads, s.MaxSocketsPerThread = 1, 1000
 	server := serve(t, s.Serve)
@@ -528,7 +528,7 @@ func TestWakeUpWithoutBytesIsHarmless(t *testing.T) {
 	assert.Equal(t, "c1 alive", receive(t, events))
 }
 
-func TestSendDataBeforeRunAndToSocketsOfNoClient(t *testing.T) {
+func TestSendDataBeforeRunAndToUnknownSockets(t *testing.T) {
 	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	conn := dial(t, server)
 	socket := servertest.Accept(t, server)
@@ -579,7 +579,7 @@ func TestHeaderLargerThanTheBufferIsRefused(t *testing.T) {
 }
 
 // A client that asks for more than it takes holds up neither the others nor Work, and its own messages stay in order.
-func TestParkedMessagesHoldUpNobody(t *testing.T) {
+func TestParkedMessagesDelayNoOtherClient(t *testing.T) {
 	var s ThreadServer[*tcpserver.TcpSocket, string]
 	s.ConnectLag = time.Hour
 	s.ClientConnected = func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil }
@@ -635,7 +635,7 @@ func TestRefusedClientIsNotDecoded(t *testing.T) {
 }
 
 // A connection that has ended, and of which other handlers have been told, is a client that ends at once.
-func TestAddSocketOfAConnectionThatHasEnded(t *testing.T) {
+func TestAddSocketOfEndedConnectionDisconnectsAtOnce(t *testing.T) {
 	told := make(chan error, 1)
 	accepted := make(chan *tcpserver.TcpSocket, 1)
 	login := &tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
@@ -659,7 +659,7 @@ func TestAddSocketOfAConnectionThatHasEnded(t *testing.T) {
 }
 
 // So is one whose poller has ended with it.
-func TestAddSocketOfAClosedSocketWhosePollerHasEnded(t *testing.T) {
+func TestAddSocketOfClosedSocketAfterItsPollerEnds(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
 	other := servertest.Listen(t, &tcpserver.TcpServer{Poller: poller})
@@ -677,7 +677,7 @@ func TestAddSocketOfAClosedSocketWhosePollerHasEnded(t *testing.T) {
 }
 
 // What is being decoded when the context ends is handled, and its reply is sent.
-func TestMessageThatIsBeingDecodedAtTheEndIsAnswered(t *testing.T) {
+func TestMessageBeingDecodedWhenServeEndsIsAnswered(t *testing.T) {
 	decoding, goOn := make(chan struct{}), make(chan struct{})
 	lines := Lines[*tcpserver.TcpSocket](0)
 	s := &ThreadServer[*tcpserver.TcpSocket, string]{

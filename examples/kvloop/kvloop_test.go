@@ -53,7 +53,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestEveryPieceOfACommandNeedsMore(t *testing.T) {
+func TestParseOfPartialCommandNeedsMore(t *testing.T) {
 	whole := "*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n"
 	for i := range whole {
 		_, n, err := parse(nil, []byte(whole[:i]))
@@ -120,7 +120,7 @@ func TestHalfClosedClientGetsItsReply(t *testing.T) {
 }
 
 // redis-cli --pipe ends with an ECHO, and waits for its reply.
-func TestEchoTellsTheEndOfAPipe(t *testing.T) {
+func TestEchoAnswersAtTheEndOfAPipe(t *testing.T) {
 	conn := start(t)
 	send(t, conn, "SET a 1\r\n\r\n*2\r\n$4\r\nECHO\r\n$3\r\nend\r\n")
 	got, err := io.ReadAll(conn)
@@ -128,7 +128,7 @@ func TestEchoTellsTheEndOfAPipe(t *testing.T) {
 	require.Equal(t, "+OK\r\n$3\r\nend\r\n", string(got))
 }
 
-func TestManyLargeRepliesArriveWhole(t *testing.T) {
+func TestManyLargeRepliesArriveComplete(t *testing.T) {
 	conn := start(t)
 	const size, n = 300_000, 100
 	send(t, conn, setCommand(strings.Repeat("x", size))+strings.Repeat("GET v\r\n", n))
@@ -137,7 +137,7 @@ func TestManyLargeRepliesArriveWhole(t *testing.T) {
 	require.EqualValues(t, len("+OK\r\n")+n*(size+len("$300000\r\n\r\n")), got)
 }
 
-func TestClientThatReadsHalfAMegabyteASecondIsNotDropped(t *testing.T) {
+func TestClientReadingHalfAMegabytePerSecondIsNotDropped(t *testing.T) {
 	conn := start(t)
 	const size, n = 300_000, 100
 	send(t, conn, setCommand(strings.Repeat("x", size))+strings.Repeat("GET v\r\n", n))
@@ -156,7 +156,7 @@ func TestClientThatReadsHalfAMegabyteASecondIsNotDropped(t *testing.T) {
 }
 
 // Whether a value is too long does not depend on how it comes: at once, or its end much later.
-func TestLimitOfAValueDoesNotDependOnTime(t *testing.T) {
+func TestValueLimitDoesNotDependOnArrival(t *testing.T) {
 	longest := strings.Repeat("x", maxCommand-len(setCommand(""))-len("000000")) // whose length has seven digits
 	for value, want := range map[string]string{
 		longest[:1_060_000]: "+OK\r\n",
@@ -185,7 +185,7 @@ func TestLimitOfAValueDoesNotDependOnTime(t *testing.T) {
 	require.Equal(t, "-ERR Protocol error: too long\r\n", string(got))
 }
 
-func TestShortValueDoesNotKeepTheMemoryOfALongOne(t *testing.T) {
+func TestShortValueReleasesTheMemoryOfALongOne(t *testing.T) {
 	s := newStore()
 	set := func(value []byte) { s.run([][]byte{[]byte("SET"), []byte("k"), value}) }
 	set(make([]byte, 1<<20))
@@ -210,7 +210,7 @@ func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 }
 
 // What was asked for before a protocol error arrives whole, also if the client sends more before it reads.
-func TestRepliesBeforeAProtocolErrorArriveWhole(t *testing.T) {
+func TestRepliesBeforeAProtocolErrorArriveComplete(t *testing.T) {
 	conn := start(t)
 	value := strings.Repeat("x", 1<<20)
 	_, err := io.WriteString(conn, setCommand(value)+"GET v\r\n*x\r\n")

@@ -17,7 +17,7 @@ import (
 // TestMain fails the run if a goroutine or a descriptor is left at its end.
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-func TestEveryoneElseHears(t *testing.T) {
+func TestLinesReachEveryoneElse(t *testing.T) {
 	server := servertest.Listen(t, new(tcpserver.TcpServer))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
