@@ -20,8 +20,7 @@ import (
 	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
-// A lineServer is a ThreadServer or a ServerLoop. Its messages are lines, and "bad" is one that cannot be decoded.
-// Callbacks that are nil do nothing.
+// A lineServer is a ThreadServer or a ServerLoop whose messages are lines. The line "bad" cannot be decoded.
 type lineServer struct {
 	connected    func(*tcpserver.TcpSocket) error
 	said         func(*tcpserver.TcpSocket, string)
@@ -81,7 +80,7 @@ func asThreadServer(s *lineServer) {
 	}
 }
 
-// disconnectedBy tells of an ErrSlowClient as a ServerLoop does.
+// disconnectedBy reports an ErrSlowClient as a ServerLoop does.
 func (s *lineServer) disconnectedBy(socket *tcpserver.TcpSocket, err error) {
 	if errors.Is(err, ErrSlowClient) {
 		s.failed(&ClientError{socket, err})
@@ -115,18 +114,18 @@ func asServerLoop(s *lineServer) {
 	}
 }
 
-// answer has each line answered with itself and '!'.
+// answer answers each line with the same line and '!'.
 func (s *lineServer) answer() {
 	s.said = func(socket *tcpserver.TcpSocket, line string) { s.write(socket, []byte(line+"!\n")) }
 }
 
-// halfClose ends the client's stream.
+// halfClose ends the client's stream and keeps reading possible.
 func (c *client) halfClose() {
 	c.t.Helper()
 	require.NoError(c.t, c.Conn.(*net.TCPConn).CloseWrite())
 }
 
-// rest returns what comes until the server ends the stream in an orderly way.
+// rest reads to the end of the stream, which must not be a reset, and returns what it has read.
 func (c *client) rest() string {
 	c.t.Helper()
 	require.NoError(c.t, c.SetReadDeadline(time.Now().Add(servertest.Patience)))
@@ -157,7 +156,7 @@ func TestHalfClosedClientIsAnswered(t *testing.T) {
 	}
 }
 
-// A large reply to a client that has half-closed is sent to its end, whatever the CloseTimeout.
+// CloseTimeout does not cut off a large reply to a client that has half-closed its connection.
 func TestHalfClosedClientGetsWholeLargeReply(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, make([]byte, 10<<20)) }
@@ -170,7 +169,7 @@ func TestHalfClosedClientGetsWholeLargeReply(t *testing.T) {
 	})
 }
 
-// What was written before the program ends a client is sent to its end, whatever the CloseTimeout.
+// CloseTimeout does not cut off what was written before the program stops a client.
 func TestEndedClientGetsALargeReplyWhole(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		ends := make(chan *tcpserver.TcpSocket, 100)
@@ -240,7 +239,7 @@ func TestRefusedClientGetsWhatWasWrittenToIt(t *testing.T) {
 			s.write(socket, bytes.Repeat([]byte("full house\n"), 200_000))
 			return errors.New("full house")
 		}
-		s.disconnected = func(*tcpserver.TcpSocket) { assert.Fail(t, "it has never been a client") }
+		s.disconnected = func(*tcpserver.TcpSocket) { assert.Fail(t, "it never became a client") }
 		errs := make(chan error, 10)
 		s.failed = func(err error) { errs <- err }
 		server := &tcpserver.TcpServer{CloseTimeout: time.Millisecond, WriteBufferSize: 1000}
@@ -252,7 +251,7 @@ func TestRefusedClientGetsWhatWasWrittenToIt(t *testing.T) {
 	})
 }
 
-// Nothing has to come from a client for what it is written to be sent.
+// What is written to a client is sent although nothing arrives from that client.
 func TestWhatAnyCallbackWritesIsSentAtOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		var first *tcpserver.TcpSocket
@@ -315,8 +314,8 @@ func TestReplyOfAnySizeArrivesWhole(t *testing.T) {
 	})
 }
 
-// Requests of a client that does not read their replies wait, so that it cannot have more queued than a reply and the
-// mark; none is lost when it reads.
+// The requests of a client that does not read the replies wait, so that no more than highWater and one reply are queued
+// for it. None is lost when it reads.
 func TestRequestsWaitUntilTheirRepliesAreTaken(t *testing.T) {
 	for _, most := range []int{0, 400_000} {
 		requestsWait(t, most)
@@ -347,7 +346,7 @@ func requestsWait(t *testing.T, maxSend int) {
 		socket := receive(t, sockets)
 		eventually(t, func() bool { return socket.BytesToWrite() > 200_000 })
 		done := make(chan struct{})
-		s.work(func() { close(done) }) // the worker is not held up
+		s.work(func() { close(done) }) // the worker is not blocked
 		receive(t, done)
 		require.Less(t, handled.Load(), int32(requests))
 		require.Len(t, conn.rest(), requests*size)
@@ -355,7 +354,7 @@ func requestsWait(t *testing.T, maxSend int) {
 	})
 }
 
-// While a client takes nothing, what it sends is not read, so that TCP holds it back.
+// While a client takes nothing, the server does not read from it, so that TCP slows it down.
 func TestServerStopsReadingWhileClientTakesNothing(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.lag = time.Hour
@@ -390,7 +389,7 @@ func TestServerStopsReadingWhileClientTakesNothing(t *testing.T) {
 	})
 }
 
-// readAt reads at a steady rate in bytes a second, for so long, and returns how much it has read.
+// readAt reads at a steady rate, in bytes per second, for the time how, and returns how many bytes it has read.
 func (c *client) readAt(rate int, how time.Duration) int {
 	buf := make([]byte, 1<<20)
 	read := 0
@@ -398,7 +397,7 @@ func (c *client) readAt(rate int, how time.Duration) int {
 	for now := range time.Tick(20 * time.Millisecond) {
 		for due := int(now.Sub(begin).Seconds()*float64(rate)) - read; due > 0; {
 			n, err := c.Read(buf[:min(due, len(buf))])
-			if !assert.NoError(c.t, err, "%d bytes a second, after %v", rate, now.Sub(begin)) {
+			if !assert.NoError(c.t, err, "%d bytes per second, after %v", rate, now.Sub(begin)) {
 				return read
 			}
 			read += n
@@ -411,7 +410,7 @@ func (c *client) readAt(rate int, how time.Duration) int {
 	return read
 }
 
-// Who reads at 100 kB/s or more is never dropped, however much is queued.
+// A client that reads at 100 kB/s or more is never dropped, however much is queued.
 func TestSteadyReaderIsNotDropped(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, s *lineServer) {
@@ -426,7 +425,7 @@ func TestSteadyReaderIsNotDropped(t *testing.T) {
 			conn.send("much\n")
 			go func() {
 				n := conn.readAt(rate*1000, 4*time.Second)
-				conn.Close() // it would be dropped, rightly, while it waits for the others
+				conn.Close() // otherwise it would be dropped, rightly, while the others still read
 				done <- n
 			}()
 		}
@@ -487,7 +486,7 @@ func TestClientBeyondMaxSendBufferIsDropped(t *testing.T) {
 	}
 }
 
-// Where TCP cuts a stream makes no difference to which messages are too long.
+// Which messages are too long does not depend on how TCP divides the stream.
 func TestLimitIsTheSameWhereverTheStreamIsCut(t *testing.T) {
 	const limit = 8
 	for length := limit - 2; length <= limit+2; length++ {
@@ -548,7 +547,7 @@ func cutByServerLoop(t *testing.T, limit int, chunks [][]byte) (got []string) {
 	return got
 }
 
-// sendIn sends text in pieces, as far as the server does not refuse it.
+// sendIn sends text in pieces until the server closes the connection.
 func (c *client) sendIn(pieces int, text string) {
 	for piece := range slices.Chunk([]byte(text), (len(text)+pieces-1)/pieces) {
 		if _, err := c.Write(piece); err != nil {
@@ -557,7 +556,7 @@ func (c *client) sendIn(pieces int, text string) {
 	}
 }
 
-// The same over the network: one message that is too long by a byte, at once and byte by byte.
+// The same over the network: a message that is one byte too long, sent at once and byte by byte.
 func TestMessageOneByteTooLongIsRefusedHoweverItArrives(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.maxBuffer = 100
@@ -577,7 +576,7 @@ func TestMessageOneByteTooLongIsRefusedHoweverItArrives(t *testing.T) {
 	})
 }
 
-// The end of the context does not have to wait for a moment without work.
+// Serve returns at the end of its context although the queue is never empty.
 func TestServeEndsWhileWorkIsAlwaysQueued(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		server := servertest.Listen(t, new(tcpserver.TcpServer))
@@ -637,7 +636,7 @@ func TestServeCanBeCalledAgain(t *testing.T) {
 			require.ErrorIs(t, receive(t, ended), context.Canceled)
 			conn.ended()
 			done := make(chan struct{})
-			s.work(func() { close(done) }) // for the next run
+			s.work(func() { close(done) }) // waits for the next run
 			never(t, done)
 		}
 	})
@@ -670,13 +669,13 @@ func TestErrorTextsNameThePackageOnce(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("msgserver: client %v: no message in a full buffer", conn.LocalAddr()), err.Error())
 		var out bytes.Buffer
 		printError(&out, err)
-		printError(&out, errors.New("of somebody else"))
-		require.Equal(t, err.Error()+"\nmsgserver: of somebody else\n", out.String())
+		printError(&out, errors.New("from another package"))
+		require.Equal(t, err.Error()+"\nmsgserver: from another package\n", out.String())
 	})
 }
 
-// A client that is ended, by the program or by an error, gets all that was written before, also if it goes on sending
-// before it reads that.
+// A client that the program stops, or that causes an error, gets everything that was written before, also if it keeps
+// sending before it reads that.
 func TestStoppedClientThatKeepsSendingGetsItsReply(t *testing.T) {
 	const size = 1 << 20
 	for name, request := range map[string]string{"stopped": "get and stop\n", "failed": "get\nbad\n"} {
@@ -709,7 +708,7 @@ func TestStoppedClientThatKeepsSendingGetsItsReply(t *testing.T) {
 
 func (c *client) sendALine() { c.Write([]byte("one more\n")) }
 
-// sendMuch sends in the background until the connection has ended.
+// sendMuch keeps sending in the background until the connection ends.
 func (c *client) sendMuch() {
 	line := append(bytes.Repeat([]byte("x"), 999), '\n')
 	for range 1000 {
@@ -724,7 +723,7 @@ func (c *client) sendMuch() {
 	}()
 }
 
-// A client that has everything cannot keep its connection by sending without end.
+// A client that has taken everything cannot keep its connection open by sending forever.
 func TestStoppedClientIsClosedThoughItKeepsSending(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.said = func(socket *tcpserver.TcpSocket, _ string) { s.write(socket, []byte("bye\n")); s.stop(socket) }
@@ -737,7 +736,8 @@ func TestStoppedClientIsClosedThoughItKeepsSending(t *testing.T) {
 	})
 }
 
-// The same at the end of Serve, whose CloseTimeout cuts off who takes nothing.
+// At the end of Serve, a client that keeps sending gets what was written before. CloseTimeout cuts off a client that
+// takes nothing.
 func TestServeDeliversQueuedDataBeforeItReturns(t *testing.T) {
 	const size = 1 << 20
 	for name, reads := range map[string]bool{"reads": true, "takes nothing": false} {
@@ -784,7 +784,8 @@ func TestServeDeliversQueuedDataBeforeItReturns(t *testing.T) {
 	}
 }
 
-// The handlers of the server and its sockets may run where the callbacks do, also at the end.
+// With Work as the Executor, the handlers of the server and its sockets run where the callbacks run, also when Serve
+// ends.
 func TestWorkAsExecutor(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.answer()
@@ -798,7 +799,7 @@ func TestWorkAsExecutor(t *testing.T) {
 	})
 }
 
-// What ends while a connection is announced leaves nothing behind that keeps the next Serve from ending.
+// A Serve that ends while a connection arrives leaves nothing behind that keeps the next Serve from ending.
 func TestServeEndsWhileConnectionsArrive(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		for i := range 50 {
@@ -824,7 +825,7 @@ func TestServeEndsWhileConnectionsArrive(t *testing.T) {
 	})
 }
 
-// A client for which nothing is queued gets a reply in two pieces, of which the second is as long as MaxSendBuffer.
+// If nothing is queued for a client, the second piece of a reply may be as long as MaxSendBuffer.
 func TestSecondPieceOfReplyMayBeAsLongAsMaxSendBuffer(t *testing.T) {
 	const most = 1 << 20
 	onBoth(t, func(t *testing.T, s *lineServer) {

@@ -88,14 +88,16 @@ func TestSplit(t *testing.T) {
 	require.Error(t, err)
 }
 
-// inChunks decodes a stream that comes in pieces, as a client of a ThreadServer.
-func inChunks(t testing.TB, decode func(int, []byte) (string, int, error), chunks [][]byte) (messages []string, err error) {
+// inChunks decodes a stream that arrives in chunks from a client of a ThreadServer.
+func inChunks(
+	t testing.TB, decode func(int, []byte) (string, int, error), chunks [][]byte,
+) (messages []string, err error) {
 	t.Helper()
 	s := &ThreadServer[int, string]{ReadClientMessage: decode, InitialBufferSize: 3, MaxBufferSize: 64}
 	c := &session[int, string]{server: s}
 	for _, chunk := range chunks {
 		for len(chunk) > 0 {
-			c.waiting = -1 << 30 // the worker comes along
+			c.waiting = -1 << 30 // as if the worker handled every message at once
 			n, err := c.decode(chunk)
 			for s.tasks.Len() > 0 {
 				messages = append(messages, s.tasks.PopFront().msg)
@@ -105,14 +107,14 @@ func inChunks(t testing.TB, decode func(int, []byte) (string, int, error), chunk
 			}
 			require.LessOrEqual(t, n, len(chunk))
 			require.LessOrEqual(t, len(c.partial), 64)
-			require.Positive(t, n, "it goes on")
+			require.Positive(t, n, "decoding makes progress")
 			chunk = chunk[n:]
 		}
 	}
 	return messages, nil
 }
 
-// decoders are those to be tested, with messages as strings.
+// decoders returns the decoders to test, with strings as messages.
 func decoders() map[string]func(int, []byte) (string, int, error) {
 	text := func(decode func(int, []byte) ([]byte, int, error)) func(int, []byte) (string, int, error) {
 		return func(client int, buf []byte) (string, int, error) {
@@ -131,7 +133,7 @@ func decoders() map[string]func(int, []byte) (string, int, error) {
 	}
 }
 
-// FuzzChunking: however a stream is cut, it gives the same messages and the same end.
+// FuzzChunking checks that a stream gives the same messages and the same error however it is divided into chunks.
 func FuzzChunking(f *testing.F) {
 	f.Add([]byte("one\ntwo\r\n\nthree and more\n"), []byte{1, 2, 3})
 	f.Add([]byte("\x00\x03abc\x00\x00\x00\x05Hello"), []byte{1})
@@ -165,7 +167,8 @@ func FuzzChunking(f *testing.F) {
 	})
 }
 
-// FuzzAnyDecoder: whatever a decoder returns, the server stays inside its buffer, ends, and holds no more than it may.
+// FuzzAnyDecoder checks that whatever a decoder returns, the server stays inside its buffer, makes progress, and keeps
+// no more bytes than its limit.
 func FuzzAnyDecoder(f *testing.F) {
 	f.Add([]byte("Hello, world"), []byte{0, 1, 2, 255}, uint8(3))
 	f.Add([]byte(strings.Repeat("x", 200)), []byte{0}, uint8(1))
@@ -196,8 +199,8 @@ func FuzzAnyDecoder(f *testing.F) {
 	})
 }
 
-// FuzzLoop: whatever ProcessClientData returns, the loop stays inside its buffer, ends, holds no more than it may, and
-// keeps the bytes that were not handled.
+// FuzzLoop checks that whatever ProcessClientData returns, the loop stays inside its buffer, makes progress, keeps no
+// more bytes than its limit, and keeps those that were not handled.
 func FuzzLoop(f *testing.F) {
 	f.Add([]byte("Hello, world"), []byte{0, 1, 2, 255}, uint8(3))
 	f.Add([]byte(strings.Repeat("x", 200)), []byte{0}, uint8(1))
@@ -218,7 +221,7 @@ func FuzzLoop(f *testing.F) {
 			return n, nil
 		}
 		c := &loopClient[int]{loop: l}
-		l.shuttingDown = true // there is no socket for whose output anything could wait
+		l.shuttingDown = true // otherwise consume would ask the socket, which is nil, what is queued
 		for rest := stream; len(rest) > 0; {
 			in := append([]byte(nil), rest[:min(len(rest), int(size))]...)
 			rest = rest[len(in):]
@@ -233,7 +236,7 @@ func FuzzLoop(f *testing.F) {
 				return
 			}
 			c.keepRest(buf, left)
-			clear(in) // it is used for others
+			clear(in) // as other clients would overwrite it
 			require.LessOrEqual(t, len(c.rest), 64)
 		}
 	})

@@ -20,8 +20,8 @@ import (
 	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
-// A register checks what the callbacks may rely on: no two run at a time, a client is connected once, disconnected
-// once, and nothing is heard of it before or after.
+// A register checks what callbacks may rely on: no two run at the same time, each client is connected once and
+// disconnected once, and no callback is called for it before or after.
 type register struct {
 	t     testing.TB
 	inner atomic.Int32
@@ -36,7 +36,7 @@ func (r *register) enter(socket *tcpserver.TcpSocket, from, to string) func() {
 	return func() { r.inner.Add(-1) }
 }
 
-// others returns the sockets of some clients, those that have ended among them.
+// others returns the sockets of some clients, including ended ones.
 func (r *register) others() (some []*tcpserver.TcpSocket) {
 	for socket := range r.state {
 		if some = append(some, socket); len(some) == 3 {
@@ -46,8 +46,8 @@ func (r *register) others() (some []*tcpserver.TcpSocket) {
 	return some
 }
 
-// Clients that send byte by byte, never read, reset at any moment, and send thousands of tiny messages, and callbacks
-// that stop, write to and close whatever they find, confuse nothing.
+// Some clients send byte by byte, some never read, some reset at any moment, some send thousands of tiny messages, and
+// the callbacks stop, write to and close any client.
 func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		r := &register{t: t, state: map[*tcpserver.TcpSocket]string{}}
@@ -71,7 +71,7 @@ func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 		}
 		nested := false
 		call := func(socket *tcpserver.TcpSocket, from, to string) {
-			if nested { // a ServerLoop ends clients inside of what ends them
+			if nested { // ServerLoop.CloseConnection calls ClientDisconnected inside another callback
 				assert.Equal(t, from, r.state[socket])
 				r.state[socket] = to
 				return
@@ -100,7 +100,7 @@ func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 			for _, hostile := range []func(net.Conn){byteByByte, neverReads, resetsAtAnyMoment, manyTinyMessages} {
 				clients.Go(func() {
 					conn, err := net.Dial("tcp", server.Addr().String())
-					if err == nil { // otherwise a callback has reset it already
+					if err == nil { // otherwise a callback has already reset the connection
 						hostile(conn)
 						conn.Close()
 					}
@@ -134,7 +134,7 @@ func neverReads(conn net.Conn) {
 
 func resetsAtAnyMoment(conn net.Conn) {
 	conn.(*net.TCPConn).SetLinger(0)
-	conn.Read(make([]byte, 1)) // what happens to connections that nobody has accepted is not of this package
+	conn.Read(make([]byte, 1)) // wait until it is accepted: resets before that do not concern this package
 	for range rand.IntN(50) {
 		fmt.Fprintln(conn, "x")
 	}
@@ -146,7 +146,7 @@ func manyTinyMessages(conn net.Conn) {
 	io.WriteString(conn, strings.Repeat("\n", 20_000))
 }
 
-// A client may be ended in each callback, and by each way, once.
+// A client may be closed in every callback and in every way, and is disconnected once.
 func TestClientCanBeClosedInAnyCallback(t *testing.T) {
 	for _, where := range []string{"connected", "said", "disconnected", "failed"} {
 		for _, how := range []string{"stop", "close", "abort"} {
@@ -171,7 +171,7 @@ func TestClientCanBeClosedInAnyCallback(t *testing.T) {
 				server := serve(t, s.serve)
 				for range 2 {
 					conn, err := net.Dial("tcp", server.Addr().String())
-					if err == nil { // otherwise it has been reset already
+					if err == nil { // otherwise the connection has already been reset
 						conn.Write([]byte("hello\nbad\n"))
 						(&client{conn, t, bufio.NewReader(conn)}).ended()
 						conn.Close()
@@ -211,7 +211,7 @@ func TestServersShareAPoller(t *testing.T) {
 			require.ErrorIs(t, receive(t, ended), context.Canceled)
 			one.ended()
 			two.send("two\n")
-			require.Equal(t, "two!\n", two.line(), "the end of one is not the other's")
+			require.Equal(t, "two!\n", two.line(), "the end of one server does not affect the other")
 		})
 	})
 }

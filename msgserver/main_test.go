@@ -20,7 +20,7 @@ import (
 // TestMain fails the run if a goroutine or a descriptor is left at its end.
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// causeOf returns what is wrong with the client that err is about, or err if it is about none.
+// causeOf returns the error inside a *ClientError, and any other error as it is.
 func causeOf(err error) error {
 	var of *ClientError
 	if errors.As(err, &of) {
@@ -44,7 +44,7 @@ func eventually(t testing.TB, condition func() bool) {
 	servertest.Eventually(t, condition)
 }
 
-// serve runs what serves on a server of its own until the test ends, and returns the server.
+// serve runs serve on a new server until the test ends, and returns the server.
 func serve(t testing.TB, serve func(context.Context, *tcpserver.TcpServer) error) *tcpserver.TcpServer {
 	t.Helper()
 	server := new(tcpserver.TcpServer)
@@ -52,7 +52,7 @@ func serve(t testing.TB, serve func(context.Context, *tcpserver.TcpServer) error
 	return server
 }
 
-// serveOn is serve with a server that is not listening yet.
+// serveOn is like serve with a given server, which is not listening yet.
 func serveOn(t testing.TB, server *tcpserver.TcpServer, serve func(context.Context, *tcpserver.TcpServer) error) {
 	t.Helper()
 	servertest.Listen(t, server)
@@ -67,7 +67,7 @@ func serveOn(t testing.TB, server *tcpserver.TcpServer, serve func(context.Conte
 	})
 }
 
-// A client is the other end of a connection.
+// A client is the client's end of a connection.
 type client struct {
 	net.Conn
 	t     testing.TB
@@ -86,7 +86,7 @@ func (c *client) send(s string) {
 	require.NoError(c.t, err)
 }
 
-// line waits for a line.
+// line waits for a line and returns it with its end.
 func (c *client) line() string {
 	c.t.Helper()
 	require.NoError(c.t, c.SetReadDeadline(time.Now().Add(servertest.Patience)))
@@ -95,7 +95,7 @@ func (c *client) line() string {
 	return s
 }
 
-// ended waits until the server has ended the connection.
+// ended waits until the server has closed or reset the connection.
 func (c *client) ended() {
 	c.t.Helper()
 	require.NoError(c.t, c.SetReadDeadline(time.Now().Add(servertest.Patience)))
@@ -107,7 +107,7 @@ func (c *client) ended() {
 	}
 }
 
-// dialPort connects as soon as somebody listens.
+// dialPort connects to port as soon as a server listens there.
 func dialPort(t testing.TB, port int) *client {
 	t.Helper()
 	var conn net.Conn

@@ -20,13 +20,13 @@ import (
 	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
-// loopClientData is what belongs to a client in these tests.
+// loopClientData is the data of a client in these tests.
 type loopClientData struct {
 	name   string
 	socket *tcpserver.TcpSocket
 }
 
-// loopJournal makes a ServerLoop that writes down what happens. A message is a line.
+// loopJournal returns a ServerLoop that sends what happens to a channel. A message is a line.
 func loopJournal() (*ServerLoop[loopClientData], chan string) {
 	events := make(chan string, 10_000)
 	clients := 0
@@ -162,7 +162,7 @@ func TestLoopSlowClientHoldsUpNobody(t *testing.T) {
 	slow.send("much\n")
 	require.Equal(t, "c1 connected", receive(t, events))
 	require.Equal(t, "c1 much", receive(t, events))
-	// What nobody reads ends in the client's disconnection, because the queue is bounded.
+	// The client reads nothing, so its queue reaches the limit and it is dropped.
 	require.Equal(t, fmt.Sprint("error ", ErrSlowClient), receive(t, events))
 	require.Contains(t, receive(t, events), "c1 disconnected")
 	other := dial(t, server)
@@ -188,7 +188,7 @@ func TestLoopWritesAreInOrderAndSentTogether(t *testing.T) {
 	require.Equal(t, "welcome\n", conn.line())
 	conn.send("x")
 	for i := range 1000 {
-		require.Equal(t, fmt.Sprint(i, "\n"), conn.line(), "also what was written before the end")
+		require.Equal(t, fmt.Sprint(i, "\n"), conn.line(), "including what was written just before CloseConnection")
 	}
 	conn.ended()
 }

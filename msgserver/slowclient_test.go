@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A peer is a model of a client's system. It acknowledges what fits into its buffer, and announces room only in steps.
+// A peer is a model of a client's system. It acknowledges what fits into its buffer, and announces room in steps.
 type peer struct {
 	buffer, step int64
 	read, taken  float64 // bytes
@@ -25,18 +25,18 @@ func (p *peer) pass(d time.Duration, rate float64) {
 	}
 }
 
-// In whatever steps a client's system acknowledges, a client that reads at 100 kB/s or more is not dropped, and one
-// that has stopped is, in time.
+// Whatever the steps in which a client's system acknowledges, a client that reads at 100 kB/s or more is not dropped,
+// and a client that has stopped reading is dropped in time.
 func TestStallDetectorDropsOnlyStalledReaders(t *testing.T) {
 	const tick = 60 * time.Millisecond
 	for _, buffer := range []int64{4 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20, 6 << 20, 32 << 20} {
 		for _, part := range []int64{1, 2, 16} {
 			step := buffer / part
 			if step > minCreditLimit && part < 16 {
-				continue // no system is like that
+				continue // no system does this
 			}
 			for _, rate := range []float64{100e3, 200e3, 500e3, 2e6, 100e6} {
-				name := fmt.Sprintf("buffer %d, step %d, %.0f bytes a second", buffer, step, rate)
+				name := fmt.Sprintf("buffer %d, step %d, %.0f bytes per second", buffer, step, rate)
 				p := &peer{buffer: buffer, step: step}
 				stall := stallDetector{lag: defaultLag}
 				p.pass(0, rate)
@@ -57,8 +57,8 @@ func TestStallDetectorDropsOnlyStalledReaders(t *testing.T) {
 	}
 }
 
-// A client that takes nothing from the start is dropped after ConnectLag, and one whose system has filled its buffer
-// when that could have been read.
+// A client that takes nothing from the start is dropped after ConnectLag. A client whose system has filled its buffer
+// is dropped after the time in which it could have read that.
 func TestStallDetectorDropsClientThatNeverReads(t *testing.T) {
 	for taken, want := range map[int64]time.Duration{
 		0:         500 * time.Millisecond,

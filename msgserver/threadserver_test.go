@@ -22,7 +22,8 @@ import (
 	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
-// journal makes a ThreadServer that writes down what happens. Clients have the number of their connection as a name.
+// journal returns a ThreadServer that sends what happens to a channel. Clients are named after the number of their
+// connection.
 func journal() (*ThreadServer[string, string], chan string) {
 	events := make(chan string, 10_000)
 	clients := 0
@@ -36,7 +37,9 @@ func journal() (*ThreadServer[string, string], chan string) {
 		ReadClientMessage:  Lines[string](0),
 		ClientMessage:      func(name, line string) { events <- name + " " + line },
 		ClientDisconnected: func(name string, err error) { events <- fmt.Sprint(name, " disconnected ", err) },
-		OnError:            func(err error, stack []byte) { events <- fmt.Sprint("error ", causeOf(err), " ", len(stack) > 0) },
+		OnError: func(err error, stack []byte) {
+			events <- fmt.Sprint("error ", causeOf(err), " ", len(stack) > 0)
+		},
 	}
 	return s, events
 }
@@ -184,7 +187,7 @@ func TestDecodingIsInOrderForOneClientWhateverTheWorkerDoes(t *testing.T) {
 	receive(t, done)
 }
 
-// A worker that does not come along holds the peer back, instead of queueing what it sends.
+// If the worker cannot keep up, the server stops reading instead of queueing what the client sends.
 func TestMessagesThatWaitForTheWorkerAreBounded(t *testing.T) {
 	release := make(chan struct{})
 	var decoded atomic.Int64
@@ -248,7 +251,7 @@ func TestPanicEndsThatClientAlone(t *testing.T) {
 			}
 			ends := func() int { return strings.Count(strings.Join(seen, "|"), "c1 disconnected") }
 			if where == "connected" {
-				assert.Zero(t, ends(), "it has never been a client")
+				assert.Zero(t, ends(), "it never became a client")
 				return
 			}
 			for ends() == 0 {
@@ -300,7 +303,7 @@ func TestFullBufferEndsTheClientByOneByteMore(t *testing.T) {
 	}
 	fine.send(strings.Repeat("x", most/10-1) + "\n")
 	require.Equal(t, "c1 connected", receive(t, events))
-	require.Equal(t, "c1 "+strings.Repeat("x", most-1), receive(t, events), "it is as long as the buffer")
+	require.Equal(t, "c1 "+strings.Repeat("x", most-1), receive(t, events), "a message as long as the buffer")
 
 	full := dial(t, server)
 	full.send(strings.Repeat("x", most))
@@ -432,7 +435,7 @@ func TestClientThatDoesNotReadIsDropped(t *testing.T) {
 		slow, other := dial(t, server), dial(t, server)
 		slow.send(request)
 		other.send("alive\n")
-		assert.Equal(t, "alive", receive(t, echo), "the worker goes on")
+		assert.Equal(t, "alive", receive(t, echo), "the worker is not blocked")
 		require.ErrorIs(t, receive(t, ends), os.ErrDeadlineExceeded)
 		other.Close()
 		receive(t, ends)
@@ -447,7 +450,7 @@ func TestErrorsAreWrittenWithoutOnError(t *testing.T) {
 	assert.Contains(t, receive(t, out), "handler panicked: no\ngoroutine ")
 }
 
-// lines is what something writes to.
+// lines is a writer that sends what is written to a channel.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -488,7 +491,7 @@ func TestIdleClientsNeedNoGoroutine(t *testing.T) {
 		dial(t, server)
 		receive(t, events)
 	}
-	// Not eventually, which has a goroutine of its own. Some may be about to end.
+	// This polls without eventually, which has a goroutine of its own. Some goroutines may be about to end.
 	for end := time.Now().Add(servertest.Patience); runtime.NumGoroutine() > before && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
@@ -502,7 +505,7 @@ func TestClientsAreDecodedInParallel(t *testing.T) {
 	lines := s.ReadClientMessage
 	s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
 		inside.Done()
-		inside.Wait() // for the other
+		inside.Wait() // for the other client's call
 		return lines(name, buf)
 	}
 	server := serve(t, s.Serve)
@@ -578,7 +581,7 @@ func TestHeaderLargerThanTheBufferIsRefused(t *testing.T) {
 	require.ErrorIs(t, s.Serve(context.Background(), server), tcpserver.ErrNotListening)
 }
 
-// A client that asks for more than it takes holds up neither the others nor Work, and its own messages stay in order.
+// A client that requests more than it takes delays no other client, and its own messages stay in order.
 func TestParkedMessagesDelayNoOtherClient(t *testing.T) {
 	var s ThreadServer[*tcpserver.TcpSocket, string]
 	s.ConnectLag = time.Hour
@@ -609,7 +612,7 @@ func TestParkedMessagesDelayNoOtherClient(t *testing.T) {
 	}
 }
 
-// Of a client that is refused nothing is decoded, although it has sent something before.
+// Nothing is decoded from a refused client, although it had sent something before it was refused.
 func TestRefusedClientIsNotDecoded(t *testing.T) {
 	refused := make(chan struct{}, 1)
 	s := &ThreadServer[*int, string]{
@@ -634,7 +637,8 @@ func TestRefusedClientIsNotDecoded(t *testing.T) {
 	}
 }
 
-// A connection that has ended, and of which other handlers have been told, is a client that ends at once.
+// A connection that has ended, and whose end was reported to other handlers, becomes a client that is disconnected at
+// once.
 func TestAddSocketOfEndedConnectionDisconnectsAtOnce(t *testing.T) {
 	told := make(chan error, 1)
 	accepted := make(chan *tcpserver.TcpSocket, 1)
@@ -658,7 +662,7 @@ func TestAddSocketOfEndedConnectionDisconnectsAtOnce(t *testing.T) {
 	never(t, events)
 }
 
-// So is one whose poller has ended with it.
+// The same applies to a connection whose poller has ended too.
 func TestAddSocketOfClosedSocketAfterItsPollerEnds(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
@@ -676,7 +680,7 @@ func TestAddSocketOfClosedSocketAfterItsPollerEnds(t *testing.T) {
 	never(t, events)
 }
 
-// What is being decoded when the context ends is handled, and its reply is sent.
+// A message that is being decoded when the context ends is handled, and its reply is sent.
 func TestMessageBeingDecodedWhenServeEndsIsAnswered(t *testing.T) {
 	decoding, goOn := make(chan struct{}), make(chan struct{})
 	lines := Lines[*tcpserver.TcpSocket](0)
@@ -702,7 +706,7 @@ func TestMessageBeingDecodedWhenServeEndsIsAnswered(t *testing.T) {
 	eventually(t, s.shuttingDown.Load)
 	worked := make(chan struct{})
 	s.Work(func() { close(worked) })
-	receive(t, worked) // the worker is not held up
+	receive(t, worked) // the worker is not blocked
 	close(goOn)
 	require.Equal(t, "one!\ntwo!\n", conn.rest())
 	conn.Close()
