@@ -32,7 +32,7 @@ type listener[T any] struct {
 	call     func(T)
 	priority int
 	once     bool
-	taken    atomic.Bool // of one that is called once: by an Emit
+	fired    atomic.Bool // of one that is called once: by an Emit
 }
 
 // defaultLimit is Node's.
@@ -123,7 +123,7 @@ func (e *Emitter[T]) Emit(v T) bool {
 	all := e.all()
 	for _, l := range all {
 		if l.once {
-			if l.taken.Swap(true) {
+			if l.fired.Swap(true) {
 				continue
 			}
 			e.remove(l)
