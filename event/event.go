@@ -1,13 +1,24 @@
-// Package event lets many listeners share a handler that there is only one of.
+// Package event lets several listeners share one handler.
 //
-// An Emitter calls its listeners one after another, in the manner of Node's EventEmitter and AIR's EventDispatcher:
+// A handler, such as the NewConnectionHandler of a TcpServer, is a single function. An [Emitter] calls any number of
+// listeners, one after another, in the style of Node's EventEmitter and AIR's EventDispatcher:
 //
 //	var connections event.Emitter[*tcpserver.TcpServer]
 //	server.NewConnectionHandler = func(server *tcpserver.TcpServer) { connections.Emit(server) }
 //	subscription := connections.On(func(server *tcpserver.TcpServer) { ... })
 //	subscription.Off()
 //
-// A handler of two arguments is passed on as one value: a struct of them.
+// For a handler with two arguments, emit a struct of both.
+//
+// # Order
+//
+// Listeners are called by priority, the highest first. Listeners of the same priority are called in the order in which
+// they were added, except that those added with [Emitter.Prepend] come first. The default priority is 0.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine, and by listeners. [Emitter.Emit] calls the listeners on its caller's
+// goroutine, and no lock is held meanwhile.
 package event
 
 import (
@@ -17,57 +28,58 @@ import (
 	"sync/atomic"
 )
 
-// An Emitter calls listeners when an event is emitted. The zero value is ready. It is not copied after its first use.
-// Its methods may be called from any goroutine, and by listeners.
+// An Emitter calls listeners when an event is emitted. The zero value is ready to use. An Emitter must not be copied
+// after first use. Its methods may be called from any goroutine, and by listeners.
 type Emitter[T any] struct {
-	listeners atomic.Pointer[[]*listener[T]] // what it points to never changes; nil: none
+	listeners atomic.Pointer[[]*listener[T]] // the slice is never modified; nil if there are none
 
-	mu     sync.Mutex // held while listeners is replaced; guards the block below
-	limit  int        // less the default, so that the zero value is the default
+	mu     sync.Mutex // held while listeners is replaced; guards the fields below
+	limit  int        // minus defaultLimit, so that zero means the default
 	warned bool
 }
 
-// A listener is one entry. The list is ordered by priority, the highest first.
+// A listener is an entry of the list, which is ordered by priority, the highest first.
 type listener[T any] struct {
 	call     func(T)
 	priority int
 	once     bool
-	fired    atomic.Bool // of one that is called once: by an Emit
+	fired    atomic.Bool // an Emit has called it; only used if once is true
 }
 
-// defaultLimit is Node's.
+// defaultLimit is the default of SetMaxListeners, which is that of Node.
 const defaultLimit = 10
 
-// A Subscription is what adding a listener returns. A nil one is as good as one that is off.
+// A Subscription represents a listener that was added to an [Emitter]. A nil *Subscription represents none.
 type Subscription struct{ off func() }
 
-// Off removes the listener. An Emit that is running still calls it. A second call does nothing.
+// Off removes the listener. An [Emitter.Emit] that is already running still calls it. Calling Off again, or on a nil
+// *Subscription, does nothing. It may be called from any goroutine.
 func (s *Subscription) Off() {
 	if s != nil {
 		s.off()
 	}
 }
 
-// On adds f behind those of its priority, which is 0. The same function may be added again, and is then called again.
+// On adds f after the listeners of priority 0. If the same function is added several times, it is called several times.
 func (e *Emitter[T]) On(f func(T)) *Subscription { return e.OnPriority(0, f) }
 
-// OnPriority adds f behind those of that priority. Higher priorities are called first.
+// OnPriority adds f after the listeners of the same priority. Listeners with higher priorities are called first.
 func (e *Emitter[T]) OnPriority(priority int, f func(T)) *Subscription {
 	return e.add(&listener[T]{call: f, priority: priority}, false)
 }
 
-// Once adds f like On, for the next event alone: it is removed before it is called, and called once even if several
-// goroutines emit.
+// Once adds f as [Emitter.On] does, but only for the next event. f is removed before it is called, and is called once
+// even if several goroutines emit.
 func (e *Emitter[T]) Once(f func(T)) *Subscription {
 	return e.add(&listener[T]{call: f, once: true}, false)
 }
 
-// Prepend adds f in front of those of its priority, which is 0.
+// Prepend adds f before the listeners of priority 0.
 func (e *Emitter[T]) Prepend(f func(T)) *Subscription {
 	return e.add(&listener[T]{call: f}, true)
 }
 
-// PrependOnce adds f like Prepend, for the next event alone.
+// PrependOnce adds f as [Emitter.Prepend] does, but only for the next event, as [Emitter.Once] does.
 func (e *Emitter[T]) PrependOnce(f func(T)) *Subscription {
 	return e.add(&listener[T]{call: f, once: true}, true)
 }
@@ -87,7 +99,7 @@ func (e *Emitter[T]) add(l *listener[T], front bool) *Subscription {
 	return &Subscription{func() { e.remove(l) }}
 }
 
-// warn says once that there are more listeners than expected, which often means that some are never removed. mu is
+// warn logs, once, that there are more listeners than expected, which often means that some are never removed. mu is
 // held.
 func (e *Emitter[T]) warn(n int) {
 	limit := e.limit + defaultLimit
@@ -105,7 +117,7 @@ func (e *Emitter[T]) remove(l *listener[T]) {
 	}
 }
 
-// all returns the present list, which is not to be changed.
+// all returns the current list, which must not be modified.
 func (e *Emitter[T]) all() []*listener[T] {
 	if p := e.listeners.Load(); p != nil {
 		return *p
@@ -116,9 +128,9 @@ func (e *Emitter[T]) all() []*listener[T] {
 // set replaces the list. mu is held.
 func (e *Emitter[T]) set(all []*listener[T]) { e.listeners.Store(&all) }
 
-// Emit calls the listeners with v, one after another on the caller's goroutine, and reports whether there was any. It
-// calls those that there are when it begins: one that is added meanwhile is not called, one that is removed meanwhile
-// still is. A listener that panics ends the Emit, and the panic is the caller's. No lock is held.
+// Emit calls the listeners with v, one after another, on the caller's goroutine, and reports whether there were any. It
+// works on a snapshot: a listener that is added while Emit runs is not called, and one that is removed still is. If a
+// listener panics, Emit calls no further listener, and the panic propagates to its caller. No lock is held.
 func (e *Emitter[T]) Emit(v T) bool {
 	all := e.all()
 	for _, l := range all {
@@ -133,7 +145,7 @@ func (e *Emitter[T]) Emit(v T) bool {
 	return len(all) > 0
 }
 
-// Listeners returns how many listeners there are.
+// Listeners returns the number of listeners.
 func (e *Emitter[T]) Listeners() int { return len(e.all()) }
 
 // RemoveAll removes every listener.
@@ -143,8 +155,8 @@ func (e *Emitter[T]) RemoveAll() {
 	e.listeners.Store(nil)
 }
 
-// SetMaxListeners sets how many listeners are expected: one warning is logged, with package log/slog, when there are
-// more. It limits nothing. The default is 10; n <= 0: no limit.
+// SetMaxListeners sets how many listeners are expected. If there are more, one warning is logged with [log/slog], and
+// all are called nevertheless. The default is 10. If n <= 0, no warning is logged.
 func (e *Emitter[T]) SetMaxListeners(n int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

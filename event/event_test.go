@@ -16,14 +16,14 @@ import (
 // TestMain fails the run if a goroutine or a descriptor is left at its end.
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// recorder makes listeners that write down that they were called.
+// A recorder makes listeners and records which of them are called.
 type recorder struct{ calls []string }
 
 func (r *recorder) listener(name string) func(int) {
 	return func(int) { r.calls = append(r.calls, name) }
 }
 
-// emitted emits once and returns who was called.
+// emitted emits once and returns the names of the listeners that were called.
 func (r *recorder) emitted(e *Emitter[int]) string {
 	r.calls = nil
 	e.Emit(1)
@@ -33,7 +33,7 @@ func (r *recorder) emitted(e *Emitter[int]) string {
 func TestListenersAreCalledInOrder(t *testing.T) {
 	var e Emitter[int]
 	var r recorder
-	assert.False(t, e.Emit(1), "nobody listens")
+	assert.False(t, e.Emit(1), "there are no listeners")
 	e.On(r.listener("a"))
 	e.On(r.listener("b"))
 	e.Prepend(r.listener("front"))
@@ -60,7 +60,7 @@ func TestOnceIsRemovedBeforeItIsCalled(t *testing.T) {
 	e.Once(func(int) {
 		calls++
 		assert.Zero(t, e.Listeners())
-		assert.False(t, e.Emit(1), "from within")
+		assert.False(t, e.Emit(1), "in the listener, which is already removed")
 	})
 	assert.True(t, e.Emit(1))
 	assert.False(t, e.Emit(1))
@@ -113,7 +113,7 @@ func TestOffRemovesOne(t *testing.T) {
 	same := r.listener("same")
 	first := e.On(same)
 	e.On(same)
-	assert.Equal(t, "same same", r.emitted(&e), "duplicates are called again")
+	assert.Equal(t, "same same", r.emitted(&e), "a listener added twice is called twice")
 	first.Off()
 	first.Off()
 	assert.Equal(t, "same", r.emitted(&e))
