@@ -1,5 +1,5 @@
-// Acceptloop answers every line of a client in upper case, and one of more than 64 KiB with an error. It is an explicit
-// loop, with a goroutine a client.
+// Acceptloop answers every line of a client in upper case, and a line of more than 64 KiB with an error. It accepts
+// connections in a loop and serves each client on a goroutine of its own.
 package main
 
 import (
@@ -41,7 +41,7 @@ func run(addr string) error {
 	var clients sync.WaitGroup
 	for socket := range server.Connections(ctx) {
 		clients.Go(func() {
-			// The end of the program ends the conversations.
+			// When the program ends, close the connection.
 			defer context.AfterFunc(ctx, func() { socket.Close() })()
 			serve(socket)
 		})
@@ -51,9 +51,10 @@ func run(addr string) error {
 	return nil
 }
 
-// maxLine is the longest line that is answered, in bytes, its end included.
+// maxLine is the length of the longest line that is answered, in bytes, including its end.
 const maxLine = 64 << 10
 
+// serve answers the lines of one client until the connection ends.
 func serve(socket *tcpserver.TcpSocket) {
 	defer socket.Close()
 	log := slog.With("remote", socket.RemoteAddr())
@@ -74,7 +75,7 @@ func serve(socket *tcpserver.TcpSocket) {
 	}
 }
 
-// next returns the answer to the next line. The last one need not have an end; with it comes io.EOF.
+// next returns the answer to the next line. The last line need not have an end; its answer is returned with io.EOF.
 func next(lines *bufio.Reader) (answer []byte, err error) {
 	line, err := lines.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {

@@ -1,4 +1,4 @@
-// Echo sends every client what it sent. Its handlers run on the poller's goroutines.
+// Echo sends back to every client what the client has sent. Its handlers run on the event loops of the poller.
 package main
 
 import (
@@ -47,7 +47,7 @@ func run(addr string) error {
 
 var handlers = tcpserver.SocketHandlers{
 	ReadyRead: echo,
-	// The peer takes less than it sends: wait until it has taken what is queued.
+	// If the peer takes less than it sends, reading is paused until it has taken what is queued.
 	BytesWritten: func(socket *tcpserver.TcpSocket, _ int) {
 		if socket.BytesToWrite() == 0 {
 			socket.ResumeReading()
@@ -58,6 +58,7 @@ var handlers = tcpserver.SocketHandlers{
 	},
 }
 
+// echo sends what has been received. If the queue is full, it leaves the bytes unread and pauses reading.
 func echo(socket *tcpserver.TcpSocket) {
 	received := socket.Peek(64 << 10)
 	err := socket.Send(received)

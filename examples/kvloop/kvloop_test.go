@@ -83,7 +83,7 @@ func TestGetDoesNotAllocate(t *testing.T) {
 	assert.Equal(t, "$5\r\nvalue\r\n", string(s.run(get)))
 }
 
-// start serves until the test ends, and returns a connection.
+// start runs the server until the test ends, and returns a connection to it.
 func start(t testing.TB) *net.TCPConn {
 	t.Helper()
 	server := servertest.Listen(t, new(tcpserver.TcpServer))
@@ -99,7 +99,7 @@ func start(t testing.TB) *net.TCPConn {
 	return conn
 }
 
-// send sends text and ends the stream, as nc -N does.
+// send sends text and half-closes the connection, as nc -N does.
 func send(t testing.TB, conn *net.TCPConn, text string) {
 	t.Helper()
 	_, err := io.WriteString(conn, text)
@@ -107,6 +107,7 @@ func send(t testing.TB, conn *net.TCPConn, text string) {
 	require.NoError(t, conn.CloseWrite())
 }
 
+// setCommand returns the command that sets the key v.
 func setCommand(value string) string {
 	return fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\nv\r\n$%d\r\n%s\r\n", len(value), value)
 }
@@ -119,7 +120,7 @@ func TestHalfClosedClientGetsItsReply(t *testing.T) {
 	require.Equal(t, "+PONG\r\n", string(got))
 }
 
-// redis-cli --pipe ends with an ECHO, and waits for its reply.
+// redis-cli --pipe ends with an ECHO and waits for its reply.
 func TestEchoAnswersAtTheEndOfAPipe(t *testing.T) {
 	conn := start(t)
 	send(t, conn, "SET a 1\r\n\r\n*2\r\n$4\r\nECHO\r\n$3\r\nend\r\n")
@@ -155,9 +156,9 @@ func TestClientReadingHalfAMegabytePerSecondIsNotDropped(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Whether a value is too long does not depend on how it comes: at once, or its end much later.
+// Whether a value is too long does not depend on whether it arrives at once or its end arrives much later.
 func TestValueLimitDoesNotDependOnArrival(t *testing.T) {
-	longest := strings.Repeat("x", maxCommand-len(setCommand(""))-len("000000")) // whose length has seven digits
+	longest := strings.Repeat("x", maxCommand-len(setCommand(""))-len("000000")) // its length has seven digits
 	for value, want := range map[string]string{
 		longest[:1_060_000]: "+OK\r\n",
 		longest:             "+OK\r\n",
@@ -172,7 +173,7 @@ func TestValueLimitDoesNotDependOnArrival(t *testing.T) {
 				send(t, conn, command[first:])
 			}
 			got, err := io.ReadAll(conn)
-			if want == "+OK\r\n" || err == nil { // the end may be a reset, as the server does not take the whole
+			if want == "+OK\r\n" || err == nil { // it may be a reset, because the server does not read everything
 				require.NoError(t, err)
 				require.Equal(t, want, string(got), "%d %d", len(value), first)
 			}
@@ -199,8 +200,8 @@ func TestShortValueReleasesTheMemoryOfALongOne(t *testing.T) {
 
 func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 	conn := start(t)
-	_, err := conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\nINCR n\r\nSET s x\r\nINCR s\r\n" +
-		"GET\r\nPING hello\r\nCOMMAND DOCS\r\n*x\r\n"))
+	_, err := conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\nINCR n\r\nSET s x\r\n" +
+		"INCR s\r\nGET\r\nPING hello\r\nCOMMAND DOCS\r\n*x\r\n"))
 	require.NoError(t, err)
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
@@ -209,7 +210,7 @@ func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 		"$5\r\nhello\r\n*0\r\n-ERR Protocol error: invalid format\r\n", string(got))
 }
 
-// What was asked for before a protocol error arrives whole, also if the client sends more before it reads.
+// The replies to the commands before a protocol error arrive completely, also if the client sends more before it reads.
 func TestRepliesBeforeAProtocolErrorArriveComplete(t *testing.T) {
 	conn := start(t)
 	value := strings.Repeat("x", 1<<20)
@@ -226,7 +227,7 @@ func TestRepliesBeforeAProtocolErrorArriveComplete(t *testing.T) {
 	require.True(t, want == string(begin)+string(rest), "%d and %d bytes", len(begin), len(rest))
 }
 
-// BenchmarkGet has one GET after another answered. What it allocates is all there is, on both ends.
+// BenchmarkGet sends one GET after another. The allocations are those of both ends.
 func BenchmarkGet(b *testing.B) {
 	conn := start(b)
 	get := []byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")

@@ -1,6 +1,6 @@
-// Kvloop keeps keys and values in memory, and speaks enough of the protocol of Redis for redis-cli, redis-benchmark and
-// redis-cli --pipe: PING, ECHO, GET, SET, DEL, INCR. Everything runs on one goroutine, so that nothing needs a lock. A
-// command may have 2 MiB.
+// Kvloop is a key-value store in memory. It speaks enough of the Redis protocol for redis-cli, redis-benchmark and
+// redis-cli --pipe: PING, ECHO, GET, SET, DEL, INCR. A command may be up to 2 MiB long. All callbacks run on one
+// goroutine, so nothing needs a lock.
 package main
 
 import (
@@ -44,11 +44,12 @@ func run(addr string) error {
 	return err
 }
 
+// newLoop returns the server.
 func newLoop() *msgserver.ServerLoop[*tcpserver.TcpSocket] {
 	store := newStore()
 	var command [][]byte
 	loop := &msgserver.ServerLoop[*tcpserver.TcpSocket]{
-		MaxBufferSize: maxCommand + maxLength, // parse sees the length of what is too long
+		MaxBufferSize: maxCommand + maxLength, // so that parse sees the length of a value that is too long
 		NewData:       func(socket *tcpserver.TcpSocket) (*tcpserver.TcpSocket, error) { return socket, nil },
 		OnError:       func(err error) { slog.Warn("client", "error", err) },
 	}

@@ -6,10 +6,10 @@ import (
 )
 
 const (
-	maxArgs    = 1024     // words of a command
-	maxLine    = 64 << 10 // bytes of a command that is a line
-	maxCommand = 2 << 20  // bytes of any command
-	maxLength  = 16       // bytes of the longest number with its mark and end of line
+	maxArgs    = 1024     // the most words of a command
+	maxLine    = 64 << 10 // the most bytes of a command that is a line
+	maxCommand = 2 << 20  // the most bytes of any command
+	maxLength  = 16       // the most bytes of a number with its mark and end of line
 )
 
 var (
@@ -18,9 +18,9 @@ var (
 	errTooLong  = errors.New("too long")
 )
 
-// parse appends to command the words of the first command in buf, which point into it, and returns how many bytes that
-// takes; 0: it is not whole yet. A command is an array of strings, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", or a line of
-// words. One that is too long is refused as soon as that is known, and however much of it has come.
+// parse appends the words of the first command in buf to command and returns its length in bytes, or 0 if it is not
+// complete yet. The words point into buf. A command is an array of strings, "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", or a
+// line of words. A command that is too long is an error as soon as that is known, no matter how much of it has arrived.
 func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
 	if len(buf) > 0 && buf[0] != '*' {
 		return parseLine(command, buf)
@@ -53,6 +53,7 @@ func parse(command [][]byte, buf []byte) ([][]byte, int, error) {
 	return command, pos, nil
 }
 
+// parseLine is parse for a command that is a line of words.
 func parseLine(command [][]byte, buf []byte) ([][]byte, int, error) {
 	end := bytes.IndexByte(buf[:min(len(buf), maxLine)], '\n')
 	switch {
@@ -70,8 +71,8 @@ func parseLine(command [][]byte, buf []byte) ([][]byte, int, error) {
 	return command, end + 1, nil
 }
 
-// length reads a number of up to nine digits between its mark and the end of its line, and returns how many bytes that
-// takes; 0: it is not whole yet.
+// length parses a line with a mark and a number of up to nine digits. It returns the number and the length of the line
+// in bytes, or 0 if the line is not complete yet.
 func length(buf []byte, mark byte) (value, n int, err error) {
 	for i, b := range buf {
 		switch {

@@ -5,15 +5,15 @@ import (
 	"strconv"
 )
 
-// A store runs commands.
+// A store holds the keys and values and runs commands.
 type store struct {
 	values map[string][]byte
-	reply  []byte // of the last command
+	reply  []byte // to the last command
 }
 
 func newStore() *store { return &store{values: make(map[string][]byte)} }
 
-// run returns the reply to a command, which has a name at least. It is valid until the next run.
+// run runs a command, which has at least a name, and returns the reply. The reply is valid until the next call.
 func (s *store) run(command [][]byte) []byte {
 	s.reply = s.reply[:0]
 	name, args := command[0], command[1:]
@@ -31,7 +31,7 @@ func (s *store) run(command [][]byte) []byte {
 		s.del(args)
 	case is(name, "INCR") && len(args) == 1:
 		s.incr(args[0])
-	case is(name, "COMMAND"), is(name, "CONFIG"): // what clients ask before they begin
+	case is(name, "COMMAND"), is(name, "CONFIG"): // which clients send when they connect
 		s.line("*0")
 	default:
 		s.line("-ERR unknown command, or wrong number of arguments")
@@ -39,12 +39,12 @@ func (s *store) run(command [][]byte) []byte {
 	return s.reply
 }
 
-// is reports whether name is that of a command, in capitals or not.
+// is reports whether name is the name of a command, in any case.
 func is(name []byte, command string) bool {
 	return len(name) == len(command) && bytes.EqualFold(name, []byte(command))
 }
 
-// set uses the memory of the old value again, unless that is far too much for the new one.
+// set reuses the memory of the old value, unless that is far too large for the new one.
 func (s *store) set(key, value []byte) {
 	old := s.values[string(key)]
 	if cap(old) > 64+2*len(value) {

@@ -43,7 +43,7 @@ func TestLinesReachEveryoneElse(t *testing.T) {
 		}
 		require.Equal(t, "Your name?\n", next())
 		fmt.Fprintln(conn, name)
-		require.Equal(t, name, servertest.Receive(t, heard)) // the clients' lines are not ordered among each other
+		require.Equal(t, name, servertest.Receive(t, heard)) // lines of different clients have no order
 		return conn, next
 	}
 	ann, annHears := join("ann")
@@ -54,7 +54,7 @@ func TestLinesReachEveryoneElse(t *testing.T) {
 	fmt.Fprint(bob, "\r\nhi\r\n")
 	require.Equal(t, "bob: hi\n", annHears())
 	fmt.Fprintln(bob, "\x1b[2J\x07\tred\u009b31m\u202e\xff")
-	require.Equal(t, "bob: [2J red31m\ufffd\n", annHears(), "nothing that commands a terminal")
+	require.Equal(t, "bob: [2J red31m\ufffd\n", annHears(), "control characters are dropped")
 	require.NoError(t, bob.Close())
 	require.Equal(t, "* bob has gone; 1 here\n", annHears())
 }

@@ -1,5 +1,5 @@
-// Linechat passes on what each client says to all others. Any number of people can join with nc. Its callbacks run one
-// after another, so that nothing needs a lock.
+// Linechat sends each line of a client to all other clients. Any number of people can join with nc. The callbacks run
+// one after another, so nothing needs a lock.
 package main
 
 import (
@@ -42,15 +42,16 @@ func run(addr string) error {
 	return err
 }
 
-// maxLine is the longest line that is passed on, in bytes.
+// maxLine is the length of the longest line that is accepted, in bytes.
 const maxLine = 512
 
-// A user is a client. Until it has said its name, it hears nothing.
+// A user is a client. Its first line is its name; until then it receives no lines.
 type user struct {
 	socket *tcpserver.TcpSocket
 	name   string
 }
 
+// A chat is the server and its users.
 type chat struct {
 	server msgserver.ThreadServer[*user, string]
 	users  map[*user]bool // those with a name
@@ -85,7 +86,7 @@ func (c *chat) said(u *user, line string) {
 	}
 }
 
-// printable drops what could command the terminal of somebody else.
+// printable drops control characters, which could change the terminals of others.
 func printable(r rune) rune {
 	switch {
 	case r == '\t':
@@ -104,7 +105,7 @@ func (c *chat) disconnected(u *user, err error) {
 	}
 }
 
-// tell passes a line on to all but the one it is from.
+// tell sends a line to all users except the one it is from.
 func (c *chat) tell(from *user, line string) {
 	data := []byte(line + "\n")
 	for u := range c.users {
