@@ -252,7 +252,7 @@ func TestRefusedClientGetsWhatWasWrittenToIt(t *testing.T) {
 }
 
 // What is written to a client is sent although nothing arrives from that client.
-func TestWhatAnyCallbackWritesIsSentAtOnce(t *testing.T) {
+func TestWritesOfAnyCallbackAreSentAtOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		var first *tcpserver.TcpSocket
 		connected := make(chan struct{}, 10)
@@ -487,7 +487,7 @@ func TestClientBeyondMaxSendBufferIsDropped(t *testing.T) {
 }
 
 // Which messages are too long does not depend on how TCP divides the stream.
-func TestLimitIsTheSameWhereverTheStreamIsCut(t *testing.T) {
+func TestLimitDoesNotDependOnHowTheStreamIsDivided(t *testing.T) {
 	const limit = 8
 	for length := limit - 2; length <= limit+2; length++ {
 		line := strings.Repeat("x", length-1) + "\n"

@@ -253,7 +253,7 @@ func TestLoopCloseConnectionInNewDataRefuses(t *testing.T) {
 	never(t, events)
 }
 
-func TestLoopNewDataThatFailsRefuses(t *testing.T) {
+func TestLoopNewDataErrorRefusesTheClient(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"error": func() error { return errors.New("no") },
 		"panic": func() error { panic("no") },
@@ -301,7 +301,7 @@ func TestLoopEndsAClientThatFailsAlone(t *testing.T) {
 	}
 }
 
-func TestLoopFullBufferEndsTheClientByOneByteMore(t *testing.T) {
+func TestLoopOneByteTooManyEndsTheClient(t *testing.T) {
 	l, events := loopJournal()
 	l.MaxBufferSize = 1000
 	conn := dial(t, serve(t, l.Serve))

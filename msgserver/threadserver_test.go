@@ -262,7 +262,7 @@ func TestPanicEndsThatClientAlone(t *testing.T) {
 	}
 }
 
-func TestErrorOfClientConnectedRefuses(t *testing.T) {
+func TestClientConnectedErrorRefusesTheClient(t *testing.T) {
 	s, events := journal()
 	s.ClientConnected = func(*tcpserver.TcpSocket) (string, error) { return "", errors.New("full house") }
 	dial(t, serve(t, s.Serve)).ended()
@@ -292,7 +292,7 @@ func TestDecoderErrorsEndTheClient(t *testing.T) {
 	}
 }
 
-func TestFullBufferEndsTheClientByOneByteMore(t *testing.T) {
+func TestOneByteTooManyEndsTheClient(t *testing.T) {
 	const most = 1000
 	s, events := journal()
 	s.MaxBufferSize, s.InitialBufferSize = most, 10
@@ -330,7 +330,7 @@ func TestHeaderSizeHoldsBackTheDecoder(t *testing.T) {
 	assert.Equal(t, 4, receive(t, calls))
 }
 
-func TestBeyondItsCapacityItRefuses(t *testing.T) {
+func TestClientsBeyondCapacityAreRefused(t *testing.T) {
 	s, events := journal()
 	s.Threads, s.MaxSocketsPerThread = 2, 1
 	server := serve(t, s.Serve)
