@@ -9,9 +9,6 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// minFill is how much room a read without a handler finds in the buffer at least, as far as the limit allows.
-const minFill = 2 << 10
-
 // Read reads up to len(p) bytes and waits until there is at least one. It returns io.EOF, bare, when the peer has
 // finished sending and all is read, and otherwise a *net.OpError: with os.ErrDeadlineExceeded when the read deadline
 // has passed, with ErrReset, or with ErrSocketClosed after Close.
@@ -81,35 +78,6 @@ func (s *TcpSocket) endRead(n int, err error) (int, error) {
 	return 0, s.opError(opRead, err)
 }
 
-// mayAsk reports whether a method that does not wait may ask the system for more. Outside of handlers it does so even
-// if the loop has not seen anything come. A handler gets something so once, or once more after it has waited, so that a
-// peer that sends without end does not keep a handler that reads in a loop from returning. rmu is held.
-func (s *TcpSocket) mayAsk() bool {
-	switch {
-	case s.rflags&rInHandler == 0:
-		return true
-	case !s.ready.has(readable):
-		return false
-	}
-	return s.rflags&rRefilled == 0 || !inHandler()
-}
-
-// noteRefill notes that a method that does not wait has taken something from the system. before is what bytesRead was
-// then. rmu is held.
-func (s *TcpSocket) noteRefill(before uint64) {
-	if s.bytesRead != before {
-		s.rflags |= rRefilled
-	}
-}
-
-// withinCall cuts p to what one call of a handler may take. rmu is held.
-func (s *TcpSocket) withinCall(p []byte) []byte {
-	if limit := s.readLimit(); s.rflags&rInHandler != 0 && len(p)-s.in.len() > limit {
-		return p[:s.in.len()+limit]
-	}
-	return p
-}
-
 func (s *TcpSocket) readTimedOut() bool {
 	x := s.coldState.Load()
 	return x != nil && x.readBy.expired
@@ -121,151 +89,6 @@ func (s *TcpSocket) endOfInput() error {
 		return afterEnd(err)
 	}
 	return io.EOF
-}
-
-// recv asks the system once. It returns ErrWouldBlock when there is nothing, io.EOF at the end of the stream, and
-// ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
-// empty. rmu is held, rEOF and rClosed are clear.
-func (s *TcpSocket) recv(p []byte) (int, error) {
-	was := s.ready.clear(readable)
-	n, e := sys.Recv(s.fd, p)
-	for e == sys.EINTR {
-		n, e = sys.Recv(s.fd, p)
-	}
-	switch {
-	case n > 0:
-		if n == len(p) || s.ready.has(peerClosed) {
-			s.ready.set(readable)
-		} else {
-			s.loop.rearm(s.key, evRead)
-		}
-		s.bytesRead += uint64(n)
-		s.touch()
-		return n, nil
-	case e == sys.EAGAIN, e == 0 && !s.ready.isEOFConfirmed(was):
-		s.loop.rearm(s.key, evRead)
-		return 0, ErrWouldBlock
-	}
-	s.input = inputEnded
-	s.ready.set(peerClosed)
-	if sys.IsReset(e) || e == 0 && s.ready.has(failed) {
-		return 0, ErrReset
-	}
-	if e == 0 {
-		return 0, io.EOF
-	}
-	return 0, os.NewSyscallError("recv", e)
-}
-
-// afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended
-// with it, and the handlers may have to go on. It returns err.
-func (s *TcpSocket) afterRead(resume bool, err error) error {
-	switch err {
-	case nil, ErrWouldBlock, ErrSocketClosed, errIdleEnded, os.ErrDeadlineExceeded:
-	case io.EOF:
-		s.endIfBothClosed()
-	default:
-		s.end(err)
-	}
-	if resume {
-		s.notify(strandRead)
-	}
-	return err
-}
-
-// take consumes n bytes of the buffer, whose views end with that. rmu is held.
-func (s *TcpSocket) consume(n int) {
-	if n == 0 {
-		return
-	}
-	s.rflags |= rConsumed
-	s.in.r += n
-	s.in.viewed = false
-	switch {
-	case s.in.len() == 0:
-		s.in.free()
-		s.in = nil
-	case s.in.isSparse():
-		sparse := s.in
-		s.in = sparse.clone(0)
-		sparse.free()
-	}
-}
-
-// mustResume reports whether the handlers have to be called after something was read, or read ahead, outside of a
-// handler: their reading may have stopped at a full buffer, or wait for the end of the stream to be read, and what was
-// read ahead is to be announced. rmu is held.
-func (s *TcpSocket) mustResume() bool {
-	switch {
-	case s.rflags&(rInHandler|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
-		return false
-	case s.input == inputEnded || s.input == inputAnnounced, s.in != nil && s.rflags&rNew != 0:
-		return true
-	}
-	return s.ready.has(readable) && s.in.len() < s.readLimit()
-}
-
-// fill reads into the buffer what the system holds, up to the buffer's limit. If ask is false, it does so only if the
-// loop has seen something come. rmu is held; the error is for afterRead.
-func (s *TcpSocket) fill(ask bool) error {
-	for s.input == inputOpen && s.rflags&rClosed == 0 && (ask || s.ready.has(readable)) {
-		space := s.readLimit() - s.in.len()
-		if space <= 0 {
-			return nil
-		}
-		ask = false
-		s.in = s.in.room(min(space, max(minFill, s.in.len())))
-		p := s.in.data[s.in.w:]
-		n, err := s.recv(p[:min(space, len(p))])
-		if n > 0 {
-			s.in.w += n
-			s.rflags |= rNew
-		}
-		if s.in.len() == 0 {
-			s.in.free()
-			s.in = nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// refill is fill for the methods that do not wait. rmu is held.
-func (s *TcpSocket) refill() error {
-	if !s.mayAsk() {
-		return nil
-	}
-	before := s.bytesRead
-	err := s.fill(true)
-	s.noteRefill(before)
-	return err
-}
-
-// lockInput locks rmu and has at least n bytes in the buffer, if there are so many and they fit. unlockInput follows.
-func (s *TcpSocket) lockInput(n int) error {
-	s.rmu.Lock()
-	if s.in.len() >= n {
-		return nil
-	}
-	return s.refill()
-}
-
-// lockLine is lockInput for a line.
-func (s *TcpSocket) lockLine() error {
-	s.rmu.Lock()
-	if hasLine(s.in.bytes()) {
-		return nil
-	}
-	return s.refill()
-}
-
-// unlockInput takes what lockInput has returned.
-func (s *TcpSocket) unlockInput(err error) {
-	resume := s.mustResume()
-	s.rmu.Unlock()
-	s.afterRead(resume, err)
 }
 
 // BytesAvailable returns how many bytes can be read now without waiting, those included that the system still holds. In
@@ -370,7 +193,93 @@ func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
 	return line, ok
 }
 
+// lockInput locks rmu and has at least n bytes in the buffer, if there are so many and they fit. unlockInput follows.
+func (s *TcpSocket) lockInput(n int) error {
+	s.rmu.Lock()
+	if s.in.len() >= n {
+		return nil
+	}
+	return s.refill()
+}
+
+// lockLine is lockInput for a line.
+func (s *TcpSocket) lockLine() error {
+	s.rmu.Lock()
+	if hasLine(s.in.bytes()) {
+		return nil
+	}
+	return s.refill()
+}
+
 func hasLine(p []byte) bool { return bytes.IndexByte(p, '\n') >= 0 }
+
+// refill is fill for the methods that do not wait. rmu is held.
+func (s *TcpSocket) refill() error {
+	if !s.mayAsk() {
+		return nil
+	}
+	before := s.bytesRead
+	err := s.fill(true)
+	s.noteRefill(before)
+	return err
+}
+
+// unlockInput takes what lockInput has returned.
+func (s *TcpSocket) unlockInput(err error) {
+	resume := s.mustResume()
+	s.rmu.Unlock()
+	s.afterRead(resume, err)
+}
+
+// mayAsk reports whether a method that does not wait may ask the system for more. Outside of handlers it does so even
+// if the loop has not seen anything come. A handler gets something so once, or once more after it has waited, so that a
+// peer that sends without end does not keep a handler that reads in a loop from returning. rmu is held.
+func (s *TcpSocket) mayAsk() bool {
+	switch {
+	case s.rflags&rInHandler == 0:
+		return true
+	case !s.ready.has(readable):
+		return false
+	}
+	return s.rflags&rRefilled == 0 || !inHandler()
+}
+
+// noteRefill notes that a method that does not wait has taken something from the system. before is what bytesRead was
+// then. rmu is held.
+func (s *TcpSocket) noteRefill(before uint64) {
+	if s.bytesRead != before {
+		s.rflags |= rRefilled
+	}
+}
+
+// withinCall cuts p to what one call of a handler may take. rmu is held.
+func (s *TcpSocket) withinCall(p []byte) []byte {
+	if limit := s.readLimit(); s.rflags&rInHandler != 0 && len(p)-s.in.len() > limit {
+		return p[:s.in.len()+limit]
+	}
+	return p
+}
+
+// CloseRead ends the reading side: what was not read is dropped, and reading returns io.EOF. The peer is not told;
+// what it still sends is thrown away or refused, as the system does it. The error is ErrSocketClosed on a socket
+// that is closed.
+func (s *TcpSocket) CloseRead() error {
+	s.rmu.Lock()
+	if s.rflags&rClosed != 0 {
+		s.rmu.Unlock()
+		return s.opError(opClose, ErrSocketClosed)
+	}
+	var err error
+	if s.input == inputOpen {
+		err = sys.CloseRead(s.fd)
+	}
+	s.input = inputFinished
+	s.in = nil
+	s.rmu.Unlock()
+	s.wakeReaders()
+	s.endIfBothClosed()
+	return s.opError(opClose, err)
+}
 
 // readTurn reads and announces until there is nothing new, or the others are to have their turn.
 func (s *TcpSocket) deliverInput(sc *scratch) {
@@ -488,23 +397,114 @@ func (s *TcpSocket) onLate(sc *scratch) {
 	sc.release()
 }
 
-// CloseRead ends the reading side: what was not read is dropped, and reading returns io.EOF. The peer is not told;
-// what it still sends is thrown away or refused, as the system does it. The error is ErrSocketClosed on a socket
-// that is closed.
-func (s *TcpSocket) CloseRead() error {
-	s.rmu.Lock()
-	if s.rflags&rClosed != 0 {
-		s.rmu.Unlock()
-		return s.opError(opClose, ErrSocketClosed)
+// recv asks the system once. It returns ErrWouldBlock when there is nothing, io.EOF at the end of the stream, and
+// ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
+// empty. rmu is held, rEOF and rClosed are clear.
+func (s *TcpSocket) recv(p []byte) (int, error) {
+	was := s.ready.clear(readable)
+	n, e := sys.Recv(s.fd, p)
+	for e == sys.EINTR {
+		n, e = sys.Recv(s.fd, p)
 	}
-	var err error
-	if s.input == inputOpen {
-		err = sys.CloseRead(s.fd)
+	switch {
+	case n > 0:
+		if n == len(p) || s.ready.has(peerClosed) {
+			s.ready.set(readable)
+		} else {
+			s.loop.rearm(s.key, evRead)
+		}
+		s.bytesRead += uint64(n)
+		s.touch()
+		return n, nil
+	case e == sys.EAGAIN, e == 0 && !s.ready.isEOFConfirmed(was):
+		s.loop.rearm(s.key, evRead)
+		return 0, ErrWouldBlock
 	}
-	s.input = inputFinished
-	s.in = nil
-	s.rmu.Unlock()
-	s.wakeReaders()
-	s.endIfBothClosed()
-	return s.opError(opClose, err)
+	s.input = inputEnded
+	s.ready.set(peerClosed)
+	if sys.IsReset(e) || e == 0 && s.ready.has(failed) {
+		return 0, ErrReset
+	}
+	if e == 0 {
+		return 0, io.EOF
+	}
+	return 0, os.NewSyscallError("recv", e)
+}
+
+// minFill is how much room a read without a handler finds in the buffer at least, as far as the limit allows.
+const minFill = 2 << 10
+
+// fill reads into the buffer what the system holds, up to the buffer's limit. If ask is false, it does so only if the
+// loop has seen something come. rmu is held; the error is for afterRead.
+func (s *TcpSocket) fill(ask bool) error {
+	for s.input == inputOpen && s.rflags&rClosed == 0 && (ask || s.ready.has(readable)) {
+		space := s.readLimit() - s.in.len()
+		if space <= 0 {
+			return nil
+		}
+		ask = false
+		s.in = s.in.room(min(space, max(minFill, s.in.len())))
+		p := s.in.data[s.in.w:]
+		n, err := s.recv(p[:min(space, len(p))])
+		if n > 0 {
+			s.in.w += n
+			s.rflags |= rNew
+		}
+		if s.in.len() == 0 {
+			s.in.free()
+			s.in = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take consumes n bytes of the buffer, whose views end with that. rmu is held.
+func (s *TcpSocket) consume(n int) {
+	if n == 0 {
+		return
+	}
+	s.rflags |= rConsumed
+	s.in.r += n
+	s.in.viewed = false
+	switch {
+	case s.in.len() == 0:
+		s.in.free()
+		s.in = nil
+	case s.in.isSparse():
+		sparse := s.in
+		s.in = sparse.clone(0)
+		sparse.free()
+	}
+}
+
+// mustResume reports whether the handlers have to be called after something was read, or read ahead, outside of a
+// handler: their reading may have stopped at a full buffer, or wait for the end of the stream to be read, and what was
+// read ahead is to be announced. rmu is held.
+func (s *TcpSocket) mustResume() bool {
+	switch {
+	case s.rflags&(rInHandler|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
+		return false
+	case s.input == inputEnded || s.input == inputAnnounced, s.in != nil && s.rflags&rNew != 0:
+		return true
+	}
+	return s.ready.has(readable) && s.in.len() < s.readLimit()
+}
+
+// afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended
+// with it, and the handlers may have to go on. It returns err.
+func (s *TcpSocket) afterRead(resume bool, err error) error {
+	switch err {
+	case nil, ErrWouldBlock, ErrSocketClosed, errIdleEnded, os.ErrDeadlineExceeded:
+	case io.EOF:
+		s.endIfBothClosed()
+	default:
+		s.end(err)
+	}
+	if resume {
+		s.notify(strandRead)
+	}
+	return err
 }
