@@ -15,21 +15,23 @@ var (
 	_ syscall.Conn = (*TcpSocket)(nil)
 )
 
-// A TcpSocket is an accepted connection. It is a net.Conn, with everything that the standard library promises of
-// one, and it can be asked what has come (BytesAvailable, Peek, CanReadLine), be read without waiting (TryRead,
-// ReadAll, ReadLine), be written to without waiting (Send), and it calls handlers (SetHandlers). The ways may be
-// mixed. Sockets come from a TcpServer; the zero value is of no use.
+// A TcpSocket is a connection that a [TcpServer] has accepted. It implements [net.Conn] and keeps every promise of
+// that interface. In addition, it reports what has arrived ([TcpSocket.BytesAvailable], [TcpSocket.Peek],
+// [TcpSocket.CanReadLine]), reads without waiting ([TcpSocket.TryRead], [TcpSocket.ReadAll], [TcpSocket.ReadLine]),
+// writes without waiting ([TcpSocket.Send]), and calls handlers ([TcpSocket.SetHandlers]). These styles can be mixed.
+// The zero value is not usable.
 //
-// Multiple goroutines may invoke methods on a TcpSocket simultaneously. Methods of a socket that is closed return
-// an error or the zero value.
+// Multiple goroutines may invoke methods on a TcpSocket simultaneously. Methods of a closed socket return an error or
+// the zero value. An operation that fails returns a *[net.OpError]; [io.EOF], [ErrWouldBlock], [ErrWriteBufferFull]
+// and the error of a context are returned bare.
 //
-// What the peer sent before its end of stream stays readable, also when the connection has ended since. Without
-// handlers nothing closes by itself: after the peer's end of stream Read returns io.EOF and Write goes on working
-// until Close. A socket that is dropped without Close stays open.
+// What the peer sent before its end of stream stays readable, even after the connection has ended. A socket without
+// handlers does not close by itself when the peer finishes sending: Read returns io.EOF, and Write works until Close.
+// A socket that is no longer referenced stays open: the garbage collector does not close it.
 type TcpSocket struct {
-	// The descriptor is open while refs > 0. The socket's own reference is dropped by end, which holds rmu and wmu
-	// in turn before: reading under rmu while rEOF and rClosed are clear, and sending under wmu before
-	// StateUnconnected, need no reference of their own. Everything else takes one (use).
+	// The descriptor is open while refs counts a reference. end drops the socket's own reference after it has set
+	// StateUnconnected under wmu and inputFinished under rmu. So reading under rmu while input is inputOpen, and
+	// sending under wmu before StateUnconnected, need no reference. Everything else takes one with incref.
 	fd   sys.FD
 	refs atomic.Uint32
 
@@ -39,9 +41,9 @@ type TcpSocket struct {
 
 	config *socketConfig
 
-	ready      atomicReadiness // what is known of the descriptor, and the lane (handlers.go)
-	lastActive atomic.Uint32   // the wheel's tick when something moved last
-	queued     uint32          // bytes of Send in out; guarded by wmu
+	ready      atomicReadiness // what is known of the descriptor, and the strand (strand.go)
+	lastActive atomic.Uint32   // tick at which bytes moved last; kept only if there is an idle timeout
+	queued     uint32          // bytes in out that Send has queued; guarded by wmu
 	rflags     readFlags       // guarded by rmu
 	wflags     writeFlags      // guarded by wmu
 	state      SocketState     // guarded by wmu
@@ -51,19 +53,21 @@ type TcpSocket struct {
 
 	// Read side, guarded by rmu.
 	rmu       sync.Mutex
-	in        *chunk // what was read and not taken; nil when there is nothing
+	in        *chunk // bytes that were received and not taken; nil if there are none
 	bytesRead uint64
 
 	// Write side, guarded by wmu.
 	wmu       sync.Mutex
 	out       chunkRing
 	bytesSent uint64
-	written   uint32 // of the queued bytes, those sent and not yet announced; it stops at its maximum
-	wheelDue  uint32 // the tick of the idle check; 0: none
+	written   uint32 // queued bytes that were sent and BytesWritten has not reported; at most math.MaxInt32
+	wheelDue  uint32 // tick of the idle check; 0 means none
 
 	user any // guarded by rmu
 }
 
+// newSocket returns a connected socket with one reference, its own. The caller sets loop and registers the
+// descriptor.
 func newSocket(config *socketConfig, fd sys.FD, peer sys.Addr) *TcpSocket {
 	s := &TcpSocket{fd: fd, peer: peer, config: config, state: StateConnected}
 	s.refs.Store(1)
@@ -71,10 +75,12 @@ func newSocket(config *socketConfig, fd sys.FD, peer sys.Addr) *TcpSocket {
 	return s
 }
 
-// The high bit of refs says that the connection has ended and no more references are given out; the others count.
+// refsClosing is the high bit of refs. It is set when the connection has ended: incref then fails. The other bits
+// count references.
 const refsClosing = 1 << 31
 
-// use takes a reference on the descriptor; false: it is closed.
+// incref takes a reference on the descriptor, which decref must give back. It returns false if the connection has
+// ended.
 func (s *TcpSocket) incref() bool {
 	for {
 		n := s.refs.Load()
@@ -87,24 +93,24 @@ func (s *TcpSocket) incref() bool {
 	}
 }
 
-// unuse gives a reference back. It is not called with a lock held: the last one closes the descriptor.
+// decref gives a reference back. No lock may be held: the last reference closes the descriptor.
 func (s *TcpSocket) decref() {
 	if s.refs.Add(^uint32(0)) == refsClosing {
 		s.destroy()
 	}
 }
 
-// State returns the present state.
+// State returns the current state.
 func (s *TcpSocket) State() SocketState {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	return s.state
 }
 
-// Err returns why the connection ended: nil while it has not, and after an orderly end, which is the end of the
-// stream in both directions or the program's own Close or Abort. Otherwise ErrReset, ErrIdleTimeout, a *PanicError,
-// os.ErrDeadlineExceeded when CloseTimeout or the deadline of a Write has cut off queued bytes, or an error of the
-// system.
+// Err returns why the connection ended. It returns nil while the connection has not ended, and after an orderly end:
+// the end of the stream in both directions, or the program's own Close or Abort. Otherwise it returns [ErrReset],
+// [ErrIdleTimeout], a *[PanicError], [os.ErrDeadlineExceeded] if [TcpServer.CloseTimeout] or the deadline of a Write
+// cut off queued bytes, or an error of the system.
 func (s *TcpSocket) Err() error {
 	x := s.coldState.Load()
 	if x == nil {
@@ -115,7 +121,7 @@ func (s *TcpSocket) Err() error {
 	return x.err
 }
 
-// ErrorString returns the text of Err, or "".
+// ErrorString returns the text of [TcpSocket.Err], or "" if that is nil.
 func (s *TcpSocket) ErrorString() string { return errorString(s.Err()) }
 
 func errorString(err error) string {
@@ -125,39 +131,39 @@ func errorString(err error) string {
 	return err.Error()
 }
 
-// Server returns the server that accepted the socket. It may be closed.
+// Server returns the server that accepted the socket. The server may be closed.
 func (s *TcpSocket) Server() *TcpServer { return s.config.listener.server }
 
-// SetUserData keeps v with the socket, for the program's own use. The zero value is nil.
+// SetUserData stores v with the socket, for the program's own use.
 func (s *TcpSocket) SetUserData(v any) {
 	s.rmu.Lock()
 	s.user = v
 	s.rmu.Unlock()
 }
 
-// UserData returns what SetUserData was given last.
+// UserData returns the value that [TcpSocket.SetUserData] stored last. The default is nil.
 func (s *TcpSocket) UserData() any {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	return s.user
 }
 
-// BytesRead returns how many bytes have been taken from the system so far, whether the program has read them yet
-// or not.
+// BytesRead returns the total number of bytes that the socket has received from the system, including those that the
+// program has not read yet.
 func (s *TcpSocket) BytesRead() uint64 {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
 	return s.bytesRead
 }
 
-// BytesSent returns how many bytes the system has taken so far.
+// BytesSent returns the total number of bytes that the system has taken for sending.
 func (s *TcpSocket) BytesSent() uint64 {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	return s.bytesSent
 }
 
-// LocalAddr returns the address of this end, a *net.TCPAddr or *net.UnixAddr. It stays valid after Close.
+// LocalAddr returns the address of this end, a *[net.TCPAddr] or *[net.UnixAddr]. It is available after Close, too.
 func (s *TcpSocket) LocalAddr() net.Addr {
 	if !s.config.addr.IsWildcard() {
 		return s.config.netAddr()
@@ -175,16 +181,16 @@ func (s *TcpSocket) LocalAddr() net.Addr {
 	return local.NetAddr("")
 }
 
-// keepLocalAddr asks the system for the address of this end, which a listener on all addresses does not know. The
-// descriptor is held open and rmu is held.
+// keepLocalAddr stores the address of this end. A listener on a wildcard address does not know it, and the system
+// reports it only while the descriptor is open. The caller holds rmu, and a reference on the descriptor.
 func (s *TcpSocket) keepLocalAddr() {
 	if x := s.cold(); x.local.Family == sys.FamilyNone {
 		x.local, _ = sys.LocalAddr(s.fd)
 	}
 }
 
-// RemoteAddr returns the address of the peer, a *net.TCPAddr, which stays valid after Close, or a *net.UnixAddr, whose
-// name is empty unless the peer has one and the connection has not ended.
+// RemoteAddr returns the address of the peer. If it is a *[net.TCPAddr], it is available after Close, too. If it is a
+// *[net.UnixAddr], its name is empty unless the peer has a name and the connection has not ended.
 //
 // Unlike Qt, an IPv4 peer of a dual-stack server has its IPv4 address.
 func (s *TcpSocket) RemoteAddr() net.Addr {
@@ -196,7 +202,8 @@ func (s *TcpSocket) RemoteAddr() net.Addr {
 	return s.peer.NetAddr(path)
 }
 
-// opError wraps err for an operation on this socket. What a program meets all the time stays bare.
+// opError wraps err for the operation op on this socket. Errors that are part of ordinary reading and writing stay
+// bare.
 func (s *TcpSocket) opError(op string, err error) error {
 	if err == nil || err == io.EOF || err == ErrWouldBlock || err == ErrWriteBufferFull {
 		return err
