@@ -9,9 +9,11 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Read reads up to len(p) bytes and waits until there is at least one. It returns io.EOF, bare, when the peer has
-// finished sending and all is read, and otherwise a *net.OpError: with os.ErrDeadlineExceeded when the read deadline
-// has passed, with ErrReset, or with ErrSocketClosed after Close.
+// Read reads up to len(p) bytes. It waits until there is at least one byte. It returns [io.EOF], bare, when the peer
+// has finished sending and everything has been read. Any other error is a *[net.OpError] with
+// [os.ErrDeadlineExceeded] if the read deadline has passed, [ErrReset], [ErrSocketClosed] after Close, or an error of
+// the system; after an idle timeout it matches both [ErrIdleTimeout] and [net.ErrClosed]. If Read need not wait, it
+// fills a p of [TcpSocket.BytesAvailable] bytes.
 func (s *TcpSocket) Read(p []byte) (int, error) {
 	var x *coldState
 	s.rmu.Lock()
@@ -23,12 +25,12 @@ func (s *TcpSocket) Read(p []byte) (int, error) {
 		if x != nil {
 			x.readers.Wait()
 		}
-		x = s.cold() // and look once more: only now the loop knows that somebody waits
+		x = s.cold() // try once more: wakeReaders did nothing as long as there was no cold state
 	}
 }
 
-// TryRead reads up to len(p) bytes and never waits: it returns ErrWouldBlock, bare, when nothing is there. It fills a p
-// of BytesAvailable bytes. Otherwise it is like Read.
+// TryRead reads up to len(p) bytes without waiting. It returns [ErrWouldBlock], bare, if nothing can be read now. It
+// fills a p of [TcpSocket.BytesAvailable] bytes. In all other respects it behaves like [TcpSocket.Read].
 func (s *TcpSocket) TryRead(p []byte) (int, error) {
 	s.rmu.Lock()
 	before := s.bytesRead
@@ -37,8 +39,8 @@ func (s *TcpSocket) TryRead(p []byte) (int, error) {
 	return s.endRead(n, err)
 }
 
-// tryRead is one attempt, which takes from the buffer and then, if ask is true, from the system. It may return bytes
-// with the error of the system. rmu is held; endRead follows.
+// tryRead makes one attempt to read. It takes bytes from the buffer and then, if ask is true, from the system. It may
+// return bytes together with an error of the system. The caller holds rmu and then calls endRead.
 func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	switch {
 	case s.rflags&rClosed != 0:
@@ -67,7 +69,7 @@ func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	return n + m, err
 }
 
-// endRead unlocks rmu and does what follows from tryRead. Bytes come before the error, which the next call meets.
+// endRead unlocks rmu and does what must follow tryRead. If n > 0 it returns no error; the next call returns it.
 func (s *TcpSocket) endRead(n int, err error) (int, error) {
 	resume := s.mustResume()
 	s.rmu.Unlock()
@@ -78,12 +80,13 @@ func (s *TcpSocket) endRead(n int, err error) (int, error) {
 	return 0, s.opError(opRead, err)
 }
 
+// readTimedOut reports whether the read deadline has passed. The caller holds rmu.
 func (s *TcpSocket) readTimedOut() bool {
 	x := s.coldState.Load()
 	return x != nil && x.readBy.expired
 }
 
-// endOfInput is what reading meets when nothing more will come.
+// endOfInput returns the error of a read after the last byte: why the connection ended, or io.EOF.
 func (s *TcpSocket) endOfInput() error {
 	if err := s.Err(); err != nil {
 		return afterEnd(err)
@@ -91,8 +94,8 @@ func (s *TcpSocket) endOfInput() error {
 	return io.EOF
 }
 
-// BytesAvailable returns how many bytes can be read now without waiting, those included that the system still holds. In
-// a handler these are as many as the call may take.
+// BytesAvailable returns how many bytes can be read now without waiting, including those that the system still holds.
+// In a handler it counts only as many as this call of the handler may take.
 func (s *TcpSocket) BytesAvailable() int {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
@@ -113,13 +116,14 @@ func (s *TcpSocket) BytesAvailable() int {
 	return n + held
 }
 
-// smallView is how many bytes Peek copies rather than show where the loop has read them. What is shown there and not
-// taken costs the loop its buffer: a peer must not be able to have that happen at little cost.
+// maxCopiedView is the largest number of bytes that Peek copies out of the loop's scratch buffer. A larger view
+// points into that buffer, and costs the loop the buffer if it is not consumed. Copying small views keeps a peer from
+// causing that with little traffic.
 const maxCopiedView = 8 << 10
 
-// Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is valid
-// until the next call that reads, or until the end of the handler that called Peek. It is meaningful only if one
-// goroutine reads.
+// Peek returns up to n bytes without taking them, and never more than the read buffer size. The slice is empty if
+// nothing can be read now. It is valid until the next call that reads or, in a handler, until the handler returns.
+// Peek is useful only if no other goroutine reads from the socket.
 func (s *TcpSocket) Peek(n int) []byte {
 	err := s.lockInput(max(n, 0))
 	if s.in != nil {
@@ -134,7 +138,7 @@ func (s *TcpSocket) Peek(n int) []byte {
 	return p[:n:n]
 }
 
-// Discard takes up to n bytes without looking at them and returns how many there were.
+// Discard takes up to n bytes and drops them. It does not wait. It returns how many bytes it took.
 func (s *TcpSocket) Discard(n int) (done int) {
 	for done < n {
 		err := s.lockInput(1)
@@ -149,13 +153,13 @@ func (s *TcpSocket) Discard(n int) (done int) {
 	return done
 }
 
-// ReadAll takes all that can be read now and returns it in a fresh slice; nil when there is nothing. What comes
-// while it runs may be left for the next call. In a handler that is at most the read buffer size.
+// ReadAll takes everything that can be read now and returns it in a new slice, or nil if there is nothing. Bytes that
+// arrive while it runs may be left for the next call. In a handler it returns at most the read buffer size.
 func (s *TcpSocket) ReadAll() []byte {
 	err := s.lockInput(math.MaxInt)
 	var all []byte
 	if s.in != nil {
-		// Beyond the limit of the buffer the system may hold more: that goes straight into the result.
+		// The buffer is full and the system may hold more. Receive that directly into the result.
 		rest := 0
 		if s.input == inputOpen && s.rflags&rInHandler == 0 && s.ready.has(readable) {
 			rest = sys.Unread(s.fd)
@@ -172,7 +176,8 @@ func (s *TcpSocket) ReadAll() []byte {
 	return all
 }
 
-// CanReadLine reports whether ReadLine would return a line. A line longer than the read buffer size does not count.
+// CanReadLine reports whether [TcpSocket.ReadLine] would return a line. It returns false for a line that is longer
+// than the read buffer size.
 func (s *TcpSocket) CanReadLine() bool {
 	err := s.lockLine()
 	can := hasLine(s.in.bytes())
@@ -180,8 +185,9 @@ func (s *TcpSocket) CanReadLine() bool {
 	return can
 }
 
-// ReadLine takes a line, up to and with its '\n', and returns it in a fresh slice. It returns false when no whole
-// line is there; a last line without '\n' is left to Read, and so is one that is longer than the read buffer size.
+// ReadLine takes one line, up to and including its '\n', and returns it in a new slice. It returns false if there is
+// no whole line. A last line without '\n', and a line that is longer than the read buffer size, are left to Read and
+// ReadAll.
 func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
 	err := s.lockLine()
 	have := s.in.bytes()
@@ -193,7 +199,8 @@ func (s *TcpSocket) ReadLine() (line []byte, ok bool) {
 	return line, ok
 }
 
-// lockInput locks rmu and has at least n bytes in the buffer, if there are so many and they fit. unlockInput follows.
+// lockInput locks rmu and, if the buffer holds fewer than n bytes, refills it. The caller passes the error to
+// unlockInput.
 func (s *TcpSocket) lockInput(n int) error {
 	s.rmu.Lock()
 	if s.in.len() >= n {
@@ -202,7 +209,7 @@ func (s *TcpSocket) lockInput(n int) error {
 	return s.refill()
 }
 
-// lockLine is lockInput for a line.
+// lockLine is lockInput for a line: it refills the buffer if that holds no whole line.
 func (s *TcpSocket) lockLine() error {
 	s.rmu.Lock()
 	if hasLine(s.in.bytes()) {
@@ -213,7 +220,7 @@ func (s *TcpSocket) lockLine() error {
 
 func hasLine(p []byte) bool { return bytes.IndexByte(p, '\n') >= 0 }
 
-// refill is fill for the methods that do not wait. rmu is held.
+// refill is fill for the methods that do not wait. The caller holds rmu.
 func (s *TcpSocket) refill() error {
 	if !s.mayAsk() {
 		return nil
@@ -224,16 +231,17 @@ func (s *TcpSocket) refill() error {
 	return err
 }
 
-// unlockInput takes what lockInput has returned.
+// unlockInput unlocks rmu and does what must follow lockInput, which returned err.
 func (s *TcpSocket) unlockInput(err error) {
 	resume := s.mustResume()
 	s.rmu.Unlock()
 	s.afterRead(resume, err)
 }
 
-// mayAsk reports whether a method that does not wait may ask the system for more. Outside of handlers it does so even
-// if the loop has not seen anything come. A handler gets something so once, or once more after it has waited, so that a
-// peer that sends without end does not keep a handler that reads in a loop from returning. rmu is held.
+// mayAsk reports whether a method that does not wait may ask the system for bytes. Outside handlers it always may,
+// even if the loop has seen no event. While a handler runs, there must have been an event, and the handler itself may
+// receive something only once per call, or once more after it has waited: otherwise a peer that sends without end
+// would keep a handler that reads in a loop from returning. The caller holds rmu.
 func (s *TcpSocket) mayAsk() bool {
 	switch {
 	case s.rflags&rInHandler == 0:
@@ -244,15 +252,16 @@ func (s *TcpSocket) mayAsk() bool {
 	return s.rflags&rRefilled == 0 || !inHandler()
 }
 
-// noteRefill notes that a method that does not wait has taken something from the system. before is what bytesRead was
-// then. rmu is held.
+// noteRefill records that a method that does not wait has received bytes. before is bytesRead before the attempt. The
+// caller holds rmu.
 func (s *TcpSocket) noteRefill(before uint64) {
 	if s.bytesRead != before {
 		s.rflags |= rRefilled
 	}
 }
 
-// withinCall cuts p to what one call of a handler may take. rmu is held.
+// withinCall returns p or, while a handler runs, the part of p that may be filled within one call: what is in the
+// buffer, and readLimit bytes from the system. The caller holds rmu.
 func (s *TcpSocket) withinCall(p []byte) []byte {
 	if limit := s.readLimit(); s.rflags&rInHandler != 0 && len(p)-s.in.len() > limit {
 		return p[:s.in.len()+limit]
@@ -260,9 +269,9 @@ func (s *TcpSocket) withinCall(p []byte) []byte {
 	return p
 }
 
-// CloseRead ends the reading side: what was not read is dropped, and reading returns io.EOF. The peer is not told;
-// what it still sends is thrown away or refused, as the system does it. The error is ErrSocketClosed on a socket
-// that is closed.
+// CloseRead closes the receiving side. What has not been read is dropped, and reading returns [io.EOF]. The peer is
+// not informed; depending on the system, what it still sends is discarded, held back or answered with a reset.
+// CloseRead returns [ErrSocketClosed] if the socket is closed, or an error of the system.
 func (s *TcpSocket) CloseRead() error {
 	s.rmu.Lock()
 	if s.rflags&rClosed != 0 {
@@ -281,7 +290,9 @@ func (s *TcpSocket) CloseRead() error {
 	return s.opError(opClose, err)
 }
 
-// readTurn reads and announces until there is nothing new, or the others are to have their turn.
+// deliverInput reads and calls ReadyRead until there is nothing new, or until maxReads or the time limit is reached:
+// then it marks the strand, so that the rest follows in a later run. If nothing is left to read, it calls ReadClosed
+// if that is due. The caller holds no lock.
 func (s *TcpSocket) deliverInput(sc *scratch) {
 	for reads := 0; reads < maxReads && (reads == 0 || !sc.timeUp()); reads++ {
 		h := s.handlers.Load()
@@ -310,8 +321,9 @@ func (s *TcpSocket) deliverInput(sc *scratch) {
 	s.ready.set(strandRead)
 }
 
-// takeIn reads once for the handlers, into the buffer of the desk unless something is left from before, and reports
-// whether ReadyRead is due; then leave follows. The error is why the connection has ended. rmu is held.
+// readForHandler reads once for the handlers, into the scratch buffer if nothing is left from before. It reports
+// whether ReadyRead is due; if so, it has begun the call, and keepUnread must follow. err is why the connection has
+// ended. The caller holds rmu.
 func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	if s.rflags&(rClosed|rPaused) != 0 {
 		return false, s.resetErr()
@@ -349,8 +361,8 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	return true, nil
 }
 
-// lost returns ErrReset if the connection is known to be gone, although the end cannot be read, because the buffer
-// is full or reading is paused or ended. rmu is held.
+// resetErr returns ErrReset if the connection is known to be broken although the end cannot be read, because the
+// buffer is full, or reading is paused or has ended. The caller holds rmu.
 func (s *TcpSocket) resetErr() error {
 	if s.ready.has(failed) {
 		return ErrReset
@@ -358,8 +370,9 @@ func (s *TcpSocket) resetErr() error {
 	return nil
 }
 
-// leave follows ReadyRead: it moves what is left on the desk to a buffer of the socket's own. It reports whether there
-// is anything to go on with; what the handler has taken from and left is announced again. rmu is held.
+// keepUnread must follow ReadyRead. It moves what is left in the scratch buffer to a buffer of the socket, and
+// reports whether there is more to deliver. If the handler took something and left something, the rest is announced
+// again. The caller holds rmu.
 func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
 	s.exit()
 	s.leaveScratch(sc)
@@ -370,9 +383,9 @@ func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
 	return again || s.input != inputOpen || s.ready.has(readable|failed)
 }
 
-// keepUnread moves what is left on the desk to a buffer of the socket's own. What Peek has shown there and nobody has
-// taken may be looked at for longer than the handler runs, by another goroutine that reads: its memory is not used
-// again for anything else. rmu is held.
+// leaveScratch moves what is left in the scratch buffer to a buffer of the socket; if more than half of it is left,
+// the socket keeps the memory. A slice that Peek returned and nobody has consumed may be in use for longer than the
+// handler runs, by another goroutine that reads: the memory behind it is not reused. The caller holds rmu.
 func (s *TcpSocket) leaveScratch(sc *scratch) {
 	c := sc.chunk.Load()
 	switch {
@@ -389,7 +402,8 @@ func (s *TcpSocket) leaveScratch(sc *scratch) {
 	}
 }
 
-// onLate gives up the scratch buffer of a handler that takes long.
+// onLate is called when a handler takes long and another goroutine runs the loop. It gives up the handler's scratch
+// buffer.
 func (s *TcpSocket) onLate(sc *scratch) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
@@ -397,9 +411,10 @@ func (s *TcpSocket) onLate(sc *scratch) {
 	sc.release()
 }
 
-// recv asks the system once. It returns ErrWouldBlock when there is nothing, io.EOF at the end of the stream, and
-// ErrReset or an error of the system when the connection is gone; after the latter two comes afterRead. p is not
-// empty. rmu is held, rEOF and rClosed are clear.
+// recv asks the system once. It returns ErrWouldBlock if there is nothing, io.EOF at the end of the stream, and
+// ErrReset or an error of the system if the connection is broken. After io.EOF or such an error, the caller releases
+// rmu and calls afterRead, or ends the socket itself. p is not empty. The caller holds rmu; input is inputOpen, and
+// rClosed is not set.
 func (s *TcpSocket) recv(p []byte) (int, error) {
 	was := s.ready.clear(readable)
 	n, e := sys.Recv(s.fd, p)
@@ -431,11 +446,11 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	return 0, os.NewSyscallError("recv", e)
 }
 
-// minFill is how much room a read without a handler finds in the buffer at least, as far as the limit allows.
+// minFill is the least room that fill makes in the buffer, as far as the limit allows.
 const minFill = 2 << 10
 
-// fill reads into the buffer what the system holds, up to the buffer's limit. If ask is false, it does so only if the
-// loop has seen something come. rmu is held; the error is for afterRead.
+// fill reads what the system holds into the buffer, up to readLimit. If ask is false, it does so only if readable is
+// set. The caller holds rmu, and then passes the error to afterRead.
 func (s *TcpSocket) fill(ask bool) error {
 	for s.input == inputOpen && s.rflags&rClosed == 0 && (ask || s.ready.has(readable)) {
 		space := s.readLimit() - s.in.len()
@@ -461,7 +476,7 @@ func (s *TcpSocket) fill(ask bool) error {
 	return nil
 }
 
-// take consumes n bytes of the buffer, whose views end with that. rmu is held.
+// consume takes n bytes from the buffer. Slices that Peek has returned are no longer valid. The caller holds rmu.
 func (s *TcpSocket) consume(n int) {
 	if n == 0 {
 		return
@@ -480,9 +495,9 @@ func (s *TcpSocket) consume(n int) {
 	}
 }
 
-// mustResume reports whether the handlers have to be called after something was read, or read ahead, outside of a
-// handler: their reading may have stopped at a full buffer, or wait for the end of the stream to be read, and what was
-// read ahead is to be announced. rmu is held.
+// mustResume reports whether the handlers must run after something was read, or read ahead, outside a handler: a full
+// buffer may have stopped their reading, ReadClosed may be waiting until everything is read, or what was read ahead
+// is not announced yet. The caller holds rmu, releases it, and then passes the result to afterRead.
 func (s *TcpSocket) mustResume() bool {
 	switch {
 	case s.rflags&(rInHandler|rClosed|rPaused) != 0 || s.handlers.Load() == nil:
@@ -493,8 +508,8 @@ func (s *TcpSocket) mustResume() bool {
 	return s.ready.has(readable) && s.in.len() < s.readLimit()
 }
 
-// afterRead does, with no lock held, what follows from a read that ended with err: the connection may have ended
-// with it, and the handlers may have to go on. It returns err.
+// afterRead does what must follow a read that returned err: it ends the socket if the connection has ended, and runs
+// the handlers if resume is true. It returns err. The caller holds no lock.
 func (s *TcpSocket) afterRead(resume bool, err error) error {
 	switch err {
 	case nil, ErrWouldBlock, ErrSocketClosed, errIdleEnded, os.ErrDeadlineExceeded:
