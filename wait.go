@@ -10,29 +10,30 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// extra is what most sockets never need. It is made when it is first needed, and stays.
+// coldState is what most sockets never need. TcpSocket.cold makes it when it is first needed; then it stays.
 type coldState struct {
-	readers sync.Cond // on rmu: something may be readable, or reading has ended
-	writers sync.Cond // on wmu: bytes were sent, or writing has ended
+	readers sync.Cond // on rmu; signalled when something may be readable, or reading has ended
+	writers sync.Cond // on wmu; signalled when bytes were sent, or writing has ended
 
 	readBy   deadline // guarded by rmu
-	local    sys.Addr // guarded by rmu
-	pausedBy uint64   // the goroutine of the handler that is running, if that has paused reading; guarded by rmu
+	local    sys.Addr // of a socket whose listener has a wildcard address; guarded by rmu
+	pausedBy uint64   // the goroutine of the running handler, if that has paused reading, or 0; guarded by rmu
 
-	writeBy    deadline // guarded by wmu
-	err        error    // why the connection ended; guarded by wmu
-	writeErr   error    // what the system said to the last send; guarded by wmu
-	flushes    uint32   // how often sending from the queue was tried; guarded by wmu
-	closeTimer *time.Timer
+	writeBy    deadline    // guarded by wmu
+	err        error       // why the connection ended, as Err returns it; guarded by wmu
+	writeErr   error       // why the last send failed; guarded by wmu
+	flushes    uint32      // attempts to send from the queue; guarded by wmu
+	closeTimer *time.Timer // ends StateClosing after CloseTimeout; guarded by wmu
 
-	readMax  atomic.Int32 // SetReadBufferSize; 0: the server's
-	writeMax atomic.Int32
-	idle     atomic.Int64 // SetIdleTimeout, nanoseconds; idleInherited: the server's
+	readMax  atomic.Int32 // SetReadBufferSize; 0 means the server's
+	writeMax atomic.Int32 // SetWriteBufferSize; 0 means the server's
+	idle     atomic.Int64 // SetIdleTimeout, in nanoseconds, or idleInherited
 }
 
+// idleInherited means that the idle timeout is the server's.
 const idleInherited = -1
 
-// more returns the extra of the socket.
+// cold returns the cold state, and makes it if there is none.
 func (s *TcpSocket) cold() *coldState {
 	if x := s.coldState.Load(); x != nil {
 		return x
@@ -46,8 +47,8 @@ func (s *TcpSocket) cold() *coldState {
 	return s.coldState.Load()
 }
 
-// wakeReaders is called, with no lock held, after a change that those who wait to read look for. Passing the lock
-// makes sure that nobody is between the look and the wait.
+// wakeReaders wakes the calls that wait to read, after a change that they wait for. It locks rmu so that no call is
+// between its look at the state and its wait. The caller holds no lock.
 func (s *TcpSocket) wakeReaders() {
 	if x := s.coldState.Load(); x != nil {
 		s.rmu.Lock()
@@ -56,6 +57,7 @@ func (s *TcpSocket) wakeReaders() {
 	}
 }
 
+// wakeWriters wakes the calls that wait to write, as wakeReaders does for those that wait to read.
 func (s *TcpSocket) wakeWriters() {
 	if x := s.coldState.Load(); x != nil {
 		s.wmu.Lock()
@@ -64,16 +66,17 @@ func (s *TcpSocket) wakeWriters() {
 	}
 }
 
-// A deadline is a point in time after which a direction fails until it is moved. It is guarded by the lock of that
-// direction, cond.L.
+// A deadline is a point in time from which reading, writing or accepting fails, until the deadline is moved. It is
+// guarded by cond.L.
 type deadline struct {
-	cond    *sync.Cond // of those who wait
-	at      time.Time  // zero: none
+	cond    *sync.Cond // of the calls that the deadline concerns
+	at      time.Time  // zero if there is none
 	expired bool
 	timer   *time.Timer
 }
 
-// set moves the deadline to t; the zero time removes it.
+// set moves the deadline to t and wakes the calls that wait. The zero time removes the deadline. The caller holds
+// cond.L.
 func (d *deadline) set(t time.Time) {
 	if d.timer != nil {
 		d.timer.Stop()
@@ -81,7 +84,7 @@ func (d *deadline) set(t time.Time) {
 	d.at = time.Time{}
 	left := time.Until(t)
 	if !t.IsZero() {
-		// From now on the monotonic clock counts: the other one may be set.
+		// Keep the reading of the monotonic clock: the wall clock may be changed.
 		d.at = time.Now().Add(left)
 	}
 	d.expired = !t.IsZero() && left <= 0
@@ -95,7 +98,7 @@ func (d *deadline) set(t time.Time) {
 	d.cond.Broadcast()
 }
 
-// fire is what the timer calls. The deadline may have been moved since it went off.
+// fire is called by the timer. The deadline may have been moved since the timer expired.
 func (d *deadline) fire() {
 	d.cond.L.Lock()
 	d.expired = !d.at.IsZero() && !d.at.After(time.Now())
@@ -103,7 +106,8 @@ func (d *deadline) fire() {
 	d.cond.L.Unlock()
 }
 
-// SetDeadline sets the read and the write deadline.
+// SetDeadline sets the read and the write deadline, as [TcpSocket.SetReadDeadline] and [TcpSocket.SetWriteDeadline]
+// do.
 func (s *TcpSocket) SetDeadline(t time.Time) error {
 	if err := s.SetReadDeadline(t); err != nil {
 		return err
@@ -111,9 +115,9 @@ func (s *TcpSocket) SetDeadline(t time.Time) error {
 	return s.SetWriteDeadline(t)
 }
 
-// SetReadDeadline sets when Read, TryRead and WaitForReadyRead begin to fail with os.ErrDeadlineExceeded, also those
-// that wait already. The zero time is no deadline, which is the default. It does not concern handlers. The error is
-// ErrSocketClosed on a socket that is closed.
+// SetReadDeadline sets the time from which Read, TryRead and WaitForReadyRead fail with [os.ErrDeadlineExceeded],
+// including calls that already wait. The zero time, which is the default, means no deadline. The deadline has no
+// effect on handlers. SetReadDeadline returns [ErrSocketClosed] if the socket is closed.
 func (s *TcpSocket) SetReadDeadline(t time.Time) error {
 	x := s.cold()
 	s.rmu.Lock()
@@ -125,9 +129,9 @@ func (s *TcpSocket) SetReadDeadline(t time.Time) error {
 	return s.setDeadlineError(closed)
 }
 
-// SetWriteDeadline sets when Write and WaitForBytesWritten begin to fail with os.ErrDeadlineExceeded, also those that
-// wait already. The zero time is no deadline, which is the default. It does not concern Send. The error is
-// ErrSocketClosed on a socket that is closed.
+// SetWriteDeadline sets the time from which Write and WaitForBytesWritten fail with [os.ErrDeadlineExceeded],
+// including calls that already wait. The zero time, which is the default, means no deadline. The deadline has no
+// effect on Send. SetWriteDeadline returns [ErrSocketClosed] if the socket is closed.
 func (s *TcpSocket) SetWriteDeadline(t time.Time) error {
 	x := s.cold()
 	s.wmu.Lock()
@@ -146,8 +150,9 @@ func (s *TcpSocket) setDeadlineError(closed bool) error {
 	return nil
 }
 
-// waitOn waits on c until done returns true or ctx ends, whose error it returns then. The context is looked at first:
-// one that has ended wins over what there is to be had. c.L is held; done is called with it held.
+// waitOn waits on c until done returns true, or until ctx ends: then it returns the error of ctx. It checks ctx
+// first, so that an ended context counts even if done would return true. The caller holds c.L, also while done is
+// called.
 func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -174,16 +179,16 @@ func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
 	}
 }
 
-// WaitForReadyRead waits until something, or the end of the stream, can be read now. It returns the context's own
-// error when that ends first, os.ErrDeadlineExceeded after the read deadline, ErrSocketClosed after Close, and
-// otherwise why the connection ended.
+// WaitForReadyRead waits until bytes or the end of the stream can be read, and then returns nil. If ctx ends, or has
+// ended before the call, it returns the error of ctx. Otherwise it returns [os.ErrDeadlineExceeded] if the read
+// deadline has passed, [ErrSocketClosed] after Close, or why the connection ended.
 //
-// Unlike Qt, it returns at once when something is there already.
+// Unlike Qt, it returns at once if something can already be read.
 func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 	x := s.cold()
 	var err, readErr error
 	s.rmu.Lock()
-	s.rflags &^= rRefilled // a handler that waits has its share anew
+	s.rflags &^= rRefilled // a handler that waits may receive once more: see mayAsk
 	ctxErr := waitOn(ctx, &x.readers, func() bool {
 		switch {
 		case s.rflags&rClosed != 0:
@@ -194,7 +199,7 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 		case s.input != inputOpen:
 			err = afterEnd(s.Err())
 		default:
-			// Readable may be no more than a guess: see what there is.
+			// readable only says that recv may find something: try it.
 			readErr = s.fill(s.rflags&rInHandler == 0)
 			return s.in != nil || s.input != inputOpen
 		}
@@ -212,9 +217,10 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 	return s.opError(opRead, err)
 }
 
-// WaitForBytesWritten waits until the system has taken all that Send has queued. It returns the context's own error
-// when that ends first, os.ErrDeadlineExceeded after the write deadline, and why the connection ended when the queue
-// was dropped with it: ErrSocketClosed after Abort.
+// WaitForBytesWritten waits until the system has taken everything that Send has queued, and then returns nil. If ctx
+// ends, or has ended before the call, it returns the error of ctx. If the write deadline has passed, it returns
+// [os.ErrDeadlineExceeded]. If the queue was dropped because the connection ended, it returns why: [ErrSocketClosed]
+// after Abort.
 func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 	x := s.cold()
 	var err error
@@ -228,7 +234,7 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 		case x.writeErr != nil:
 			err = x.writeErr
 		case x.err != nil:
-			if err = x.err; err != os.ErrDeadlineExceeded { // which has cut off the queue
+			if err = x.err; err != os.ErrDeadlineExceeded { // a deadline has cut off the queue: say so
 				err = afterEnd(err)
 			}
 		case s.wflags&wAbort != 0:
@@ -243,10 +249,10 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 	return s.opError(opWrite, err)
 }
 
-// WaitForDisconnected waits until the connection has ended: StateUnconnected. It returns the context's own error
-// when that ends first. An end of stream from the peer alone does not end the connection; to notice one that ends
-// it, or a reset, it reads ahead into the read buffer; on a socket with handlers, which reads by itself, only after a
-// reset.
+// WaitForDisconnected waits until the connection has ended, that is, until [StateUnconnected], and then returns nil.
+// If ctx ends, or has ended before the call, it returns the error of ctx. The peer's end of stream alone does not end
+// the connection. To notice a reset, or an end of stream that ends the connection, WaitForDisconnected reads ahead
+// into the read buffer. On a socket with handlers, whose loop reads, it does so only after a reset.
 func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 	x := s.cold()
 	for {
@@ -260,7 +266,7 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 			}
 			look := peerClosed | readable
 			if s.handlers.Load() != nil {
-				look = failed // the loop reads; but what came before a reset is not lost
+				look = failed // the loop reads; this call saves only what came before a reset
 			}
 			if s.input == inputOpen && s.rflags&rClosed == 0 && s.ready.has(look) {
 				readErr = s.fill(true)

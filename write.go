@@ -8,23 +8,26 @@ import (
 )
 
 const (
-	// maxSend is the most that one system call is given: a raw one keeps the goroutine's processor, and every stop
-	// of the world, waiting for as long as the copy takes.
+	// maxSend is the most that one system call is given. A raw system call keeps the goroutine's processor, and every
+	// stop-the-world pause, waiting for as long as the copy takes.
 	maxSend = 256 << 10
-	// flushBudget is the most that one turn of a loop sends for one socket.
+	// flushBudget is how many bytes flush sends before it leaves the rest to a later turn of the loop.
 	flushBudget = 1 << 20
 )
 
-// Write sends p and waits until the system has taken all of it, after whatever Send had queued. It returns how much
-// was taken and, when that is less than len(p), a *net.OpError: with os.ErrDeadlineExceeded when the write deadline
-// has passed, with ErrReset, or with ErrSocketClosed after Close. After CloseWrite it returns ErrSocketClosed, but one
-// that waits goes on. A Write is not mixed with others.
+// Write sends p and waits until the system has taken all of it. Bytes that Send has queued go first. Write returns
+// how much was taken and, if that is less than len(p), a *[net.OpError] with [os.ErrDeadlineExceeded] if the write
+// deadline has passed, [ErrReset], [ErrSocketClosed] after Close or CloseWrite, or an error of the system; after an
+// idle timeout it matches both [ErrIdleTimeout] and [net.ErrClosed]. A Write that already waits is not affected by
+// CloseWrite. No other bytes come between those of one Write.
 //
-// The stream must have no hole. After a Write that its deadline has cut off in the middle, only another Write goes on;
-// Send and CloseWrite return os.ErrDeadlineExceeded until one has succeeded, and if the connection ends before, the
-// peer gets a reset. If other bytes were queued behind, they are dropped and the connection ends so at once.
+// The stream has no holes. If the deadline cuts off a Write in the middle, only another Write can continue the
+// stream: Send and CloseWrite return os.ErrDeadlineExceeded until a Write has succeeded, and if the connection ends
+// before that, the peer gets a reset. If other bytes or the end of the stream were queued behind the Write, they are
+// dropped and the connection ends at once, with a reset.
 //
-// In a handler that runs on the poller it may be called too: when it has to wait, the poller goes on without it.
+// Write can also be called in a handler that runs on the poller: while it waits, another goroutine serves the loop's
+// other sockets.
 func (s *TcpSocket) Write(p []byte) (int, error) {
 	s.wmu.Lock()
 	err := s.writable()
@@ -42,8 +45,9 @@ func (s *TcpSocket) Write(p []byte) (int, error) {
 	return s.waitWrite(p, n)
 }
 
-// startWrite gives the system what it takes of p, unless bytes are queued that come first. If that is all, or if it
-// fails, done is true and wmu is released. wmu is held; the caller has checked writable.
+// startWrite gives the system as much of p as it takes, unless queued bytes come first, and returns how much that
+// was. The caller holds wmu and has checked writable. If the system has taken all of p, or has failed, done is true
+// and wmu is unlocked; otherwise the caller still holds it.
 func (s *TcpSocket) startWrite(p []byte) (n int, done bool, err error) {
 	var e sys.Errno
 	if s.out.empty() {
@@ -63,8 +67,8 @@ func (s *TcpSocket) startWrite(p []byte) (n int, done bool, err error) {
 	return n, false, nil
 }
 
-// waitWrite queues p, of which n bytes are sent, as it is, and waits until the loop has sent the rest. wmu is held;
-// it is released.
+// waitWrite queues p, of which n bytes are sent, without a copy, and waits until the loop has sent the rest. The
+// caller holds wmu; waitWrite unlocks it.
 func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	c := &chunk{data: p, r: n, w: len(p), kind: chunkWriter}
 	s.out.push(c)
@@ -87,7 +91,7 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	case c.next != nil:
 		err = os.ErrDeadlineExceeded
 		if hole = s.cutWrite(c); !hole {
-			rest = s.flush() // an end of stream may have waited behind
+			rest = s.flush() // an end of stream may have been queued behind c
 		}
 	case c.r < c.w:
 		err = s.writable()
@@ -103,8 +107,8 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	return c.r, s.opError(opWrite, err)
 }
 
-// cutWrite takes c, whose deadline has passed, out of the queue, unless what is behind it would leave a hole in the
-// stream: then the connection is to end. wmu is held.
+// cutWrite removes c, whose deadline has passed, from the queue. If that would leave a hole in the stream, it leaves
+// c there and returns true: the caller must end the connection. The caller holds wmu.
 func (s *TcpSocket) cutWrite(c *chunk) (hole bool) {
 	behind := s.out.last != c || s.wflags&wShut != 0 || s.state != StateConnected
 	if c.r > 0 && behind {
@@ -117,13 +121,16 @@ func (s *TcpSocket) cutWrite(c *chunk) (hole bool) {
 	return false
 }
 
-// Send sends p, or what the system does not take at once, queues a copy of. It is all or nothing, it never waits,
-// and p may be used again at once. What would bring the queue over its limit is refused with ErrWriteBufferFull,
-// bare: a p longer than the limit always is. Otherwise it returns a *net.OpError with ErrReset, with an error of the
-// system, with ErrSocketClosed after Close or CloseWrite, or with os.ErrDeadlineExceeded behind a Write that was cut
-// off. Nothing is collected: a call costs as much as a few kilobytes do, so many small pieces are better sent together.
+// Send sends p, and queues a copy of what the system does not take at once. It takes all of p or nothing, never
+// waits, and does not use p after it has returned. If p would bring the queue over its limit, Send returns
+// [ErrWriteBufferFull], bare; a p longer than the limit always fails. Any other error is a *[net.OpError] with
+// [ErrReset], an error of the system, [ErrSocketClosed] after Close or CloseWrite, or [os.ErrDeadlineExceeded] after
+// a Write that was cut off.
 //
-// Unlike Qt, the queue has a limit: TcpServer.WriteBufferSize or SetWriteBufferSize.
+// Send does not coalesce: each call that reaches the socket is one system call, which costs as much as sending a few
+// kilobytes. Many small pieces are better sent together.
+//
+// Unlike Qt, the queue has a limit: [TcpServer.WriteBufferSize] or [TcpSocket.SetWriteBufferSize].
 func (s *TcpSocket) Send(p []byte) error {
 	s.wmu.Lock()
 	err := s.writable()
@@ -154,7 +161,7 @@ func (s *TcpSocket) Send(p []byte) error {
 	return nil
 }
 
-// writable returns why nothing may be written any more. wmu is held.
+// writable returns why nothing can be written any more, or nil. The caller holds wmu.
 func (s *TcpSocket) writable() error {
 	x := s.coldState.Load()
 	switch {
@@ -170,13 +177,14 @@ func (s *TcpSocket) writable() error {
 	return nil
 }
 
+// writeTimedOut reports whether the write deadline has passed. The caller holds wmu.
 func (s *TcpSocket) writeTimedOut() bool {
 	x := s.coldState.Load()
 	return x != nil && x.writeBy.expired
 }
 
-// transmit gives p to the system until it takes no more, and returns how much it took. wmu is held and the state is
-// not StateUnconnected.
+// transmit gives p to the system until that has taken all of it or refuses with e, and returns how much it took. The
+// caller holds wmu, and the state is not StateUnconnected.
 func (s *TcpSocket) transmit(p []byte) (sent int, e sys.Errno) {
 	for sent < len(p) {
 		var n int
@@ -196,8 +204,8 @@ func (s *TcpSocket) transmit(p []byte) (sent int, e sys.Errno) {
 	return sent, e
 }
 
-// breakWrite is the end of writing: the system has refused with e. Reading still finds what has come. wmu is held;
-// afterBreak follows.
+// failWrite ends writing after a send has failed with e. It drops the queue, and returns the error that later writes
+// get, too. What has arrived can still be read. The caller holds wmu, unlocks it and then calls onWriteError.
 func (s *TcpSocket) failWrite(e sys.Errno) error {
 	err := error(os.NewSyscallError("send", e))
 	if sys.IsReset(e) {
@@ -210,7 +218,9 @@ func (s *TcpSocket) failWrite(e sys.Errno) error {
 	return err
 }
 
-// afterBreak lets whoever reads find out that the connection is gone. Without handlers that is left to the program.
+// onWriteError wakes calls that wait and runs the handlers, so that readers find out that the connection is broken.
+// It ends a socket that is closing. Without handlers a connected socket is left to the program. The caller holds no
+// lock.
 func (s *TcpSocket) onWriteError() {
 	s.wakeWriters()
 	s.wakeReaders()
@@ -224,23 +234,25 @@ func (s *TcpSocket) onWriteError() {
 	}
 }
 
-// aftermath is what a flush leaves to be done with no lock held (afterFlush).
+// A flushResult says what finishFlush must do after a flush.
 type flushResult struct {
-	broke    bool // afterBreak
-	announce bool // BytesWritten
-	wake     bool // somebody waits for room, or for the queue to be sent
-	again    bool // there is more to send than one turn may
-	finished bool // the queue is sent and nothing is to follow
+	broke    bool // failWrite was called: onWriteError follows
+	announce bool // BytesWritten is due
+	wake     bool // calls may be waiting for bytes to be sent
+	again    bool // the budget is spent and the queue is not empty
+	finished bool // the queue is sent and nothing follows it
 }
 
-// tryFlush sends what was just queued because the system would not take it. The first attempt after wantWrite is
-// set makes sure that an event is to come: the last one may have come before.
+// tryFlush sends from a queue to which bytes were just added because the system did not take them. wantWrite is set
+// before the first attempt; otherwise an edge that arrived earlier would be lost and the queue would stall. The
+// caller holds wmu, unlocks it and then calls finishFlush.
 func (s *TcpSocket) tryFlush() flushResult {
 	s.ready.set(wantWrite)
 	return s.flush()
 }
 
-// flush sends from the queue what the system takes, within the budget of a turn. wmu is held.
+// flush sends from the queue what the system takes, within flushBudget. The caller holds wmu, unlocks it and then
+// calls finishFlush.
 func (s *TcpSocket) flush() (after flushResult) {
 	if s.state == StateUnconnected {
 		return after
@@ -286,7 +298,8 @@ func (s *TcpSocket) flush() (after flushResult) {
 	return after
 }
 
-// afterFlush is called with no lock held.
+// finishFlush does what must follow a flush: it wakes calls that wait, runs the handlers, sends the rest later, or
+// ends a connection that has nothing more to send. The caller holds no lock.
 func (s *TcpSocket) finishFlush(after flushResult) {
 	if after.wake {
 		s.wakeWriters()
@@ -312,7 +325,7 @@ func (s *TcpSocket) finishFlush(after flushResult) {
 	}
 }
 
-// flushTurn is the loop's part: the system takes bytes again.
+// onWritable is called by the loop when the system takes bytes again, or when the rest of a long queue is due.
 func (s *TcpSocket) onWritable() {
 	s.wmu.Lock()
 	after := s.flush()
@@ -320,18 +333,19 @@ func (s *TcpSocket) onWritable() {
 	s.finishFlush(after)
 }
 
-// BytesToWrite returns how many bytes of Send the system has not taken yet.
+// BytesToWrite returns the number of bytes that Send has queued and the system has not taken yet.
 func (s *TcpSocket) BytesToWrite() int {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
 	return int(s.queued)
 }
 
-// CloseWrite sends an end of stream to the peer, after what Send has queued and what waits in Write. Reading goes on.
-// Write and Send return ErrSocketClosed from now on. When the peer has finished too, the connection ends. The error is
-// ErrSocketClosed on a socket that is closed, or os.ErrDeadlineExceeded after a Write that was cut off.
+// CloseWrite sends an end of stream to the peer, after what Send has queued and after every Write that waits. From
+// now on Write and Send return [ErrSocketClosed]; reading goes on. When the peer has finished sending, too, the
+// connection ends. CloseWrite returns ErrSocketClosed if the socket is closed or the connection has ended, or
+// [os.ErrDeadlineExceeded] after a Write that was cut off.
 //
-// Unlike Qt, whose sockets cannot be closed in one direction.
+// Unlike Qt, a socket can be closed in one direction.
 func (s *TcpSocket) CloseWrite() error {
 	s.wmu.Lock()
 	var err error
