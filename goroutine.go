@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// goroutineID returns the number of the calling goroutine. The runtime tells it in stack traces alone, which takes some
-// microseconds: it is for what happens seldom.
+// goroutineID returns the number of the calling goroutine. The runtime reveals it only in stack traces, and taking
+// one costs some microseconds, so goroutineID is for rare cases.
 func goroutineID() uint64 {
 	var trace [64]byte
 	line := trace[:runtime.Stack(trace[:], false)]
@@ -19,13 +19,13 @@ func goroutineID() uint64 {
 	return id
 }
 
-// handlerCallers returns the names of the functions that call handlers and callbacks, as stack traces have them.
+// handlerCallers returns the names of the functions that call handlers and callbacks, as they appear in stack traces.
 var handlerCallers = sync.OnceValue(func() []string {
 	name := func(f any) string { return runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name() }
 	return []string{name((*TcpServer).call), name((*TcpSocket).call)}
 })
 
-// inHandler reports whether a handler or a callback is running on the calling goroutine.
+// inHandler reports whether the calling goroutine is running a handler or a callback. It walks the stack.
 func inHandler() bool {
 	pcs := make([]uintptr, 64)
 	n := runtime.Callers(1, pcs)

@@ -4,42 +4,44 @@ import (
 	"runtime/debug"
 )
 
-// SocketHandlers are the functions that a socket calls. Any may be nil. One struct may serve many sockets, and is not
-// changed once it is in use.
+// SocketHandlers are the functions that a socket calls. Any of them may be nil. One struct may serve many sockets; it
+// must not be changed once it is in use.
 //
-// They run on the server's Executor or, where it has none, on a goroutine of the poller, which goes on without a
-// handler that takes longer than about 10 ms. No two run at a time for one socket, none runs with a lock held or
-// inside a method that the program called, and any method may be called in them. After the program's own Close or
-// Abort only Disconnected is still called; called elsewhere than on the handlers' own goroutine, Close may find one
-// running. A handler that panics on a goroutine of this package ends its own socket, with a *PanicError and a
-// reset; under an Executor a panic is the application's own.
+// Handlers run on the server's [Executor] or, if it has none, on a goroutine of the [Poller]. A handler may take
+// long: after about 10 ms another goroutine serves the poller's other sockets. The handlers of one socket run one at
+// a time, never with a lock held, and never inside a method that the program called. A handler may call any method.
+// After the program's own Close or Abort only Disconnected is called; if Close is called on another goroutine than
+// the handlers', one handler may be running. If a handler panics on a goroutine of this package, its socket ends with
+// a *[PanicError] and the peer gets a reset; under an Executor a panic is the application's own.
 type SocketHandlers struct {
-	// ReadyRead: something new, or the end of the stream, can be read. It is called again when it took something
-	// and left something, so that one line a call is enough; what it leaves untouched is announced again when
-	// more has come. It is not called while the read buffer is full or reading is paused. Within one call of a
-	// handler the methods that do not wait take at most the read buffer size from the system; what is left leads
-	// to another call, after other sockets had theirs.
+	// ReadyRead is called when new bytes or the end of the stream can be read. If it takes something and leaves
+	// something, it is called again, so that taking one line per call is enough; what it leaves untouched is
+	// announced again when more arrives. It is not called while the read buffer is full or reading is paused. Within
+	// one call of a handler, the methods that do not wait take at most the read buffer size from the system; the rest
+	// leads to another call, after other sockets have been served.
 	//
-	// Unlike Qt, what a handler leaves unread does not wait for the peer to send again.
+	// Unlike Qt, bytes that a handler leaves unread after it has taken some do not wait for the peer to send again.
 	ReadyRead func(socket *TcpSocket)
 
-	// BytesWritten: n of the bytes that Send had queued were taken by the system. What Send could pass on at once
-	// is not counted.
+	// BytesWritten is called when the system has taken n of the bytes that Send had queued. Bytes that the system
+	// took from Send at once are not counted.
 	BytesWritten func(socket *TcpSocket, n int)
 
-	// ReadClosed: the peer has finished sending, and all it sent has been read. One may still Send here. When it
-	// returns, the socket closes as soon as its queue is sent, unless it may be half open (SetAllowHalfOpen).
+	// ReadClosed is called when the peer has finished sending and everything it sent has been read. It may still call
+	// Send. When it returns, the socket closes as soon as its queue is sent, unless half-open is allowed: see
+	// [TcpSocket.SetAllowHalfOpen].
 	ReadClosed func(socket *TcpSocket)
 
-	// Disconnected is the last call, once: the connection has ended and the descriptor is given back. err is nil
-	// for an orderly end and otherwise what Err returns. What has not been read by then stays for Read, Peek and
-	// ReadAll.
+	// Disconnected is called last, once: the connection has ended and the descriptor is released. err is nil after an
+	// orderly end, and otherwise what [TcpSocket.Err] returns. Unless the program has closed the socket, bytes that
+	// have not been read are still available to Read, Peek and ReadAll.
 	Disconnected func(socket *TcpSocket, err error)
 }
 
-// SetHandlers has h called from now on; nil removes the handlers. What can be read already is announced at once, an end
-// that has come before too, so that nothing is lost with handlers that are set late. Once Disconnected has been called,
-// handlers that are set are never called. A handler that sets the handlers that are set already changes nothing.
+// SetHandlers sets the handlers that the socket calls from now on. If h is nil, it removes them. Anything that can
+// already be read, and an end that has already happened, are announced at once, so that handlers that are set late
+// miss nothing. Handlers that are set after Disconnected was called are never called. If a handler sets the handlers
+// that are already set, nothing changes.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	same := s.handlers.Swap(h) == h
 	if h == nil {
@@ -67,9 +69,9 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	}
 }
 
-// PauseReading stops the reading for handlers: ReadyRead and ReadClosed are not called, and nothing is taken from
-// the system on their behalf, so that the peer is held back once the system's buffers are full. A handler that is
-// running goes on. Read, TryRead and the other methods still read.
+// PauseReading stops reading for handlers: ReadyRead and ReadClosed are not called, and nothing is taken from the
+// system for them, so that the peer is held back once the system's buffers are full. A handler that is running
+// continues. Read, TryRead and the other methods still read.
 func (s *TcpSocket) PauseReading() {
 	s.rmu.Lock()
 	if s.rflags&(rPaused|rInHandler) == rInHandler && inHandler() {
@@ -80,7 +82,7 @@ func (s *TcpSocket) PauseReading() {
 }
 
 // ResumeReading ends a pause. What can be read is announced, unless the pause began and ends within one call of a
-// handler: that has changed nothing, and what the handler leaves untouched waits for more to come.
+// handler: then it has no effect, and what the handler leaves untouched is announced when more arrives.
 func (s *TcpSocket) ResumeReading() {
 	s.rmu.Lock()
 	paused := s.rflags&rPaused != 0
@@ -94,7 +96,8 @@ func (s *TcpSocket) ResumeReading() {
 	}
 }
 
-// pausedHere reports whether the handler that is running has paused reading, and is what calls now. rmu is held.
+// pausedHere reports whether the handler that is running has paused reading and runs on the calling goroutine. The
+// caller holds rmu.
 func (s *TcpSocket) pausedHere() bool {
 	if s.rflags&rInHandler == 0 {
 		return false
@@ -103,7 +106,8 @@ func (s *TcpSocket) pausedHere() bool {
 	return by != 0 && by == goroutineID()
 }
 
-// onReady is the socket's turn on its loop.
+// onReady handles what the selector has reported. It sends from the queue, wakes calls that wait to read, and runs
+// the handlers or passes them to the dispatcher.
 func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	var now readiness
 	if ev&evRead != 0 {
@@ -146,8 +150,9 @@ func (s *TcpSocket) onPost(sc *scratch) {
 	}
 }
 
-// markReady adds to what is known of the descriptor and, if there are handlers, to what they are to be told; told is true
-// then. It returns what the bits were.
+// markReady adds now to what is known of the descriptor and returns the bits as they were. If there are handlers, it
+// also marks the strand as due and running, and told is true; unless the strand was running before, the caller must
+// then run it.
 func (s *TcpSocket) markReady(now readiness) (was readiness, told bool) {
 	if now == 0 {
 		return s.ready.load(), false
@@ -156,19 +161,19 @@ func (s *TcpSocket) markReady(now readiness) (was readiness, told bool) {
 		return s.ready.set(now | strandRead | strandRunning), true
 	}
 	was = s.ready.set(now)
-	// SetHandlers stores them before it looks at the bits: one of the two sees the other.
+	// SetHandlers stores the handlers before it looks at the bits: one of the two sees what the other has changed.
 	if s.handlers.Load() != nil {
 		return s.ready.set(strandRead | strandRunning), true
 	}
 	return was, false
 }
 
-// enter begins a handler. rmu is held.
+// enter begins the call of a handler. The caller holds rmu.
 func (s *TcpSocket) enter() {
 	s.rflags = s.rflags&^(rConsumed|rRefilled) | rInHandler
 }
 
-// exit ends a handler. rmu is held.
+// exit ends the call of a handler. The caller holds rmu.
 func (s *TcpSocket) exit() {
 	s.rflags &^= rInHandler
 	if x := s.coldState.Load(); x != nil {
@@ -176,7 +181,7 @@ func (s *TcpSocket) exit() {
 	}
 }
 
-// readClosed calls ReadClosed when it is due, and closes the socket after it unless it may be half open.
+// callReadClosed calls ReadClosed if that is due, and then closes the socket unless half-open is allowed.
 func (s *TcpSocket) callReadClosed(h *SocketHandlers) {
 	s.rmu.Lock()
 	due := s.input != inputOpen && s.input != inputFinished && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
@@ -195,10 +200,11 @@ func (s *TcpSocket) callReadClosed(h *SocketHandlers) {
 	}
 }
 
+// callBytesWritten calls BytesWritten with the number of queued bytes that were sent since its last call.
 func (s *TcpSocket) callBytesWritten() {
 	h := s.handlers.Load()
 	if h == nil || h.BytesWritten == nil {
-		return // handlers that are set later are told
+		return // written is kept for handlers that are set later
 	}
 	s.wmu.Lock()
 	n := int(s.written)
@@ -210,7 +216,7 @@ func (s *TcpSocket) callBytesWritten() {
 	}
 }
 
-// callInTurn runs a handler other than ReadyRead and Disconnected.
+// callHandler calls a handler other than ReadyRead and Disconnected.
 func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 	s.rmu.Lock()
 	s.enter()
@@ -225,8 +231,9 @@ func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 	}
 }
 
+// callDisconnected calls Disconnected. No handler is called after it.
 func (s *TcpSocket) callDisconnected() {
-	defer s.handlersDone() // also when the handler ends its goroutine
+	defer s.handlersDone() // also if the handler calls runtime.Goexit
 	h := s.handlers.Load()
 	if h == nil || h.Disconnected == nil {
 		return
@@ -235,7 +242,7 @@ func (s *TcpSocket) callDisconnected() {
 	s.call(h, handleDisconnected, 0, s.Err())
 }
 
-// A callKind says which handler to call.
+// A handlerKind says which handler to call.
 type handlerKind uint8
 
 const (
@@ -245,8 +252,9 @@ const (
 	handleDisconnected
 )
 
-// call runs a handler. A panic ends the socket and goes no further, unless an executor's thread is the
-// application's own. runtime.Goexit ends the socket too; the lane's run goes on in another turn.
+// call calls a handler. If the handler panics or calls runtime.Goexit, the socket ends. A panic is recovered, except
+// on an executor's thread, which is the application's. Where this goroutine's run of the strand is lost, another is
+// scheduled. inHandler looks for this function's name.
 func (s *TcpSocket) call(h *SocketHandlers, kind handlerKind, n int, err error) {
 	finished := false
 	defer func() {
@@ -275,6 +283,8 @@ func (s *TcpSocket) call(h *SocketHandlers, kind handlerKind, n int, err error) 
 	finished = true
 }
 
+// handlerFailed ends the socket after a handler has panicked with value, and logs it. value is nil if the handler has
+// called runtime.Goexit, or if the panic is not recovered.
 func (s *TcpSocket) handlerFailed(value any) {
 	cause := &PanicError{Value: value, Stack: debug.Stack()}
 	s.rmu.Lock()
