@@ -5,34 +5,34 @@ import (
 	"sync"
 )
 
-// A chunk holds bytes on their way: data[r:w] are still to be taken.
+// A chunk holds bytes that were received and not taken, or that are not sent yet: data[r:w].
 type chunk struct {
 	data   []byte
 	r, w   int
 	next   *chunk // in a chunkRing
 	kind   chunkKind
-	viewed bool // somebody may hold a slice of data[r:w], from Peek
+	viewed bool // Peek has returned a slice of data[r:w], which may be in use
 }
 
-// chunkKind says whose memory the data of a chunk is: a value of 0 or more is the size class of a pooled chunk.
+// chunkKind says whose memory the data of a chunk is. A value of 0 or more is the size class of a pooled chunk.
 type chunkKind int8
 
 const (
 	chunkUnpooled chunkKind = -1 - iota // larger than the largest class
-	chunkScratch                        // the scratch buffer of a desk, while a handler runs
-	chunkWriter                         // the slice of somebody who waits in Write
+	chunkScratch                        // the scratch buffer of a goroutine that runs handlers
+	chunkWriter                         // the slice of a Write that waits
 )
 
-// Pooled chunks have 1 KiB to 1 MiB, in powers of two. An idle socket has none.
+// The sizes of pooled chunks are powers of two, from 1 KiB to 1 MiB. An idle socket has none.
 const (
 	minChunkBits = 10
 	maxChunkBits = 20
-	scratchBits  = 16 // of what a loop reads into
+	scratchBits  = 16 // of a scratch buffer
 )
 
 var chunkPools [maxChunkBits - minChunkBits + 1]sync.Pool
 
-// newChunk returns an empty chunk with room for n bytes or more.
+// newChunk returns an empty chunk with room for at least n bytes.
 func newChunk(n int) *chunk {
 	class := max(0, bits.Len(uint(max(n, 1)-1))-minChunkBits)
 	if class >= len(chunkPools) {
@@ -44,7 +44,8 @@ func newChunk(n int) *chunk {
 	return &chunk{data: make([]byte, 1<<(class+minChunkBits)), kind: chunkKind(class)}
 }
 
-// free gives the chunk back. The caller holds the last reference to it.
+// free returns the chunk to its pool; unpooled memory is left to the garbage collector, scratch buffers and the
+// slices of writers to their owners. The caller holds the last reference to c.
 func (c *chunk) free() {
 	if c.kind < 0 {
 		return
@@ -53,7 +54,7 @@ func (c *chunk) free() {
 	chunkPools[c.kind].Put(c)
 }
 
-// len is 0 for a nil chunk.
+// len returns how many bytes c holds. c may be nil.
 func (c *chunk) len() int {
 	if c == nil {
 		return 0
@@ -61,7 +62,7 @@ func (c *chunk) len() int {
 	return c.w - c.r
 }
 
-// bytes are those still to be taken; none for a nil chunk.
+// bytes returns the bytes that c holds. c may be nil.
 func (c *chunk) bytes() []byte {
 	if c == nil {
 		return nil
@@ -70,7 +71,7 @@ func (c *chunk) bytes() []byte {
 }
 
 // room returns a chunk with the bytes of c and space for n more: c itself, compacted if that is enough, or a larger
-// one. The bytes of a viewed chunk stay where they are, and its memory is left to the garbage collector. c may be nil.
+// one. The bytes of a viewed chunk are not moved, and its memory is left to the garbage collector. c may be nil.
 func (c *chunk) room(n int) *chunk {
 	if c == nil {
 		return newChunk(n)
@@ -104,11 +105,12 @@ func (c *chunk) isSparse() bool {
 	return c.kind != chunkScratch && len(c.data) > 1<<minChunkBits && c.len() <= len(c.data)/8
 }
 
-// A chunkRing is a queue of chunks in one word: a circular list known by its last element.
+// A chunkRing is a queue of chunks that takes one word: a circular list, known by its last element.
 type chunkRing struct{ last *chunk }
 
 func (q *chunkRing) empty() bool { return q.last == nil }
 
+// first returns the first chunk. The ring must not be empty.
 func (q *chunkRing) first() *chunk { return q.last.next }
 
 func (q *chunkRing) push(c *chunk) {
@@ -120,14 +122,15 @@ func (q *chunkRing) push(c *chunk) {
 	q.last = c
 }
 
-// shift takes the first chunk out.
+// shift removes the first chunk and returns it. The ring must not be empty.
 func (q *chunkRing) shift() *chunk {
 	c := q.first()
 	q.remove(c)
 	return c
 }
 
-// remove takes c out, which is in the ring. Its next is nil then, which tells who waits for it.
+// remove removes c, which is in the ring, and sets c.next to nil: a Write that waits for c sees from c.next that c is
+// no longer queued.
 func (q *chunkRing) remove(c *chunk) {
 	p := q.last
 	for p.next != c {
@@ -144,7 +147,7 @@ func (q *chunkRing) remove(c *chunk) {
 	c.next = nil
 }
 
-// hasWriter reports whether somebody waits in Write.
+// hasWriter reports whether the ring has a chunk of a Write that waits.
 func (q *chunkRing) hasWriter() bool {
 	if q.last == nil {
 		return false
@@ -159,14 +162,15 @@ func (q *chunkRing) hasWriter() bool {
 	}
 }
 
-// clear takes everything out and gives it back.
+// clear removes all chunks and frees them.
 func (q *chunkRing) clear() {
 	for !q.empty() {
 		q.shift().free()
 	}
 }
 
-// appendCopy adds a copy of p, filling what the last chunk has free first, so that many small pieces share one.
+// appendCopy appends a copy of p. It first fills the free space of the last chunk, so that many small pieces share
+// one.
 func (q *chunkRing) appendCopy(p []byte) {
 	if c := q.last; c != nil && c.kind != chunkWriter {
 		n := copy(c.data[c.w:], p)

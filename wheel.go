@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// A wheel calls tenants back after some ticks. Nothing is done for it when a message comes or goes but to stamp the
-// socket with the tick: an entry that comes up too early is put off by what is left. An entry costs 8 bytes, and
-// the wheel turns only while it has entries. (A hashed timing wheel: Varghese and Lauck, SOSP 1987, scheme 6.)
+// A wheel calls sources back after a number of ticks: a hashed timing wheel (Varghese and Lauck, SOSP 1987, scheme
+// 6). A message leaves the wheel alone: it only stamps its socket with the tick, and an entry that comes up too early
+// is put off by what is left. An entry costs 8 bytes, and the wheel turns only while it has entries.
 //
-// A tick is a tenth of a second of the loop's age. A loop that comes late to the wheel turns it on to the present, tick
-// by tick, so that nothing adds up.
+// A tick is a tenth of a second of the loop's age. A loop that comes late to the wheel turns it tick by tick up to
+// the present, so that delays do not add up.
 type wheel struct {
 	postOnly
 	loop *loop
 
 	mu      sync.Mutex // guards the block below
-	now     uint32     // the tick up to which it has been turned
+	now     uint32     // the tick up to which the wheel has been turned
 	buckets [wheelBuckets][]slotKey
-	entries int // those of a tick count until their tenants have been called
+	entries int // those of a tick count until their sources have been called
 	timer   *time.Timer
 }
 
@@ -27,16 +27,17 @@ const (
 	wheelBuckets = 256
 )
 
-// tick returns the present tick. It comes round to 0 after 13 years.
+// tick returns the current tick. It wraps around to 0 after 13 years.
 func (l *loop) tick() uint32 { return uint32(l.age() / wheelTick) }
 
-// ticksFor returns after how many ticks more than d has passed, whatever part of the present one is over.
+// ticksFor returns the number of ticks after which more than d has passed, however much of the current tick is over.
 func ticksFor(d time.Duration) uint32 {
 	return uint32(min((d+wheelTick-1)/wheelTick, 1<<30)) + 1
 }
 
-// dueAfter returns the tick at which an entry comes up that is put on the wheel at tick now, for that many ticks later
-// or for the end of a round: what is left then is seen to when it comes up. It is never 0, which stands for none.
+// dueAfter returns the tick of an entry that is put on the wheel at tick now, to come up after the given number of
+// ticks or after a round of the wheel, if that is sooner; it is then put off by what is left. dueAfter never returns
+// 0, which means none.
 func dueAfter(now, ticks uint32) uint32 {
 	due := now + min(ticks, wheelBuckets-1)
 	if due == 0 {
@@ -45,8 +46,9 @@ func dueAfter(now, ticks uint32) uint32 {
 	return due
 }
 
-// add has the tenant of key called after that many ticks, or earlier with a part of them left, unless an entry of its
-// comes up by then, at tick have; 0: it has none. It returns the tick of the entry that counts.
+// add calls the source of key back after the given number of ticks, or after a round of the wheel if that is sooner.
+// have is the tick of an entry that the source already has, or 0: if it is early enough, add does nothing. It returns
+// the tick of the entry that counts.
 func (w *wheel) add(key slotKey, ticks, have uint32) (due uint32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -65,13 +67,14 @@ func (w *wheel) add(key slotKey, ticks, have uint32) (due uint32) {
 	return due
 }
 
+// insert puts an entry on the wheel. The caller holds mu.
 func (w *wheel) insert(key slotKey, due uint32) {
 	bucket := &w.buckets[due%wheelBuckets]
 	*bucket = append(*bucket, key)
 	w.entries++
 }
 
-// arm sets the timer for the next tick, whose time may have passed.
+// arm sets the timer for the next tick. The time of that tick may have passed. The caller holds mu.
 func (w *wheel) arm() {
 	age := w.loop.age()
 	behind := uint32(age/wheelTick) - w.now
@@ -83,7 +86,7 @@ func (w *wheel) arm() {
 	}
 }
 
-// onReady is the wheel's turn on its loop.
+// onPost is called by the loop when the timer has expired. It turns the wheel up to the present.
 func (w *wheel) onPost(*scratch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -95,7 +98,7 @@ func (w *wheel) onPost(*scratch) {
 	}
 }
 
-// turn turns the wheel by one tick. mu is held, but not while tenants are called.
+// turn turns the wheel by one tick. The caller holds mu, which turn unlocks while it calls sources.
 func (w *wheel) turn() {
 	w.now++
 	now, bucket := w.now, &w.buckets[w.now%wheelBuckets]
@@ -112,7 +115,7 @@ func (w *wheel) turn() {
 	w.entries -= len(due)
 }
 
-// call calls the tenant of key, if it has not left.
+// call calls the source of key, unless that has given up its slot. The caller does not hold mu.
 func (w *wheel) call(key slotKey, now uint32) (again uint32) {
 	w.loop.mu.Lock()
 	t := w.loop.slots.at(key)
@@ -123,7 +126,7 @@ func (w *wheel) call(key slotKey, now uint32) (again uint32) {
 	return t.onTick(now)
 }
 
-// stop forgets all entries. It is called when the loop ends, which it does only without tenants.
+// stop drops all entries. The loop calls it when it ends, which it does only without sources.
 func (w *wheel) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
