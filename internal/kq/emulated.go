@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Event has the widths of FreeBSD on amd64.
+// Event is a kevent with the field widths of FreeBSD on amd64.
 type Event struct {
 	Ident  uint64
 	Filter int16
@@ -19,8 +19,10 @@ type Event struct {
 	Udata  *byte
 }
 
+// Timespec is the timeout of Call.
 type Timespec = unix.Timespec
 
+// The filters, flags and notes that the poller uses, with the values of FreeBSD.
 const (
 	Read  = -1
 	Write = -2
@@ -34,16 +36,16 @@ const (
 	Trigger = 0x1000000
 )
 
-// A queue is an epoll instance that behaves like a kqueue as far as the poller goes: filters with EV_CLEAR for reading
-// and writing, and one event of the program's own. An epoll_ctl for one filter also reports the other again, which a
-// kernel would not do and a poller has to put up with.
+// A queue is an epoll instance that behaves like a kqueue as far as the poller uses one: it has filters with EV_CLEAR
+// for reading and writing, and one user event. Unlike a real kqueue, it may report one filter again when the other is
+// changed, which the poller must tolerate.
 type queue struct {
 	ep   int
-	user int // an eventfd
+	user int // the eventfd of the user event
 
 	mu      sync.Mutex
 	filters map[int]uint32 // by descriptor: EPOLLIN, EPOLLOUT
-	rest    []Event        // found, and not fitting into what the caller gave
+	rest    []Event        // found and not yet returned
 }
 
 var (
@@ -51,6 +53,7 @@ var (
 	queues   = map[int]*queue{}
 )
 
+// Open returns a new queue, which is closed on exec.
 func Open() (int, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -71,6 +74,7 @@ func Open() (int, error) {
 	return ep, nil
 }
 
+// Close closes a queue.
 func Close(kq int) {
 	queuesMu.Lock()
 	q := queues[kq]
@@ -80,12 +84,16 @@ func Close(kq int) {
 	unix.Close(q.ep)
 }
 
+// Pipe opens a pipe. Its ends do not block and are closed on exec.
 func Pipe(p *[2]int) error { return unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) }
 
+// Set fills in e for a descriptor.
 func Set(e *Event, ident, filter, flags int) {
 	e.Ident, e.Filter, e.Flags = uint64(ident), int16(filter), uint16(flags)
 }
 
+// Call is kevent(2): it applies changes and then, if there is room for events, waits for them. It returns how many it
+// has stored. If timeout is nil, it waits until there is one; if timeout is zero, it does not wait.
 func Call(kq int, changes, events []Event, timeout *Timespec) (int, error) {
 	queuesMu.Lock()
 	q := queues[kq]
@@ -121,7 +129,7 @@ func Call(kq int, changes, events []Event, timeout *Timespec) (int, error) {
 	return q.take(events), nil
 }
 
-// take passes on what was found.
+// take moves events that were found to the slice of the caller, and returns how many.
 func (q *queue) take(events []Event) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -130,6 +138,7 @@ func (q *queue) take(events []Event) int {
 	return n
 }
 
+// change applies one change.
 func (q *queue) change(e *Event) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -156,7 +165,7 @@ func (q *queue) change(e *Event) error {
 		return unix.EpollCtl(q.ep, unix.EPOLL_CTL_DEL, fd, &ev)
 	}
 	err := unix.EpollCtl(q.ep, unix.EPOLL_CTL_MOD, fd, &ev)
-	if err == unix.ENOENT { // a new descriptor: what was known is of an earlier one
+	if err == unix.ENOENT { // a new descriptor: drop the filters of an earlier one with its number
 		q.filters[fd] = bit
 		ev.Events = bit | unix.EPOLLET | unix.EPOLLRDHUP
 		err = unix.EpollCtl(q.ep, unix.EPOLL_CTL_ADD, fd, &ev)
@@ -164,7 +173,7 @@ func (q *queue) change(e *Event) error {
 	return err
 }
 
-// translate makes of one event of epoll those of the two filters. mu is held.
+// translate appends to rest the events of the two filters for one event of epoll. The caller holds mu.
 func (q *queue) translate(f unix.EpollEvent) {
 	if int(f.Fd) == q.user {
 		q.rest = append(q.rest, Event{Filter: User})

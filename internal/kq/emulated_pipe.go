@@ -2,4 +2,5 @@
 
 package kq
 
+// HasUser is false, so that the tests cover systems without user events.
 const HasUser = false

@@ -2,4 +2,5 @@
 
 package kq
 
+// HasUser is true, so that the tests cover systems with user events.
 const HasUser = true

@@ -1,7 +1,8 @@
 //go:build darwin || dragonfly || freebsd || netbsd || openbsd
 
-// Package kq is what of kqueue the poller uses. On the systems that have it these are aliases; on Linux, behind the
-// build tag kqemu, they stand over epoll, so that the poller's logic can be run there.
+// Package kq is the part of kqueue that the poller uses. On systems that have kqueue it wraps golang.org/x/sys/unix.
+// On Linux, with the build tag kqemu, it is an emulation on top of epoll, so that the poller's logic can be tested
+// there.
 package kq
 
 import (
@@ -10,11 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Event and Timespec are the structs of kevent(2).
 type (
 	Event    = unix.Kevent_t
 	Timespec = unix.Timespec
 )
 
+// The filters of an event for a descriptor, and the flags that the poller uses.
 const (
 	Read  = unix.EVFILT_READ
 	Write = unix.EVFILT_WRITE
@@ -25,7 +28,7 @@ const (
 	EOF    = unix.EV_EOF
 )
 
-// Open returns a new queue, closed on exec.
+// Open returns a new kqueue, which is closed on exec.
 func Open() (int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -36,9 +39,10 @@ func Open() (int, error) {
 	return fd, err
 }
 
+// Close closes a kqueue.
 func Close(kq int) { unix.Close(kq) }
 
-// Pipe opens one whose ends do not block and are closed on exec.
+// Pipe opens a pipe. Its ends do not block and are closed on exec.
 func Pipe(p *[2]int) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -52,10 +56,11 @@ func Pipe(p *[2]int) error {
 	return nil
 }
 
-// Set fills in an event for a descriptor; the widths of the fields differ among the systems.
+// Set fills in e for a descriptor. The widths of its fields differ between systems.
 func Set(e *Event, ident, filter, flags int) { unix.SetKevent(e, ident, filter, flags) }
 
-// Call is kevent(2).
+// Call is kevent(2): it applies changes and then, if there is room for events, waits for them. It returns how many it
+// has stored. If timeout is nil, it waits until there is one; if timeout is zero, it does not wait.
 func Call(kq int, changes, events []Event, timeout *Timespec) (int, error) {
 	return unix.Kevent(kq, changes, events, timeout)
 }

@@ -2,7 +2,8 @@
 
 package kq
 
-// HasUser: the system has no events that a program makes itself, or x/sys does not know them.
+// HasUser reports whether there are user events, which a program triggers itself. Here there are none: the system
+// lacks them, or golang.org/x/sys does not define them.
 const (
 	HasUser = false
 	User    = 0

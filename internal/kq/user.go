@@ -4,7 +4,7 @@ package kq
 
 import "golang.org/x/sys/unix"
 
-// HasUser: there are events that a program makes itself.
+// HasUser reports whether there are user events, which a program triggers itself.
 const (
 	HasUser = true
 	User    = unix.EVFILT_USER
