@@ -119,7 +119,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if ev&evError != 0 {
 		now |= failed
 	}
-	was, told := s.markReady(now)
+	was, hasHandlers := s.markReady(now)
 	if ev&evWrite != 0 && was&wantWrite != 0 {
 		s.onWritable()
 	}
@@ -129,7 +129,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if now != 0 {
 		s.wakeReaders()
 	}
-	if !told || was&strandRunning != 0 {
+	if !hasHandlers || was&strandRunning != 0 {
 		return
 	}
 	if s.config.dispatch != nil {
@@ -151,9 +151,9 @@ func (s *TcpSocket) onPost(sc *scratch) {
 }
 
 // markReady adds now to what is known of the descriptor and returns the bits as they were. If there are handlers, it
-// also marks the strand as due and running, and told is true; unless the strand was running before, the caller must
-// then run it.
-func (s *TcpSocket) markReady(now readiness) (was readiness, told bool) {
+// also marks the strand as due and running, and hasHandlers is true; unless the strand was running before, the caller
+// must then run it.
+func (s *TcpSocket) markReady(now readiness) (was readiness, hasHandlers bool) {
 	if now == 0 {
 		return s.ready.load(), false
 	}

@@ -22,8 +22,8 @@ type slot struct {
 // ref returns slot i, which has been taken before.
 func (s *slab) ref(i uint32) *slot { return &s.pages[i/slabPage][i%slabPage] }
 
-// take gives t a slot and returns its key.
-func (s *slab) take(t source) slotKey {
+// take gives src a slot and returns its key.
+func (s *slab) take(src source) slotKey {
 	i := s.spare - 1
 	if s.spare != 0 {
 		s.spare = s.ref(i).next
@@ -35,7 +35,7 @@ func (s *slab) take(t source) slotKey {
 		}
 	}
 	p := s.ref(i)
-	p.source = t
+	p.source = src
 	return slotKey{i, p.gen}
 }
 
@@ -62,8 +62,8 @@ func (s *slab) at(k slotKey) source {
 func (s *slab) sources() []source {
 	var all []source
 	for i := range s.used {
-		if t := s.ref(i).source; t != nil {
-			all = append(all, t)
+		if src := s.ref(i).source; src != nil {
+			all = append(all, src)
 		}
 	}
 	return all

@@ -257,18 +257,18 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 	x := s.cold()
 	for {
 		var readErr error
-		gone := false
+		ended := false
 		s.rmu.Lock()
 		err := waitOn(ctx, &x.readers, func() bool {
 			if s.State() == StateUnconnected {
-				gone = true
+				ended = true
 				return true
 			}
-			look := peerClosed | readable
+			mask := peerClosed | readable
 			if s.handlers.Load() != nil {
-				look = failed // the loop reads; this call saves only what came before a reset
+				mask = failed // the loop reads; this call saves only what came before a reset
 			}
-			if s.input == inputOpen && s.rflags&rClosed == 0 && s.ready.has(look) {
+			if s.input == inputOpen && s.rflags&rClosed == 0 && s.ready.has(mask) {
 				readErr = s.fill(true)
 			}
 			if readErr == nil || readErr == ErrWouldBlock {
@@ -278,7 +278,7 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 		})
 		resume := s.mustResume()
 		s.rmu.Unlock()
-		if gone || err != nil {
+		if ended || err != nil {
 			return err
 		}
 		s.afterRead(resume, readErr)

@@ -118,12 +118,12 @@ func (w *wheel) turn() {
 // call calls the source of key, unless that has given up its slot. The caller does not hold mu.
 func (w *wheel) call(key slotKey, now uint32) (again uint32) {
 	w.loop.mu.Lock()
-	t := w.loop.slots.at(key)
+	src := w.loop.slots.at(key)
 	w.loop.mu.Unlock()
-	if t == nil {
+	if src == nil {
 		return 0
 	}
-	return t.onTick(now)
+	return src.onTick(now)
 }
 
 // stop drops all entries. The loop calls it when it ends, which it does only without sources.

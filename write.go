@@ -72,13 +72,13 @@ func (s *TcpSocket) startWrite(p []byte) (n int, done bool, err error) {
 func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	c := &chunk{data: p, r: n, w: len(p), kind: chunkWriter}
 	s.out.push(c)
-	after := s.tryFlush()
+	result := s.tryFlush()
 	x := s.cold()
 	for c.next != nil && !x.writeBy.expired {
-		if after != (flushResult{}) {
+		if result != (flushResult{}) {
 			s.wmu.Unlock()
-			s.finishFlush(after)
-			after = flushResult{}
+			s.finishFlush(result)
+			result = flushResult{}
 			s.wmu.Lock()
 			continue
 		}
@@ -99,7 +99,7 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 		s.wflags &^= wTruncated
 	}
 	s.wmu.Unlock()
-	s.finishFlush(after)
+	s.finishFlush(result)
 	s.finishFlush(rest)
 	if hole {
 		s.end(os.ErrDeadlineExceeded)
@@ -152,12 +152,12 @@ func (s *TcpSocket) Send(p []byte) error {
 	waiting := !s.out.empty()
 	s.out.appendCopy(p[n:])
 	s.queued += uint32(len(p) - n)
-	var after flushResult
+	var result flushResult
 	if !waiting {
-		after = s.tryFlush()
+		result = s.tryFlush()
 	}
 	s.wmu.Unlock()
-	s.finishFlush(after)
+	s.finishFlush(result)
 	return nil
 }
 
@@ -253,18 +253,18 @@ func (s *TcpSocket) tryFlush() flushResult {
 
 // flush sends from the queue what the system takes, within flushBudget. The caller holds wmu, unlocks it and then
 // calls finishFlush.
-func (s *TcpSocket) flush() (after flushResult) {
+func (s *TcpSocket) flush() (result flushResult) {
 	if s.state == StateUnconnected {
-		return after
+		return result
 	}
 	if x := s.coldState.Load(); x != nil {
 		x.flushes++
-		after.wake = true
+		result.wake = true
 	}
 	for total := 0; !s.out.empty(); {
 		if total >= flushBudget {
-			after.again = true
-			return after
+			result.again = true
+			return result
 		}
 		c := s.out.first()
 		n, e := s.transmit(c.data[c.r:min(c.w, c.r+maxSend)])
@@ -273,50 +273,50 @@ func (s *TcpSocket) flush() (after flushResult) {
 		if c.kind != chunkWriter && n > 0 {
 			s.queued -= uint32(n)
 			s.written = uint32(min(uint64(s.written)+uint64(n), math.MaxInt32))
-			after.announce = true
+			result.announce = true
 		}
 		if c.r == c.w {
 			s.out.shift().free()
 		}
 		if e == sys.EAGAIN {
 			s.loop.rearm(s.key, evWrite)
-			return after
+			return result
 		}
 		if e != 0 {
 			s.failWrite(e)
-			after.broke = true
-			return after
+			result.broke = true
+			return result
 		}
 	}
 	s.ready.clear(wantWrite)
 	if s.wflags&wShut != 0 && s.wflags&wShutSent == 0 {
 		s.wflags |= wShutSent
 		sys.CloseWrite(s.fd)
-		after.finished = true
+		result.finished = true
 	}
-	after.finished = after.finished || s.state == StateClosing
-	return after
+	result.finished = result.finished || s.state == StateClosing
+	return result
 }
 
 // finishFlush does what must follow a flush: it wakes calls that wait, runs the handlers, sends the rest later, or
 // ends a connection that has nothing more to send. The caller holds no lock.
-func (s *TcpSocket) finishFlush(after flushResult) {
-	if after.wake {
+func (s *TcpSocket) finishFlush(result flushResult) {
+	if result.wake {
 		s.wakeWriters()
 	}
-	if after.announce {
+	if result.announce {
 		if h := s.handlers.Load(); h != nil && h.BytesWritten != nil {
 			s.notify(strandWritten)
 		}
 	}
 	switch {
-	case after.broke:
+	case result.broke:
 		s.onWriteError()
-	case after.again:
+	case result.again:
 		if s.ready.set(flushDue)&flushDue == 0 {
 			s.loop.post(s)
 		}
-	case after.finished:
+	case result.finished:
 		if s.State() == StateClosing {
 			s.end(nil)
 		} else {
@@ -328,9 +328,9 @@ func (s *TcpSocket) finishFlush(after flushResult) {
 // onWritable is called by the loop when the system takes bytes again, or when the rest of a long queue is due.
 func (s *TcpSocket) onWritable() {
 	s.wmu.Lock()
-	after := s.flush()
+	result := s.flush()
 	s.wmu.Unlock()
-	s.finishFlush(after)
+	s.finishFlush(result)
 }
 
 // BytesToWrite returns the number of bytes that Send has queued and the system has not taken yet.
@@ -360,8 +360,8 @@ func (s *TcpSocket) CloseWrite() error {
 		return s.opError(opClose, err)
 	}
 	s.wflags |= wShut
-	after := s.flush()
+	result := s.flush()
 	s.wmu.Unlock()
-	s.finishFlush(after)
+	s.finishFlush(result)
 	return nil
 }
