@@ -216,7 +216,7 @@ var letters = sync.OnceValue(func() string {
 	return string(p)
 })
 
-func TestReadyReadTakingALineACallGetsThemAll(t *testing.T) {
+func TestReadyReadIsCalledAgainForEachUnreadLine(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -251,7 +251,7 @@ func TestReadyReadDoesNotSpinOnAPartialLine(t *testing.T) {
 	w.awaitBytes("one\npartial\n")
 }
 
-func TestReadyReadThatTakesNothingIsCalledWhenMoreComes(t *testing.T) {
+func TestReadyReadThatReadsNothingIsCalledAgainForNewData(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -266,7 +266,7 @@ func TestReadyReadThatTakesNothingIsCalledWhenMoreComes(t *testing.T) {
 	}
 }
 
-func TestLineLongerThanTheReadBufferIsLeftToReadAll(t *testing.T) {
+func TestReadyReadIsNotRepeatedForLineLongerThanReadBuffer(t *testing.T) {
 	t.Parallel()
 	const limit = 4 << 10
 	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
@@ -300,7 +300,7 @@ func TestLineLongerThanTheReadBufferIsLeftToReadAll(t *testing.T) {
 }
 
 // Not parallel: it looks at the heap.
-func TestReadingIsBoundedAndGoesOnWhenBytesAreTakenElsewhere(t *testing.T) {
+func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) {
 	const limit = 32 << 10
 	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
 	socket, conn := connect(t, server)
@@ -361,7 +361,7 @@ func TestReadingIsBoundedAndGoesOnWhenBytesAreTakenElsewhere(t *testing.T) {
 	require.EqualValues(t, sent, socket.BytesRead())
 }
 
-func TestHandlersSetLateLoseNothing(t *testing.T) {
+func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name   string
@@ -485,7 +485,7 @@ func TestHandlersSetLateLoseNothing(t *testing.T) {
 	}
 }
 
-func TestEndOfStreamIsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
+func TestEndOfStreamCallsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -509,7 +509,7 @@ func TestEndOfStreamIsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
 }
 
 // A handler that reads until io.EOF, as most do, must not end the connection under itself.
-func TestReadClosedComesAlsoAfterOwnCloseWrite(t *testing.T) {
+func TestReadClosedIsCalledEvenAfterCloseWrite(t *testing.T) {
 	t.Parallel()
 	reads := map[string]func(w *witness, socket *tcpserver.TcpSocket){
 		"TryRead": func(w *witness, socket *tcpserver.TcpSocket) {
@@ -546,7 +546,7 @@ func TestReadClosedComesAlsoAfterOwnCloseWrite(t *testing.T) {
 	}
 }
 
-func TestReadClosedWaitsUntilAllIsRead(t *testing.T) {
+func TestReadClosedIsCalledOnlyAfterAllDataIsRead(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"in a handler", "elsewhere"} {
 		t.Run(where, func(t *testing.T) {
@@ -581,7 +581,7 @@ func TestReadClosedWaitsUntilAllIsRead(t *testing.T) {
 	}
 }
 
-func TestReadClosedMaySendMuch(t *testing.T) {
+func TestReadClosedCanSendLargeReply(t *testing.T) {
 	t.Parallel()
 	want := noise(5 << 20)
 	socket, conn := pair(t)
@@ -600,7 +600,7 @@ func TestReadClosedMaySendMuch(t *testing.T) {
 	require.EqualValues(t, len(want), socket.BytesSent())
 }
 
-func TestSetAllowHalfOpenCountsForOneSocketAlone(t *testing.T) {
+func TestSetAllowHalfOpenAffectsOnlyItsSocket(t *testing.T) {
 	for _, fromServer := range []bool{false, true} {
 		server := listen(t, &tcpserver.TcpServer{AllowHalfOpen: fromServer})
 		usual, usualConn := connect(t, server)
@@ -633,7 +633,7 @@ func TestSetAllowHalfOpenCountsForOneSocketAlone(t *testing.T) {
 	}
 }
 
-func TestAllowHalfOpenLeavesTheEndToTheProgram(t *testing.T) {
+func TestAllowHalfOpenKeepsSocketOpenAfterReadClosed(t *testing.T) {
 	t.Parallel()
 	server := listen(t, &tcpserver.TcpServer{AllowHalfOpen: true})
 	socket, conn := connect(t, server)
@@ -652,7 +652,7 @@ func TestAllowHalfOpenLeavesTheEndToTheProgram(t *testing.T) {
 	require.Zero(t, server.ConnectionCount())
 }
 
-func TestResetIsToldToDisconnected(t *testing.T) {
+func TestDisconnectedReportsReset(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn){
 		"idle": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
@@ -709,7 +709,7 @@ func TestResetIsToldToDisconnected(t *testing.T) {
 	}
 }
 
-func TestResetFoundBySendIsToldToDisconnected(t *testing.T) {
+func TestDisconnectedReportsResetFoundBySend(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -735,7 +735,7 @@ func TestResetFoundBySendIsToldToDisconnected(t *testing.T) {
 	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
 }
 
-func TestAfterOwnEndOnlyDisconnectedComes(t *testing.T) {
+func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(*tcpserver.TcpSocket) error{
 		"Close": (*tcpserver.TcpSocket).Close,
@@ -798,7 +798,7 @@ func TestAfterOwnEndOnlyDisconnectedComes(t *testing.T) {
 	}
 }
 
-func TestBytesWrittenSumsUpToWhatWasQueued(t *testing.T) {
+func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 	t.Parallel()
 	const pieces, size = 40, 100_000
 	server := listen(t, &tcpserver.TcpServer{WriteBufferSize: pieces * size, Poller: loops(t, 1)})
@@ -842,7 +842,7 @@ func TestBytesWrittenSumsUpToWhatWasQueued(t *testing.T) {
 	require.Len(t, w.names(), calls)
 }
 
-func TestPauseReadingHoldsBackUntilResume(t *testing.T) {
+func TestPauseReadingStopsHandlersUntilResumeReading(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -866,7 +866,7 @@ func TestPauseReadingHoldsBackUntilResume(t *testing.T) {
 	require.NoError(t, w.awaitEnd())
 }
 
-func TestPauseReadingInAHandler(t *testing.T) {
+func TestPauseReadingInReadyReadStopsFurtherCalls(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -931,7 +931,7 @@ func TestHandlersAreNotCalledInsideMethods(t *testing.T) {
 	require.Positive(t, handled)
 }
 
-func TestOneHandlerAtATimeWhateverIsCalled(t *testing.T) {
+func TestHandlersOfOneSocketNeverRunConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2} {
 		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, n), WriteBufferSize: 64 << 10})
@@ -1000,7 +1000,7 @@ func TestOneHandlerAtATimeWhateverIsCalled(t *testing.T) {
 	}
 }
 
-func TestPeekSendDiscardEchoesTheStream(t *testing.T) {
+func TestPeekSendDiscardEchoesStreamUnchanged(t *testing.T) {
 	t.Parallel()
 	want := noise(3 << 20)
 	for _, n := range []int{1, 2} {
@@ -1053,7 +1053,7 @@ func TestPeekSendDiscardEchoesTheStream(t *testing.T) {
 	}
 }
 
-func TestSocketClosedInNewConnectionHandler(t *testing.T) {
+func TestSocketCanBeClosedInNewConnectionHandler(t *testing.T) {
 	t.Parallel()
 	w := watch(t)
 	server := listen(t, &tcpserver.TcpServer{
@@ -1089,7 +1089,7 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-func TestHandlerThatFailsEndsItsOwnSocketAlone(t *testing.T) {
+func TestPanicOrGoexitInHandlerEndsOnlyItsSocket(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("boom")
 	fails := map[string]func(){
@@ -1146,7 +1146,7 @@ func TestHandlerThatFailsEndsItsOwnSocketAlone(t *testing.T) {
 	}
 }
 
-func TestDisconnectedThatFailsHarmsNobody(t *testing.T) {
+func TestPanicOrGoexitInDisconnectedLeavesOtherSocketsOpen(t *testing.T) {
 	t.Parallel()
 	for failure, fail := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 		t.Run(failure, func(t *testing.T) {
@@ -1175,7 +1175,7 @@ func TestDisconnectedThatFailsHarmsNobody(t *testing.T) {
 	}
 }
 
-func TestNewConnectionHandlerThatFailsHarmsNobody(t *testing.T) {
+func TestPanicOrGoexitInNewConnectionHandlerKeepsConnectionsPending(t *testing.T) {
 	t.Parallel()
 	for failure, fail := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 		t.Run(failure, func(t *testing.T) {
@@ -1207,7 +1207,7 @@ func TestNewConnectionHandlerThatFailsHarmsNobody(t *testing.T) {
 	}
 }
 
-func TestBlockingReadInAHandler(t *testing.T) {
+func TestHandlerCanBlockInRead(t *testing.T) {
 	t.Parallel()
 	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
 	socket, conn := connect(t, server)
@@ -1240,7 +1240,7 @@ func TestBlockingReadInAHandler(t *testing.T) {
 	require.NoError(t, w.awaitEnd())
 }
 
-func TestChurn(t *testing.T) {
+func TestEachOfManyConnectionsIsEchoedAndDisconnectedOnce(t *testing.T) {
 	t.Parallel()
 	const clients, each = 8, 250
 	var ended atomic.Int32

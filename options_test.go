@@ -10,7 +10,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func TestOptionsSucceedWhileConnected(t *testing.T) {
+func TestSocketOptionsCanBeSetWhileConnected(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
 	for range 2 { // the second time half of the connection is closed
@@ -26,7 +26,7 @@ func TestOptionsSucceedWhileConnected(t *testing.T) {
 	}
 }
 
-func TestCloseReturnsAtOnceWithLinger(t *testing.T) {
+func TestCloseDoesNotBlockWithLinger(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, conn.SetReadBuffer(64<<10))
@@ -47,7 +47,7 @@ func TestCloseReturnsAtOnceWithLinger(t *testing.T) {
 	mustGet(t, conn, sent)
 }
 
-func TestLingerOfNoneResets(t *testing.T) {
+func TestSetLingerZeroMakesCloseReset(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, socket.SetLinger(0))

@@ -36,7 +36,7 @@ func sockopt(t testing.TB, socket *tcpserver.TcpSocket, level, option int) (valu
 	return value
 }
 
-func TestNoDelayIsTheDefault(t *testing.T) {
+func TestNoDelayIsOnByDefault(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
 	noDelay := func() bool { return sockopt(t, socket, syscall.IPPROTO_TCP, syscall.TCP_NODELAY) != 0 }
@@ -47,7 +47,7 @@ func TestNoDelayIsTheDefault(t *testing.T) {
 	require.True(t, noDelay())
 }
 
-func TestKeepAliveOfTheServerIsThatOfItsSockets(t *testing.T) {
+func TestServerKeepAliveAppliesToSockets(t *testing.T) {
 	t.Parallel()
 	keepsAlive := func(config net.KeepAliveConfig) bool {
 		socket, _ := connect(t, listen(t, &tcpserver.TcpServer{KeepAlive: config}))
@@ -57,7 +57,7 @@ func TestKeepAliveOfTheServerIsThatOfItsSockets(t *testing.T) {
 	require.True(t, keepsAlive(net.KeepAliveConfig{Enable: true}))
 }
 
-func TestAdoptedListenerPassesOnItsOptions(t *testing.T) {
+func TestSocketsOfAdoptedListenerGetServerOptions(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func rawRead(raw syscall.RawConn, p []byte) (n int, err error) {
 	return n, err
 }
 
-func TestRawReadWaitsForData(t *testing.T) {
+func TestRawConnReadWaitsForData(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	raw := rawOf(t, socket)
@@ -129,7 +129,7 @@ func rawWrite(raw syscall.RawConn, p []byte) (err error) {
 	return err
 }
 
-func TestRawWriteWaitsForRoom(t *testing.T) {
+func TestRawConnWriteWaitsForBufferSpace(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, conn.SetReadBuffer(128<<10))
@@ -146,7 +146,7 @@ func TestRawWriteWaitsForRoom(t *testing.T) {
 }
 
 // Whoever waits for room in the system is not forgotten because somebody else has nothing more to send.
-func TestRawWriteWaitsBesideOthers(t *testing.T) {
+func TestRawConnWriteIsWokenAfterQueueIsSentOrClosed(t *testing.T) {
 	t.Parallel()
 	for name, queue := range map[string]bool{"CloseWrite": false, "queue that is sent": true} {
 		t.Run(name, func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestRawWriteWaitsBesideOthers(t *testing.T) {
 	}
 }
 
-func TestRawCallsEnd(t *testing.T) {
+func TestRawConnCallsReturnOnDeadlineOrClose(t *testing.T) {
 	t.Parallel()
 	notYet := func(uintptr) bool { return false }
 	calls := map[string]func(raw syscall.RawConn) error{
@@ -208,7 +208,7 @@ func TestRawCallsEnd(t *testing.T) {
 }
 
 // What the program does with the descriptor in Control cannot be closed under it.
-func TestControlHoldsTheDescriptor(t *testing.T) {
+func TestRawConnControlKeepsDescriptorOpen(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	raw := rawOf(t, socket)

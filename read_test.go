@@ -59,7 +59,7 @@ func readOne(socket *tcpserver.TcpSocket) func() error {
 	}
 }
 
-func TestBytesAvailableCountsWhatTheSystemHolds(t *testing.T) {
+func TestBytesAvailableIncludesSystemBuffer(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Zero(t, socket.BytesAvailable())
@@ -78,7 +78,7 @@ func TestBytesAvailableCountsWhatTheSystemHolds(t *testing.T) {
 	require.Zero(t, socket.BytesAvailable())
 }
 
-func TestPeekTakesNothing(t *testing.T) {
+func TestPeekConsumesNothing(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Empty(t, socket.Peek(10))
@@ -94,7 +94,7 @@ func TestPeekTakesNothing(t *testing.T) {
 	require.Equal(t, "hello world", string(socket.ReadAll()))
 }
 
-func TestPeekIsLimitedByTheReadBuffer(t *testing.T) {
+func TestPeekIsLimitedByReadBufferSize(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	socket.SetReadBufferSize(6)
@@ -106,7 +106,7 @@ func TestPeekIsLimitedByTheReadBuffer(t *testing.T) {
 	require.Equal(t, "23456789", string(socket.Peek(10)), "0 is the default again")
 }
 
-func TestDiscard(t *testing.T) {
+func TestDiscardReturnsNumberOfDiscardedBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Zero(t, socket.Discard(1))
@@ -120,7 +120,7 @@ func TestDiscard(t *testing.T) {
 	require.Equal(t, 4, socket.Discard(1<<30))
 }
 
-func TestTryReadNeverWaits(t *testing.T) {
+func TestTryReadNeverBlocks(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	p := make([]byte, 10)
@@ -150,7 +150,7 @@ func TestTryReadNeverWaits(t *testing.T) {
 	}
 }
 
-func TestReadAllTakesEverything(t *testing.T) {
+func TestReadAllReturnsAllAvailableBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Nil(t, socket.ReadAll())
@@ -210,7 +210,7 @@ func TestReadLineReturnsWholeLines(t *testing.T) {
 	noLine()
 }
 
-func TestLineLongerThanTheReadBuffer(t *testing.T) {
+func TestCanReadLineIsFalseForLineLongerThanReadBuffer(t *testing.T) {
 	t.Parallel()
 	const long = "a line of more than eight bytes\n"
 	socket, conn := pair(t)
@@ -236,7 +236,7 @@ func TestLineLongerThanTheReadBuffer(t *testing.T) {
 	require.True(t, socket.CanReadLine(), "a larger buffer counts at once")
 }
 
-func TestMixedReadsKeepTheOrder(t *testing.T) {
+func TestMixedReadMethodsKeepByteOrder(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {
 		socket, conn := pair(t)
@@ -304,7 +304,7 @@ func TestMixedReadsKeepTheOrder(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBoundedWhenNobodyReads(t *testing.T) {
+func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
 	// Not parallel: it looks at the heap.
 	socket, conn := pair(t)
 	p := make([]byte, 1<<20)
@@ -337,7 +337,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-func TestConcurrentReadersLoseNothing(t *testing.T) {
+func TestConcurrentReadersLoseNoBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	data := pattern(1, 4<<20)
@@ -431,7 +431,7 @@ func TestConcurrentLineReadersGetWholeLines(t *testing.T) {
 	}
 }
 
-func TestWaitForReadyReadReturnsAtOnce(t *testing.T) {
+func TestWaitForReadyReadReturnsAtOnceForDataOrEndOfStream(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	put(t, socket, conn, "hello")
@@ -448,7 +448,7 @@ func TestWaitForReadyReadReturnsAtOnce(t *testing.T) {
 	require.NoError(t, socket.WaitForReadyRead(within(t)), "and when it has been read")
 }
 
-func TestWaitForReadyReadWakes(t *testing.T) {
+func TestWaitForReadyReadWakesOnDataEndOrTimeout(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
@@ -502,7 +502,7 @@ func TestWaitForReadyReadWakes(t *testing.T) {
 	})
 }
 
-func TestCloseReadEndsReadingAlone(t *testing.T) {
+func TestCloseReadEndsOnlyReading(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	put(t, socket, conn, "unread")
@@ -523,7 +523,7 @@ func TestCloseReadEndsReadingAlone(t *testing.T) {
 	require.NoError(t, socket.Err())
 }
 
-func TestCloseReadWakesRead(t *testing.T) {
+func TestCloseReadUnblocksRead(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
 	reading := blocked(t, readOne(socket))
@@ -531,7 +531,7 @@ func TestCloseReadWakesRead(t *testing.T) {
 	require.Equal(t, io.EOF, receive(t, reading))
 }
 
-func TestBytesReadTotals(t *testing.T) {
+func TestBytesReadCountsBytesTakenFromSystem(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Zero(t, socket.BytesRead())
@@ -550,7 +550,7 @@ func TestBytesReadTotals(t *testing.T) {
 	require.EqualValues(t, 11, socket.BytesRead())
 }
 
-func TestReadDeadline(t *testing.T) {
+func TestReadDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(70*time.Millisecond)))
@@ -582,7 +582,7 @@ func TestReadDeadline(t *testing.T) {
 }
 
 // What a loop is asked for by others reaches it however often that was: nothing fills up.
-func TestLoopIsWokenAnyNumberOfTimes(t *testing.T) {
+func TestLoopCanBeWokenAnyNumberOfTimes(t *testing.T) {
 	t.Parallel()
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
@@ -600,7 +600,7 @@ func TestLoopIsWokenAnyNumberOfTimes(t *testing.T) {
 }
 
 // Readable is no more than a guess: what the buffer holds is returned although the system holds nothing more.
-func TestReadReturnsWhatTheBufferHolds(t *testing.T) {
+func TestReadReturnsBufferedBytesWithoutBlocking(t *testing.T) {
 	t.Parallel()
 	t.Run("a full buffer", func(t *testing.T) {
 		t.Parallel()

@@ -86,7 +86,7 @@ func TestSendIsAllOrNothing(t *testing.T) {
 	require.EqualValues(t, len(sent), socket.BytesSent())
 }
 
-func TestSendNeverTakesMoreThanTheLimit(t *testing.T) {
+func TestSendRejectsMoreThanWriteBufferSize(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "although the queue is empty")
@@ -102,14 +102,14 @@ func TestSendNeverTakesMoreThanTheLimit(t *testing.T) {
 	mustGet(t, conn, append([]byte("1234"), make([]byte, 2*mib)...))
 }
 
-func TestServersWriteBufferSizeIsTheDefault(t *testing.T) {
+func TestServerWriteBufferSizeAppliesToSockets(t *testing.T) {
 	t.Parallel()
 	socket, _ := connect(t, listen(t, &tcpserver.TcpServer{WriteBufferSize: 10}))
 	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, 11)))
 	require.NoError(t, socket.Send(make([]byte, 10)))
 }
 
-func TestSendCopies(t *testing.T) {
+func TestSendCopiesItsArgument(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
@@ -122,7 +122,7 @@ func TestSendCopies(t *testing.T) {
 	mustGet(t, conn, sent)
 }
 
-func TestSendDoesNotGrowWhenThePeerIsSlow(t *testing.T) {
+func TestSendQueueStaysBoundedWhenPeerDoesNotRead(t *testing.T) {
 	// Not parallel: it looks at the heap.
 	socket, conn := pair(t)
 	require.NoError(t, conn.SetReadBuffer(128<<10))
@@ -141,7 +141,7 @@ func TestSendDoesNotGrowWhenThePeerIsSlow(t *testing.T) {
 }
 
 // Every call is a record: who, which of his, how long, and the bytes.
-func TestCallsOfWriteAndSendAreContiguous(t *testing.T) {
+func TestConcurrentWritesAndSendsDoNotInterleave(t *testing.T) {
 	t.Parallel()
 	const writers, records, header = 6, 120, 9
 	socket, conn := pair(t)
@@ -198,7 +198,7 @@ func TestCallsOfWriteAndSendAreContiguous(t *testing.T) {
 }
 
 // A Write in the middle of the queue that gives up leaves what is before and behind it in order.
-func TestWriteThatGivesUpKeepsTheOrder(t *testing.T) {
+func TestTimedOutWriteKeepsSendQueueInOrder(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
@@ -216,7 +216,7 @@ func TestWriteThatGivesUpKeepsTheOrder(t *testing.T) {
 	mustGet(t, conn, append(sent, behind...))
 }
 
-func TestBlockedWriteEnds(t *testing.T) {
+func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
@@ -270,7 +270,7 @@ func mustBeCut(t testing.TB, conn net.Conn, sent []byte) {
 	require.True(t, bytes.HasPrefix(sent, got))
 }
 
-func TestCloseWriteLetsAWaitingWriteFinish(t *testing.T) {
+func TestCloseWriteLetsBlockedWriteFinish(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	p := pattern(1, large)
@@ -287,7 +287,7 @@ func TestCloseWriteLetsAWaitingWriteFinish(t *testing.T) {
 	require.NoError(t, receive(t, writing))
 }
 
-func TestNothingFollowsAWriteThatWasCutOff(t *testing.T) {
+func TestNothingIsSentAfterTruncatedWrite(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(t *testing.T, socket *tcpserver.TcpSocket){
 		"Close": func(t *testing.T, socket *tcpserver.TcpSocket) { require.NoError(t, socket.Close()) },
@@ -327,7 +327,7 @@ func TestNothingFollowsAWriteThatWasCutOff(t *testing.T) {
 }
 
 // With nothing behind it the program may go on where its Write has stopped, as with every net.Conn.
-func TestWriteGoesOnAfterItsDeadline(t *testing.T) {
+func TestWriteCanContinueAfterDeadline(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	p := pattern(1, large)
@@ -357,7 +357,7 @@ func TestWriteGoesOnAfterItsDeadline(t *testing.T) {
 	mustGet(t, conn, []byte("end"))
 }
 
-func TestWriteDeadlineStaysExpired(t *testing.T) {
+func TestWriteDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, socket.SetWriteDeadline(time.Now().Add(-time.Second)))
@@ -373,7 +373,7 @@ func TestWriteDeadlineStaysExpired(t *testing.T) {
 	mustGet(t, conn, []byte("Send has none yes"))
 }
 
-func TestWaitForBytesWrittenReturnsWhenSent(t *testing.T) {
+func TestWaitForBytesWrittenReturnsWhenQueueIsSent(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, socket.WaitForBytesWritten(within(t)), "nothing is queued")
@@ -387,7 +387,7 @@ func TestWaitForBytesWrittenReturnsWhenSent(t *testing.T) {
 	require.True(t, bytes.Equal(sent, got))
 }
 
-func TestWaitForBytesWrittenEnds(t *testing.T) {
+func TestWaitForBytesWrittenReturnsOnTimeoutAbortOrReset(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
@@ -421,7 +421,7 @@ func TestWaitForBytesWrittenEnds(t *testing.T) {
 	}
 }
 
-func TestBytesSentTotals(t *testing.T) {
+func TestBytesSentCountsWriteAndSend(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Zero(t, socket.BytesSent())
