@@ -13,7 +13,7 @@ import (
 )
 
 // Shut down for reading, a listening socket of Linux fails to accept with EINVAL, which no waiting mends.
-func TestErrorThatDoesNotPassEndsListening(t *testing.T) {
+func TestPermanentAcceptErrorStopsServer(t *testing.T) {
 	failed := make(chan error, 2)
 	server := &TcpServer{AcceptErrorHandler: func(server *TcpServer, err error) {
 		assert.False(t, server.IsListening())

@@ -13,7 +13,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func TestKeepAliveConfig(t *testing.T) {
+func TestSetKeepAliveConfigSetsSystemOptions(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
 	for _, test := range []struct {
@@ -35,7 +35,7 @@ func TestKeepAliveConfig(t *testing.T) {
 	}
 }
 
-func TestBuffersOfTheSystem(t *testing.T) {
+func TestSetReadBufferAndSetWriteBufferSetSystemOptions(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
 	for _, n := range []int{32 << 10, 64 << 10} {
@@ -47,7 +47,7 @@ func TestBuffersOfTheSystem(t *testing.T) {
 	}
 }
 
-func TestDescriptorIsNonblockingAndClosedOnExec(t *testing.T) {
+func TestDescriptorIsNonblockingAndCloseOnExec(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
 	require.NoError(t, rawOf(t, socket).Control(func(fd uintptr) {
@@ -60,7 +60,7 @@ func TestDescriptorIsNonblockingAndClosedOnExec(t *testing.T) {
 	}))
 }
 
-func TestTimesOfKeepAliveArePassedOn(t *testing.T) {
+func TestServerKeepAliveTimesApplyToSockets(t *testing.T) {
 	t.Parallel()
 	config := net.KeepAliveConfig{Enable: true, Idle: 80 * time.Second, Interval: 8 * time.Second, Count: 4}
 	listening := listen(t, &tcpserver.TcpServer{KeepAlive: config})
@@ -79,7 +79,7 @@ func TestTimesOfKeepAliveArePassedOn(t *testing.T) {
 }
 
 // Linux gives a connection the options that the listener had when it came: one that waited has got none of ours.
-func TestConnectionsThatWaitedInAnAdoptedListenerGetTheOptions(t *testing.T) {
+func TestConnectionsQueuedBeforeAdoptionGetServerOptions(t *testing.T) {
 	t.Parallel()
 	for _, adopt := range []func(*tcpserver.TcpServer, *net.TCPListener) error{
 		func(server *tcpserver.TcpServer, l *net.TCPListener) error { return server.ListenOn(l) },
@@ -106,7 +106,7 @@ func TestConnectionsThatWaitedInAnAdoptedListenerGetTheOptions(t *testing.T) {
 	}
 }
 
-func TestListenFileThatIsRefusedChangesNothing(t *testing.T) {
+func TestFailedListenFileChangesNoOption(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -123,7 +123,7 @@ func TestListenFileThatIsRefusedChangesNothing(t *testing.T) {
 	require.Zero(t, alive)
 }
 
-func TestAbstractUnixName(t *testing.T) {
+func TestListenOnAbstractUnixAddress(t *testing.T) {
 	t.Parallel()
 	name := fmt.Sprintf("@tcpserver-test-%d", os.Getpid())
 	for _, address := range []string{name, "\x00" + name[1:]} {

@@ -16,7 +16,7 @@ import (
 )
 
 // The first descriptor that is passed on is 3, as with systemd's socket activation.
-func TestServerOnAnInheritedDescriptor(t *testing.T) {
+func TestListenFileServesInheritedDescriptor(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()

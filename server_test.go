@@ -90,7 +90,7 @@ func endOf(t testing.TB, conn net.Conn) error {
 	return err
 }
 
-func TestDefaultLimitHoldsBackTheThirtyFirst(t *testing.T) {
+func TestMaxPendingConnectionsDefaultsTo30(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	require.Equal(t, 30, server.MaxPendingConnections())
@@ -108,7 +108,7 @@ func TestDefaultLimitHoldsBackTheThirtyFirst(t *testing.T) {
 	require.EqualValues(t, 40, server.Stats().Accepted)
 }
 
-func TestPauseSurvivesNextPendingConnection(t *testing.T) {
+func TestNextPendingConnectionDoesNotEndPause(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	before := dialMany(t, server, 2)
@@ -124,7 +124,7 @@ func TestPauseSurvivesNextPendingConnection(t *testing.T) {
 	takes(t, server, after...)
 }
 
-func TestPauseIsLegalInAnyState(t *testing.T) {
+func TestPauseAndResumeAcceptingWorkInAnyState(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	server.ResumeAccepting()
@@ -151,7 +151,7 @@ func TestPauseIsLegalInAnyState(t *testing.T) {
 	takes(t, server, dial(t, server))
 }
 
-func TestIsAccepting(t *testing.T) {
+func TestIsAcceptingFollowsPauseQueueAndClose(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	is := func(want bool, state string) {
@@ -182,7 +182,7 @@ func TestIsAccepting(t *testing.T) {
 	is(false, "closed")
 }
 
-func TestRaisedLimitCountsAtOnce(t *testing.T) {
+func TestRaisingMaxPendingConnectionsTakesEffectAtOnce(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	server.SetMaxPendingConnections(1)
@@ -197,7 +197,7 @@ func TestRaisedLimitCountsAtOnce(t *testing.T) {
 	takes(t, server, clients...)
 }
 
-func TestLoweredLimitKeepsWhatIsQueued(t *testing.T) {
+func TestLoweringMaxPendingConnectionsKeepsQueuedConnections(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	clients := dialMany(t, server, 5)
@@ -211,7 +211,7 @@ func TestLoweredLimitKeepsWhatIsQueued(t *testing.T) {
 	takes(t, server, clients[3:]...)
 }
 
-func TestLimitOfNoneRecovers(t *testing.T) {
+func TestMaxPendingConnectionsOfZeroCanBeRaised(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{0, -1, math.MinInt} {
 		server := new(tcpserver.TcpServer)
@@ -225,7 +225,7 @@ func TestLimitOfNoneRecovers(t *testing.T) {
 	}
 }
 
-func TestWaitForNewConnectionSeesWhatWasQueuedBefore(t *testing.T) {
+func TestWaitForNewConnectionReturnsAtOnceIfConnectionIsPending(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	dial(t, server)
@@ -244,7 +244,7 @@ func hasEnded() context.Context {
 	return ctx
 }
 
-func TestEndedContextWinsOverWhatIsPending(t *testing.T) {
+func TestCanceledContextWinsOverPendingConnection(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	dialMany(t, server, 3)
@@ -270,7 +270,7 @@ func TestEndedContextWinsOverWhatIsPending(t *testing.T) {
 	require.Equal(t, 2, server.PendingConnections())
 }
 
-func TestEndedContextWinsOverWhatASocketHas(t *testing.T) {
+func TestCanceledContextWinsOverReadySocket(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	say(t, conn, "hello")
@@ -282,7 +282,7 @@ func TestEndedContextWinsOverWhatASocketHas(t *testing.T) {
 	require.NoError(t, socket.WaitForDisconnected(within(t)))
 }
 
-func TestWaitForNewConnectionEndsWithItsContext(t *testing.T) {
+func TestWaitForNewConnectionReturnsContextError(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	server.PauseAccepting()
@@ -304,7 +304,7 @@ func TestWaitForNewConnectionEndsWithItsContext(t *testing.T) {
 	require.NoError(t, receive(t, other))
 }
 
-func TestWaitingForConnectionsEndsWithClose(t *testing.T) {
+func TestCloseEndsWaitsForConnections(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	for range 20 {
@@ -357,7 +357,7 @@ func (w watched) Done() <-chan struct{} {
 	return w.Context.Done()
 }
 
-func TestWaitingForConnectionsEndsWithCloseThoughListenFollows(t *testing.T) {
+func TestCloseEndsWaitsForConnectionsEvenIfListenFollows(t *testing.T) {
 	t.Parallel()
 	waits := map[string]func(server *tcpserver.TcpServer, ctx context.Context) error{
 		"WaitForNewConnection": (*tcpserver.TcpServer).WaitForNewConnection,
@@ -394,7 +394,7 @@ func TestWaitingForConnectionsEndsWithCloseThoughListenFollows(t *testing.T) {
 	}
 }
 
-func TestDeadlineOfAccepting(t *testing.T) {
+func TestSetDeadlineEndsWaitsForConnections(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	require.ErrorIs(t, server.SetDeadline(time.Now()), tcpserver.ErrNotListening)
@@ -438,7 +438,7 @@ func TestDeadlineOfAccepting(t *testing.T) {
 	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)), "its timer ends with Close")
 }
 
-func TestConnectionsEndsWithItsPeriod(t *testing.T) {
+func TestConnectionsEndsAtCloseEvenIfListenFollows(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	dial(t, server)
@@ -454,7 +454,7 @@ func TestConnectionsEndsWithItsPeriod(t *testing.T) {
 	require.Equal(t, 1, taken)
 }
 
-func TestNeverListened(t *testing.T) {
+func TestZeroServerIsNotListening(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	require.Equal(t, tcpserver.ErrNotListening, server.WaitForNewConnection(within(t)))
@@ -478,7 +478,7 @@ func TestNeverListened(t *testing.T) {
 	require.Equal(t, tcpserver.ErrNotListening, server.WaitForNewConnection(within(t)))
 }
 
-func TestNewConnectionHandlerOncePerConnection(t *testing.T) {
+func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {
 	t.Parallel()
 	const burst = 200
 	for name, c := range map[string]struct{ limit, takes int }{
@@ -532,7 +532,7 @@ func TestNewConnectionHandlerOncePerConnection(t *testing.T) {
 	}
 }
 
-func TestCloseEndsPendingConnectionsOrderly(t *testing.T) {
+func TestCloseEndsPendingConnectionsWithoutReset(t *testing.T) {
 	t.Parallel()
 	// Many rounds: the bytes come at the same time as the end.
 	for i := range 100 {
@@ -552,7 +552,7 @@ func TestCloseEndsPendingConnectionsOrderly(t *testing.T) {
 	}
 }
 
-func TestCloseLeavesTakenSocketsAlone(t *testing.T) {
+func TestCloseKeepsTakenSocketsOpen(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	socket, client := connect(t, server)
@@ -588,7 +588,7 @@ func connectionsKeepPorts(t testing.TB) bool {
 	return false
 }
 
-func TestSamePortCanBeListenedOnAtOnce(t *testing.T) {
+func TestPortCanBeListenedOnAgainRightAfterClose(t *testing.T) {
 	t.Parallel()
 	if connectionsKeepPorts(t) {
 		skip(t, "the system keeps the port for the connections that live")
@@ -613,7 +613,7 @@ func TestSamePortCanBeListenedOnAtOnce(t *testing.T) {
 	takes(t, server, dial(t, server))
 }
 
-func TestCloseInNewConnectionHandler(t *testing.T) {
+func TestServerCanBeClosedInNewConnectionHandler(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int64
 	closed := make(chan error, 10)
@@ -639,7 +639,7 @@ func TestCloseInNewConnectionHandler(t *testing.T) {
 	}
 }
 
-func TestCloseIsHarmless(t *testing.T) {
+func TestCloseCanBeCalledRepeatedlyAndConcurrently(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	require.NoError(t, server.Close())
@@ -664,7 +664,7 @@ func TestCloseIsHarmless(t *testing.T) {
 	}
 }
 
-func TestSecondListenHarmsNothing(t *testing.T) {
+func TestListenWhileListeningChangesNothing(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	addr := server.Addr()
@@ -680,7 +680,7 @@ func TestSecondListenHarmsNothing(t *testing.T) {
 	takes(t, server, queued, dial(t, server))
 }
 
-func TestAddressInUse(t *testing.T) {
+func TestListenReportsAddressInUse(t *testing.T) {
 	t.Parallel()
 	first := listen(t, new(tcpserver.TcpServer))
 	second := new(tcpserver.TcpServer)
@@ -701,7 +701,7 @@ func TestAddressInUse(t *testing.T) {
 	require.Empty(t, second.ErrorString())
 }
 
-func TestInvalidAddresses(t *testing.T) {
+func TestListenRejectsInvalidAddresses(t *testing.T) {
 	t.Parallel()
 	var unknown net.UnknownNetworkError
 	for _, c := range []struct {
@@ -771,7 +771,7 @@ func hasDualStack(t *testing.T) bool {
 	return true
 }
 
-func TestNetworks(t *testing.T) {
+func TestListenAcceptsOnlyPeersOfItsNetwork(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		network, address string
@@ -854,7 +854,7 @@ func heapInUse() uint64 {
 }
 
 // Not parallel: it measures the heap.
-func TestPendingSocketsAreNotRead(t *testing.T) {
+func TestPendingConnectionsAreNotRead(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	client := dial(t, server)
 	untilPending(t, server, 1)
@@ -880,7 +880,7 @@ func TestPendingSocketsAreNotRead(t *testing.T) {
 	require.EqualValues(t, sent, n)
 }
 
-func TestPendingConnectionThatIsResetLeavesTheQueue(t *testing.T) {
+func TestResetRemovesPendingConnectionFromQueue(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	server.SetMaxPendingConnections(1)
@@ -905,7 +905,7 @@ func TestPendingConnectionThatIsResetLeavesTheQueue(t *testing.T) {
 	require.NoError(t, server.Err())
 }
 
-func TestPendingConnectionWithBytesAndEndOfStreamIsHandedOut(t *testing.T) {
+func TestPendingConnectionCanBeReadAfterPeerCloses(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	client := dial(t, server)
@@ -929,7 +929,7 @@ func TestPendingConnectionWithBytesAndEndOfStreamIsHandedOut(t *testing.T) {
 	require.Equal(t, peer, socket.RemoteAddr().String())
 }
 
-func TestStats(t *testing.T) {
+func TestStatsCountsAcceptedPendingAndOpen(t *testing.T) {
 	t.Parallel()
 	server := new(tcpserver.TcpServer)
 	is := func(accepted uint64, pending, open int) {
@@ -962,7 +962,7 @@ func TestStats(t *testing.T) {
 	is(4, 0, 0)
 }
 
-func TestConnections(t *testing.T) {
+func TestConnectionsYieldsConnectionsInOrder(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	clients := dialMany(t, server, 6)
@@ -1000,7 +1000,7 @@ func TestConnections(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-func TestServesHTTP(t *testing.T) {
+func TestHTTPServerWorksOnTcpServer(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	served := make(chan error, 1)
@@ -1047,7 +1047,7 @@ func (l logLines) Write(p []byte) (int, error) {
 }
 
 // Not parallel: it replaces the logger of the process.
-func TestNilLoggerIsTheDefault(t *testing.T) {
+func TestNilLoggerUsesSlogDefault(t *testing.T) {
 	lines := make(logLines, 10)
 	old, output, flags := slog.Default(), log.Writer(), log.Flags()
 	slog.SetDefault(slog.New(slog.NewTextHandler(lines, nil)))
@@ -1075,7 +1075,7 @@ func TestNilLoggerIsTheDefault(t *testing.T) {
 	require.Contains(t, receive(t, lines), "in ReadyRead")
 }
 
-func TestNewConnectionHandlerThatPanics(t *testing.T) {
+func TestNewConnectionHandlerIsCalledAgainAfterPanicOrGoexit(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		fail func()
@@ -1120,7 +1120,7 @@ func TestNewConnectionHandlerThatPanics(t *testing.T) {
 }
 
 // The other connections are accepted, although the handler is not called for them before it returns.
-func TestNewConnectionHandlerThatBlocksHoldsUpNobody(t *testing.T) {
+func TestBlockingNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan bool, 10), make(chan bool)
 	server := &tcpserver.TcpServer{NewConnectionHandler: func(*tcpserver.TcpServer) {
@@ -1139,7 +1139,7 @@ func TestNewConnectionHandlerThatBlocksHoldsUpNobody(t *testing.T) {
 }
 
 // The system queues one more than asked; the next client waits.
-func TestBacklog(t *testing.T) {
+func TestBacklogLimitsConnectionsNotYetAccepted(t *testing.T) {
 	t.Parallel()
 	server := &tcpserver.TcpServer{Backlog: 3}
 	server.PauseAccepting()
@@ -1170,7 +1170,7 @@ func TestBacklog(t *testing.T) {
 	untilPending(t, most, 100)
 }
 
-func TestConfigurationIsCopiedAtListen(t *testing.T) {
+func TestListenCopiesConfiguration(t *testing.T) {
 	t.Parallel()
 	called := make(chan string, 10)
 	handler := func(name string) func(*tcpserver.TcpServer) {
@@ -1191,7 +1191,7 @@ func TestConfigurationIsCopiedAtListen(t *testing.T) {
 	require.Empty(t, called)
 }
 
-func TestConnectionsThatAreResetBeforeTheyAreAcceptedHarmNobody(t *testing.T) {
+func TestResetBeforeAcceptDoesNotStopServer(t *testing.T) {
 	t.Parallel()
 	handlers := &tcpserver.SocketHandlers{ReadyRead: echoBack}
 	server := &tcpserver.TcpServer{
