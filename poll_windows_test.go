@@ -39,7 +39,7 @@ func (s *selector) next(key slotKey) events {
 	}
 }
 
-func TestPollThatIsRefusedCountsAsReady(t *testing.T) {
+func TestFailedPollCountsAsReady(t *testing.T) {
 	s, fd, key := openSelector(t)
 	sys.Close(fd)
 	s.rearm(key, evWrite)
@@ -48,7 +48,7 @@ func TestPollThatIsRefusedCountsAsReady(t *testing.T) {
 	require.Zero(t, s.pending)
 }
 
-func TestKernelClosesWithPollsUnderWay(t *testing.T) {
+func TestSelectorCloseEndsPendingPolls(t *testing.T) {
 	s, fd, key := openSelector(t)
 	for _, ev := range []events{evRead, evWrite, evError, evRead} {
 		s.rearm(key, ev)
@@ -59,7 +59,7 @@ func TestKernelClosesWithPollsUnderWay(t *testing.T) {
 	sys.Close(fd)
 }
 
-func TestRemovedSocketIsReportedNoMore(t *testing.T) {
+func TestRemovedSocketIsNotReported(t *testing.T) {
 	s, fd, key := openSelector(t)
 	// Somebody else holds the socket open.
 	other, err := sys.Dup(fd)
@@ -77,7 +77,7 @@ func TestRemovedSocketIsReportedNoMore(t *testing.T) {
 	sys.Close(other)
 }
 
-func TestErrorsAreFoundUnderBothNames(t *testing.T) {
+func TestErrorsMatchSyscallAndWindowsNames(t *testing.T) {
 	err := sys.SyscallError("bind", windows.WSAEADDRINUSE)
 	require.ErrorIs(t, err, windows.WSAEADDRINUSE)
 	require.ErrorIs(t, err, syscall.Errno(10048))

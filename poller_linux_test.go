@@ -84,7 +84,7 @@ func TestBusyLoopLetsOtherGoroutinesRun(t *testing.T) {
 }
 
 // The runtime's monitor sleeps while a process is idle. A loop that begins to work then does not by itself wake it.
-func TestBusyLoopLetsTheRuntimeSeeItsDescriptors(t *testing.T) {
+func TestBusyLoopLetsRuntimePollItsDescriptors(t *testing.T) {
 	if !alone(t) {
 		return
 	}

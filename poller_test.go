@@ -47,7 +47,7 @@ func echoes(t testing.TB, conn net.Conn) {
 	require.Equal(t, "hello", string(buf))
 }
 
-func TestPollerLoops(t *testing.T) {
+func TestNewPollerDefaultsToGOMAXPROCSLoops(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 1, newPoller(t, 1).Loops())
 	require.Equal(t, 5, newPoller(t, 5).Loops())
@@ -55,7 +55,7 @@ func TestPollerLoops(t *testing.T) {
 	require.Equal(t, runtime.GOMAXPROCS(0), newPoller(t, -1).Loops())
 }
 
-func TestServersShareAPoller(t *testing.T) {
+func TestServersCanShareOnePoller(t *testing.T) {
 	t.Parallel()
 	for _, loops := range []int{1, 3} {
 		poller := newPoller(t, loops)
@@ -78,7 +78,7 @@ func TestServersShareAPoller(t *testing.T) {
 }
 
 // Not parallel: it counts goroutines and descriptors.
-func TestPollerEndsWithItsLastUser(t *testing.T) {
+func TestPollerStopsAfterItsLastServerAndSocket(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), openFiles()
 	poller := newPoller(t, 3)
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "a poller without users runs")
@@ -99,7 +99,7 @@ func TestPollerEndsWithItsLastUser(t *testing.T) {
 	}
 }
 
-func TestPollerClose(t *testing.T) {
+func TestPollerCloseEndsServersAndSockets(t *testing.T) {
 	t.Parallel()
 	poller := newPoller(t, 2)
 	var servers [2]*tcpserver.TcpServer
@@ -149,7 +149,7 @@ func TestPollerClose(t *testing.T) {
 }
 
 // Also what is accepted at that moment.
-func TestPollerCloseSparesNone(t *testing.T) {
+func TestPollerCloseEndsConnectionsBeingAccepted(t *testing.T) {
 	t.Parallel()
 	for range 30 {
 		poller := newPoller(t, 2)
@@ -185,7 +185,7 @@ func TestPollerCloseSparesNone(t *testing.T) {
 	}
 }
 
-func TestRoundTripsBesideThousandIdle(t *testing.T) {
+func TestEchoWorksBesideThousandIdleConnections(t *testing.T) {
 	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: echo})
 	idle := dialMany(t, server, 1000)
 	until(t, func() bool { return server.Stats().Accepted == 1000 })
@@ -200,7 +200,7 @@ func TestRoundTripsBesideThousandIdle(t *testing.T) {
 }
 
 // The handlers of one loop take half a second a round, and its sockets never rest.
-func TestIdleTimeoutBesideBusySockets(t *testing.T) {
+func TestIdleTimeoutFiresDespiteBusySockets(t *testing.T) {
 	t.Parallel()
 	const timeout, enough = time.Second, 6 * time.Second
 	server := listen(t, &tcpserver.TcpServer{Poller: newPoller(t, 1), NewConnectionHandler: echoSlowly})
@@ -313,7 +313,7 @@ func churn(addr string, number uint64) error {
 	return nil
 }
 
-func TestNewTenantNeverGetsBytesOfTheOld(t *testing.T) {
+func TestNewConnectionNeverGetsBytesOfEarlierOne(t *testing.T) {
 	t.Parallel()
 	var mixed atomic.Int64
 	server := churnServer(t, &mixed)

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestSpinningBecomesRareWhereItFails(t *testing.T) {
+func TestSpinnerRarelySpinsAfterMisses(t *testing.T) {
 	var s spinner
 	tried := 0
 	for range 1 << 20 {
@@ -19,7 +19,7 @@ func TestSpinningBecomesRareWhereItFails(t *testing.T) {
 	assert.Greater(t, tried, 1<<20/300, "traffic that becomes dense must be noticed")
 }
 
-func TestSpinningGoesOnWhereItSucceeds(t *testing.T) {
+func TestSpinnerKeepsSpinningAfterHits(t *testing.T) {
 	var s spinner
 	for range 1000 {
 		if s.try() {
@@ -40,7 +40,7 @@ func TestSpinningGoesOnWhereItSucceeds(t *testing.T) {
 	assert.InDelta(t, 100, slept, 2, "the loop sleeps now and then even so")
 }
 
-func TestOneMissDoesNotEndSpinning(t *testing.T) {
+func TestSpinnerToleratesSingleMiss(t *testing.T) {
 	var s spinner
 	for range 100 {
 		assert.True(t, s.try())

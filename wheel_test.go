@@ -35,7 +35,7 @@ func hold(l *loop) (release func()) {
 	}
 }
 
-func TestWheelCallsAtTheTick(t *testing.T) {
+func TestWheelCallsSourceAtItsTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		called := make(chan time.Time, 1)
@@ -51,7 +51,7 @@ func TestWheelCallsAtTheTick(t *testing.T) {
 	})
 }
 
-func TestWheelCallsAgainAsAsked(t *testing.T) {
+func TestWheelCallsAgainAfterReturnedTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		source := &fakeSource{again: 10}
@@ -62,7 +62,7 @@ func TestWheelCallsAgainAsAsked(t *testing.T) {
 	})
 }
 
-func TestWheelForgetsTenantsThatLeft(t *testing.T) {
+func TestWheelIgnoresRemovedSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		gone, stays := new(fakeSource), new(fakeSource)
@@ -77,7 +77,7 @@ func TestWheelForgetsTenantsThatLeft(t *testing.T) {
 	})
 }
 
-func TestWheelKeepsTheEarlierOfTwoEntries(t *testing.T) {
+func TestWheelKeepsEarlierOfTwoEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		source := new(fakeSource)
@@ -91,7 +91,7 @@ func TestWheelKeepsTheEarlierOfTwoEntries(t *testing.T) {
 }
 
 // Each tick is late here, by half of its length.
-func TestLateTicksDoNotAddUp(t *testing.T) {
+func TestWheelLatenessDoesNotAccumulate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		source := new(fakeSource)
@@ -108,7 +108,7 @@ func TestLateTicksDoNotAddUp(t *testing.T) {
 	})
 }
 
-func TestLoopThatWasHeldUpCallsAllThatAreDueInOrder(t *testing.T) {
+func TestDelayedWheelCallsDueSourcesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		var sources [5]fakeSource
@@ -128,7 +128,7 @@ func TestLoopThatWasHeldUpCallsAllThatAreDueInOrder(t *testing.T) {
 	})
 }
 
-func TestWheelWithoutEntriesStandsStill(t *testing.T) {
+func TestEmptyWheelStopsItsTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
 		const year = 365 * 24 * time.Hour
@@ -147,7 +147,7 @@ func TestWheelWithoutEntriesStandsStill(t *testing.T) {
 }
 
 // After 13 years ticks come round to 0.
-func TestTicksComeRound(t *testing.T) {
+func TestWheelHandlesTickOverflow(t *testing.T) {
 	for step := range uint32(12) {
 		synctest.Test(t, func(t *testing.T) {
 			l := newWheel(t)
@@ -163,7 +163,7 @@ func TestTicksComeRound(t *testing.T) {
 	}
 }
 
-func TestTicksNeverEndEarly(t *testing.T) {
+func TestTicksForNeverRoundsDown(t *testing.T) {
 	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
 		// Part of the first tick may be over when counting begins.
 		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
@@ -171,7 +171,7 @@ func TestTicksNeverEndEarly(t *testing.T) {
 }
 
 // The loop finds out late that something has moved.
-func TestIdleTimeoutIsNotEarlyWhereTheLoopIsLate(t *testing.T) {
+func TestIdleTimeoutIsNotEarlyWhenLoopIsLate(t *testing.T) {
 	const idle = 500 * time.Millisecond
 	poller, err := NewPoller(1)
 	require.NoError(t, err)
