@@ -19,32 +19,22 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func newPoller(t testing.TB, loops int) *tcpserver.Poller {
-	t.Helper()
-	poller, err := tcpserver.NewPoller(loops)
+// What a loop is asked for by others reaches it however often that was: nothing fills up.
+func TestLoopCanBeWokenAnyNumberOfTimes(t *testing.T) {
+	t.Parallel()
+	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
-	t.Cleanup(func() { poller.Close() })
-	return poller
-}
-
-// echo takes each connection and sends back what comes.
-func echo(server *tcpserver.TcpServer) {
-	if socket := server.NextPendingConnection(); socket != nil {
-		socket.SetHandlers(&tcpserver.SocketHandlers{
-			ReadyRead: func(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) },
-		})
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Poller: poller}))
+	put(t, socket, conn, "x")
+	announced := make(chan struct{})
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { announced <- struct{}{} }})
+	receive(t, announced)
+	for range 600 {
+		time.Sleep(200 * time.Microsecond) // a loop that is still awake needs no waking
+		socket.PauseReading()
+		socket.ResumeReading()
+		receive(t, announced)
 	}
-}
-
-// echoes sees that conn gets back what it sends.
-func echoes(t testing.TB, conn net.Conn) {
-	t.Helper()
-	_, err := conn.Write([]byte("hello"))
-	require.NoError(t, err)
-	buf := make([]byte, 5)
-	_, err = io.ReadFull(conn, buf)
-	require.NoError(t, err)
-	require.Equal(t, "hello", string(buf))
 }
 
 func TestNewPollerDefaultsToGOMAXPROCSLoops(t *testing.T) {

@@ -21,42 +21,16 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// pattern returns n bytes, the same for the same seed, that look like nothing in particular.
-func pattern(seed byte, n int) []byte {
-	p := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(p)
-	return p
-}
-
-// put has the peer send p and waits until all of it has come.
-func put(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
-	t.Helper()
-	want := socket.BytesAvailable() + len(p)
-	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
-	_, err := io.WriteString(conn, p)
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return socket.BytesAvailable() == want }, patience, time.Millisecond)
-}
-
-// blocked starts f, makes sure that it waits, and returns where its error will come.
-func blocked(t testing.TB, f func() error) <-chan error {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	select {
-	case err := <-done:
-		require.FailNow(t, "does not wait", "error: %v", err)
-	case <-time.After(50 * time.Millisecond):
-	}
-	return done
-}
-
-// readOne is a Read for blocked.
-func readOne(socket *tcpserver.TcpSocket) func() error {
-	return func() error {
-		_, err := socket.Read(make([]byte, 1))
-		return err
-	}
+func TestCanceledContextWinsOverReadySocket(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	say(t, conn, "hello")
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	require.Equal(t, context.Canceled, socket.WaitForReadyRead(hasEnded()))
+	require.Equal(t, context.Canceled, socket.WaitForBytesWritten(hasEnded()))
+	require.NoError(t, socket.Abort())
+	require.Equal(t, context.Canceled, socket.WaitForDisconnected(hasEnded()))
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
 }
 
 func TestBytesAvailableIncludesSystemBuffer(t *testing.T) {
@@ -328,15 +302,6 @@ func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
 	runtime.KeepAlive(p)
 }
 
-// heap returns how many bytes of the heap are in use.
-func heap() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // what a sync.Pool holds lives for two
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
 func TestConcurrentReadersLoseNoBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -579,24 +544,6 @@ func TestReadDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
 	require.NoError(t, socket.SetDeadline(time.Now().Add(-time.Second)))
 	require.ErrorIs(t, receive(t, reading), os.ErrDeadlineExceeded, "brought forward")
-}
-
-// What a loop is asked for by others reaches it however often that was: nothing fills up.
-func TestLoopCanBeWokenAnyNumberOfTimes(t *testing.T) {
-	t.Parallel()
-	poller, err := tcpserver.NewPoller(1)
-	require.NoError(t, err)
-	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Poller: poller}))
-	put(t, socket, conn, "x")
-	announced := make(chan struct{})
-	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { announced <- struct{}{} }})
-	receive(t, announced)
-	for range 600 {
-		time.Sleep(200 * time.Microsecond) // a loop that is still awake needs no waking
-		socket.PauseReading()
-		socket.ResumeReading()
-		receive(t, announced)
-	}
 }
 
 // Readable is no more than a guess: what the buffer holds is returned although the system holds nothing more.

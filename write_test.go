@@ -17,60 +17,6 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-const (
-	mib = 1 << 20
-	// large is more than the system's buffers on both sides take when the peer does not read.
-	large = 20 * mib
-)
-
-// jam sends until the queue is full, to a peer that does not read, and returns what was sent.
-func jam(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []byte) {
-	t.Helper()
-	// Buffers of a fixed size, well below that of the queue, so that the system soon has enough and takes no more.
-	require.NoError(t, conn.SetReadBuffer(128<<10))
-	require.NoError(t, socket.SetWriteBuffer(128<<10))
-	for i := byte(0); ; i++ {
-		p := pattern(i, 64<<10)
-		if err := socket.Send(p); err != nil {
-			require.Equal(t, tcpserver.ErrWriteBufferFull, err)
-			require.NotZero(t, socket.BytesToWrite())
-			return sent
-		}
-		sent = append(sent, p...)
-	}
-}
-
-// sendPaced sends p in pieces, waiting for room in the queue.
-func sendPaced(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
-	t.Helper()
-	for len(p) > 0 {
-		n := min(len(p), 256<<10)
-		switch err := socket.Send(p[:n]); err {
-		case nil:
-			p = p[n:]
-		case tcpserver.ErrWriteBufferFull:
-			require.NoError(t, socket.WaitForBytesWritten(within(t)))
-		default:
-			require.NoError(t, err)
-		}
-	}
-}
-
-// readToEnd reads what the peer gets until the end of the stream, and says how it ended.
-func readToEnd(t testing.TB, conn net.Conn) ([]byte, error) {
-	t.Helper()
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
-	return io.ReadAll(conn)
-}
-
-// mustGet reads the peer's side to an orderly end and compares.
-func mustGet(t testing.TB, conn net.Conn, want []byte) {
-	t.Helper()
-	got, err := readToEnd(t, conn)
-	require.NoError(t, err)
-	require.True(t, bytes.Equal(want, got), "got %d bytes, want %d", len(got), len(want))
-}
-
 func TestSendIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -260,14 +206,6 @@ func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 			}
 		})
 	}
-}
-
-// mustBeCut reads the peer's side, and wants no more than sent and a reset after it.
-func mustBeCut(t testing.TB, conn net.Conn, sent []byte) {
-	t.Helper()
-	got, err := readToEnd(t, conn)
-	mustBeReset(t, err)
-	require.True(t, bytes.HasPrefix(sent, got))
 }
 
 func TestCloseWriteLetsBlockedWriteFinish(t *testing.T) {

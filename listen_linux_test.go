@@ -1,11 +1,9 @@
-//go:build linux
-
 package tcpserver_test
 
 import (
+	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,28 +13,21 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The first descriptor that is passed on is 3, as with systemd's socket activation.
-func TestListenFileServesInheritedDescriptor(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	f, err := l.(*net.TCPListener).File()
-	require.NoError(t, err)
-	defer f.Close()
-	child := again(t, func(cmd *exec.Cmd) {
-		cmd.ExtraFiles = []*os.File{f}
-		cmd.Env = append(cmd.Env, "TCPSERVER_TEST_ADDR="+l.Addr().String())
-	})
-	if !child {
-		return
+func TestListenOnAbstractUnixAddress(t *testing.T) {
+	t.Parallel()
+	name := fmt.Sprintf("@tcpserver-test-%d", os.Getpid())
+	for _, address := range []string{name, "\x00" + name[1:]} {
+		var server tcpserver.TcpServer
+		require.NoError(t, server.Listen("unix", address))
+		require.Equal(t, name, server.Addr().String())
+		conn, err := net.Dial("unix", name)
+		require.NoError(t, err)
+		require.Equal(t, name, take(t, &server).LocalAddr().String())
+		conn.Close()
+		require.NoError(t, server.Close())
 	}
-	inherited := os.NewFile(3, "inherited")
-	var server tcpserver.TcpServer
-	require.NoError(t, server.ListenFile(inherited))
-	t.Cleanup(func() { server.Close() })
-	require.NoError(t, inherited.Close())
-	require.Equal(t, os.Getenv("TCPSERVER_TEST_ADDR"), server.Addr().String())
-	connect(t, &server)
+	server := tcpserver.TcpServer{SocketMode: 0o600}
+	require.ErrorIs(t, server.Listen("unix", name), tcpserver.ErrInvalidAddress, "it has no permissions")
 }
 
 func TestProtectedPortNeedsPermission(t *testing.T) {

@@ -1,0 +1,167 @@
+package tcpserver_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// awhile is how long a test looks whether something happens that must not.
+const awhile = 60 * time.Millisecond
+
+// loops returns a poller of n loops.
+func loops(t testing.TB, n int) *tcpserver.Poller {
+	t.Helper()
+	poller, err := tcpserver.NewPoller(n)
+	require.NoError(t, err)
+	return poller
+}
+
+// A lockedBuffer is what a Logger writes to.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// quiet is how long a test watches that something does not happen.
+const quiet = 60 * time.Millisecond
+
+// until waits until cond holds.
+func until(t testing.TB, cond func() bool) {
+	t.Helper()
+	require.Eventually(t, cond, patience, time.Millisecond)
+}
+
+// untilPending waits until n connections are pending.
+func untilPending(t testing.TB, server *tcpserver.TcpServer, n int) {
+	t.Helper()
+	until(t, func() bool { return server.PendingConnections() == n })
+}
+
+// acceptsNone sees that no connection is accepted for a while.
+func acceptsNone(t testing.TB, server *tcpserver.TcpServer) {
+	t.Helper()
+	before := server.Stats().Accepted
+	time.Sleep(quiet)
+	require.Equal(t, before, server.Stats().Accepted, "accepted all the same")
+}
+
+// dialMany makes n connections to server, one after the other.
+func dialMany(t testing.TB, server *tcpserver.TcpServer, n int) []*net.TCPConn {
+	t.Helper()
+	conns := make([]*net.TCPConn, n)
+	for i := range conns {
+		conns[i] = dial(t, server)
+	}
+	return conns
+}
+
+// takes takes the connections of these clients, in this order.
+func takes(t testing.TB, server *tcpserver.TcpServer, clients ...*net.TCPConn) {
+	t.Helper()
+	for _, client := range clients {
+		require.Equal(t, client.LocalAddr().String(), take(t, server).RemoteAddr().String())
+	}
+}
+
+// roundTrip sends a few bytes each way.
+func roundTrip(t testing.TB, a, b net.Conn) {
+	t.Helper()
+	for _, c := range []struct{ from, to net.Conn }{{a, b}, {b, a}} {
+		_, err := c.from.Write([]byte("hello"))
+		require.NoError(t, err)
+		buf := make([]byte, 5)
+		_, err = io.ReadFull(c.to, buf)
+		require.NoError(t, err)
+		require.Equal(t, "hello", string(buf))
+	}
+}
+
+// hasEnded returns a context that has ended.
+func hasEnded() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// A watched context tells when somebody begins to wait on it: Done is called just before.
+type watched struct {
+	context.Context
+	begun chan struct{}
+}
+
+func watchedContext(t testing.TB) watched { return watched{within(t), make(chan struct{}, 100)} }
+
+func (w watched) Done() <-chan struct{} {
+	select {
+	case w.begun <- struct{}{}:
+	default:
+	}
+	return w.Context.Done()
+}
+
+// logLines is what a text handler of slog writes to, a record at a time.
+type logLines chan string
+
+func (l logLines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// heap returns how many bytes of the heap are in use.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what a sync.Pool holds lives for two
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func newPoller(t testing.TB, loops int) *tcpserver.Poller {
+	t.Helper()
+	poller, err := tcpserver.NewPoller(loops)
+	require.NoError(t, err)
+	t.Cleanup(func() { poller.Close() })
+	return poller
+}
+
+// echo takes each connection and sends back what comes.
+func echo(server *tcpserver.TcpServer) {
+	if socket := server.NextPendingConnection(); socket != nil {
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			ReadyRead: func(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) },
+		})
+	}
+}
+
+// echoes sees that conn gets back what it sends.
+func echoes(t testing.TB, conn net.Conn) {
+	t.Helper()
+	_, err := conn.Write([]byte("hello"))
+	require.NoError(t, err)
+	buf := make([]byte, 5)
+	_, err = io.ReadFull(conn, buf)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(buf))
+}
