@@ -22,7 +22,7 @@ func TestNextPendingConnectionDoesNotEndPause(t *testing.T) {
 	takes(t, server, before...)
 	require.Nil(t, server.NextPendingConnection())
 	require.False(t, server.IsAccepting())
-	acceptsNone(t, server)
+	mustNotAccept(t, server)
 
 	server.ResumeAccepting()
 	takes(t, server, after...)
@@ -42,7 +42,7 @@ func TestPauseAndResumeAcceptingWorkInAnyState(t *testing.T) {
 		require.True(t, server.IsListening())
 		require.False(t, server.IsAccepting())
 		dial(t, server)
-		acceptsNone(t, server)
+		mustNotAccept(t, server)
 		require.NoError(t, server.Close())
 		server.PauseAccepting()
 	}

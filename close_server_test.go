@@ -28,8 +28,8 @@ func TestCloseEndsPendingConnectionsWithoutReset(t *testing.T) {
 		}
 		require.NoError(t, server.Close())
 		require.Nil(t, server.NextPendingConnection())
-		require.NoError(t, endOf(t, silent), "round %d", i)
-		require.NoError(t, endOf(t, talking), "round %d", i)
+		require.NoError(t, readUntilEnd(t, silent), "round %d", i)
+		require.NoError(t, readUntilEnd(t, talking), "round %d", i)
 	}
 }
 
@@ -43,7 +43,7 @@ func TestCloseKeepsTakenSocketsOpen(t *testing.T) {
 	require.Same(t, server, socket.Server())
 	roundTrip(t, client, socket)
 	require.NoError(t, socket.Close())
-	require.NoError(t, endOf(t, client))
+	require.NoError(t, readUntilEnd(t, client))
 	require.Zero(t, server.ConnectionCount())
 }
 
@@ -111,7 +111,7 @@ func TestServerCanBeClosedInNewConnectionHandler(t *testing.T) {
 		require.False(t, server.IsListening())
 		for _, client := range clients {
 			// Those that the system still held are reset by it.
-			if err := endOf(t, client); err != nil {
+			if err := readUntilEnd(t, client); err != nil {
 				require.ErrorIs(t, err, errPeerReset)
 			}
 		}

@@ -59,8 +59,8 @@ func untilPending(t testing.TB, server *tcpserver.TcpServer, n int) {
 	until(t, func() bool { return server.PendingConnections() == n })
 }
 
-// acceptsNone sees that no connection is accepted for a while.
-func acceptsNone(t testing.TB, server *tcpserver.TcpServer) {
+// mustNotAccept sees that no connection is accepted for a while.
+func mustNotAccept(t testing.TB, server *tcpserver.TcpServer) {
 	t.Helper()
 	before := server.Stats().Accepted
 	time.Sleep(quiet)
@@ -105,15 +105,17 @@ func hasEnded() context.Context {
 	return ctx
 }
 
-// A watched context tells when somebody begins to wait on it: Done is called just before.
-type watched struct {
+// A signalingContext tells when somebody begins to wait on it: Done is called just before.
+type signalingContext struct {
 	context.Context
 	begun chan struct{}
 }
 
-func watchedContext(t testing.TB) watched { return watched{within(t), make(chan struct{}, 100)} }
+func watchedContext(t testing.TB) signalingContext {
+	return signalingContext{within(t), make(chan struct{}, 100)}
+}
 
-func (w watched) Done() <-chan struct{} {
+func (w signalingContext) Done() <-chan struct{} {
 	select {
 	case w.begun <- struct{}{}:
 	default:

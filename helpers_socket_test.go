@@ -63,8 +63,8 @@ var letters = sync.OnceValue(func() string {
 	return string(p)
 })
 
-// endOf reads from conn until its end and returns the error; nil is an end of stream.
-func endOf(t testing.TB, conn net.Conn) error {
+// readUntilEnd reads from conn until its end and returns the error; nil is an end of stream.
+func readUntilEnd(t testing.TB, conn net.Conn) error {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	_, err := io.Copy(io.Discard, conn)

@@ -46,7 +46,7 @@ func TestSetReadBufferAndSetWriteBufferSetSystemOptions(t *testing.T) {
 func TestDescriptorIsNonblockingAndCloseOnExec(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
-	require.NoError(t, rawOf(t, socket).Control(func(fd uintptr) {
+	require.NoError(t, rawConn(t, socket).Control(func(fd uintptr) {
 		flags, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
 		require.NoError(t, err)
 		require.NotZero(t, flags&unix.FD_CLOEXEC)

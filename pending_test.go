@@ -23,7 +23,7 @@ func TestMaxPendingConnectionsDefaultsTo30(t *testing.T) {
 	clients := dialMany(t, server, 40)
 	untilPending(t, server, 30)
 	require.False(t, server.IsAccepting())
-	acceptsNone(t, server)
+	mustNotAccept(t, server)
 
 	// Each that is taken lets one more in; the order is that of the clients.
 	takes(t, server, clients[:3]...)
@@ -40,10 +40,10 @@ func TestRaisingMaxPendingConnectionsTakesEffectAtOnce(t *testing.T) {
 	server.SetMaxPendingConnections(1)
 	clients := dialMany(t, server, 5)
 	untilPending(t, server, 1)
-	acceptsNone(t, server)
+	mustNotAccept(t, server)
 	server.SetMaxPendingConnections(3)
 	untilPending(t, server, 3)
-	acceptsNone(t, server)
+	mustNotAccept(t, server)
 	server.SetMaxPendingConnections(30)
 	untilPending(t, server, 5)
 	takes(t, server, clients...)
@@ -59,7 +59,7 @@ func TestLoweringMaxPendingConnectionsKeepsQueuedConnections(t *testing.T) {
 	clients = append(clients, dial(t, server))
 	takes(t, server, clients[:3]...)
 	require.False(t, server.IsAccepting())
-	acceptsNone(t, server)
+	mustNotAccept(t, server)
 	takes(t, server, clients[3:]...)
 }
 
@@ -71,7 +71,7 @@ func TestMaxPendingConnectionsOfZeroCanBeRaised(t *testing.T) {
 		require.Zero(t, server.MaxPendingConnections())
 		listen(t, server)
 		clients := dialMany(t, server, 2)
-		acceptsNone(t, server)
+		mustNotAccept(t, server)
 		server.SetMaxPendingConnections(1)
 		takes(t, server, clients...)
 	}
@@ -341,7 +341,7 @@ func TestPendingConnectionCanBeReadAfterPeerCloses(t *testing.T) {
 	_, err := client.Write([]byte("last words"))
 	require.NoError(t, err)
 	require.NoError(t, client.Close())
-	acceptsNone(t, server)
+	mustNotAccept(t, server)
 	require.Equal(t, 1, server.PendingConnections())
 	socket := take(t, server)
 	buf := make([]byte, 100)

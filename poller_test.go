@@ -114,10 +114,10 @@ func TestPollerCloseEndsServersAndSockets(t *testing.T) {
 	}
 	require.Equal(t, tcpserver.ErrServerClosed, receive(t, waiting))
 	for _, client := range taken {
-		mustBeReset(t, endOf(t, client))
+		mustBeReset(t, readUntilEnd(t, client))
 	}
 	for _, client := range queued {
-		if err := endOf(t, client); err != nil {
+		if err := readUntilEnd(t, client); err != nil {
 			require.ErrorIs(t, err, errPeerReset)
 		}
 	}
@@ -239,19 +239,19 @@ func churnPayload(number uint64) []byte {
 	return bytes.Repeat(binary.BigEndian.AppendUint64(nil, number), churnBytes/8)
 }
 
-// A churnTenant is what the server knows of a connection.
-type churnTenant struct{ got []byte }
+// A churnState is what the server knows of a connection.
+type churnState struct{ got []byte }
 
 // churnServer sends back what comes and checks that no other connection's bytes are among it. What has an odd number
 // is closed by this end.
 func churnServer(t *testing.T, mixed *atomic.Int64) *tcpserver.TcpServer {
 	handlers := &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
-		tenant := socket.UserData().(*churnTenant)
+		state := socket.UserData().(*churnState)
 		p := socket.ReadAll()
-		tenant.got = append(tenant.got, p...)
-		if n := len(tenant.got); n >= 8 {
-			number := binary.BigEndian.Uint64(tenant.got)
-			if n > churnBytes || !bytes.Equal(tenant.got, churnPayload(number)[:n]) {
+		state.got = append(state.got, p...)
+		if n := len(state.got); n >= 8 {
+			number := binary.BigEndian.Uint64(state.got)
+			if n > churnBytes || !bytes.Equal(state.got, churnPayload(number)[:n]) {
 				mixed.Add(1)
 			}
 			socket.Send(p)
@@ -266,7 +266,7 @@ func churnServer(t *testing.T, mixed *atomic.Int64) *tcpserver.TcpServer {
 		Poller: newPoller(t, 2),
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
 			if socket := server.NextPendingConnection(); socket != nil {
-				socket.SetUserData(new(churnTenant))
+				socket.SetUserData(new(churnState))
 				socket.SetHandlers(handlers)
 			}
 		},

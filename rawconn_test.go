@@ -17,8 +17,8 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// rawOf returns the socket's RawConn.
-func rawOf(t testing.TB, socket *tcpserver.TcpSocket) syscall.RawConn {
+// rawConn returns the socket's RawConn.
+func rawConn(t testing.TB, socket *tcpserver.TcpSocket) syscall.RawConn {
 	t.Helper()
 	raw, err := socket.SyscallConn()
 	require.NoError(t, err)
@@ -29,7 +29,7 @@ func rawOf(t testing.TB, socket *tcpserver.TcpSocket) syscall.RawConn {
 func sockopt(t testing.TB, socket *tcpserver.TcpSocket, level, option int) (value int) {
 	t.Helper()
 	var err error
-	require.NoError(t, rawOf(t, socket).Control(func(fd uintptr) {
+	require.NoError(t, rawConn(t, socket).Control(func(fd uintptr) {
 		value, err = systemGetInt(fd, level, option)
 	}))
 	require.NoError(t, err)
@@ -85,7 +85,7 @@ func rawRead(raw syscall.RawConn, p []byte) (n int, err error) {
 func TestRawConnReadWaitsForData(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	raw := rawOf(t, socket)
+	raw := rawConn(t, socket)
 	p := make([]byte, 5)
 	for range 3 {
 		reading := blocked(t, func() error {
@@ -136,7 +136,7 @@ func TestRawConnWriteWaitsForBufferSpace(t *testing.T) {
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
 	want := pattern(1, 4*mib)
 	writing := blocked(t, func() error {
-		if err := rawWrite(rawOf(t, socket), want); err != nil {
+		if err := rawWrite(rawConn(t, socket), want); err != nil {
 			return err
 		}
 		return socket.CloseWrite()
@@ -157,7 +157,7 @@ func TestRawConnWriteIsWokenAfterQueueIsSentOrClosed(t *testing.T) {
 			if queue {
 				jam(t, socket, conn)
 			}
-			writing := blocked(t, func() error { return rawWrite(rawOf(t, socket), make([]byte, 10*mib)) })
+			writing := blocked(t, func() error { return rawWrite(rawConn(t, socket), make([]byte, 10*mib)) })
 			if !queue {
 				require.NoError(t, socket.CloseWrite())
 			}
@@ -198,7 +198,7 @@ func TestRawConnCallsReturnOnDeadlineOrClose(t *testing.T) {
 				if test.jam {
 					jam(t, socket, conn)
 				}
-				raw := rawOf(t, socket)
+				raw := rawConn(t, socket)
 				waiting := blocked(t, func() error { return call(raw) })
 				test.end(socket)
 				require.ErrorIs(t, receive(t, waiting), test.want)
@@ -211,7 +211,7 @@ func TestRawConnCallsReturnOnDeadlineOrClose(t *testing.T) {
 func TestRawConnControlKeepsDescriptorOpen(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	raw := rawOf(t, socket)
+	raw := rawConn(t, socket)
 	inside, leave := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {

@@ -38,7 +38,7 @@ func watch(t testing.TB) *witness { return &witness{t: t, step: make(chan struct
 func (w *witness) handlers() *tcpserver.SocketHandlers {
 	return &tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
-			defer w.note("ReadyRead", func() { w.reads++ })()
+			defer w.record("ReadyRead", func() { w.reads++ })()
 			if w.readyRead != nil {
 				w.readyRead(socket)
 			} else {
@@ -46,19 +46,19 @@ func (w *witness) handlers() *tcpserver.SocketHandlers {
 			}
 		},
 		BytesWritten: func(socket *tcpserver.TcpSocket, n int) {
-			defer w.note("BytesWritten", func() { w.written = append(w.written, n) })()
+			defer w.record("BytesWritten", func() { w.written = append(w.written, n) })()
 			if w.bytesWritten != nil {
 				w.bytesWritten(socket, n)
 			}
 		},
 		ReadClosed: func(socket *tcpserver.TcpSocket) {
-			defer w.note("ReadClosed", func() {})()
+			defer w.record("ReadClosed", func() {})()
 			if w.readClosed != nil {
 				w.readClosed(socket)
 			}
 		},
 		Disconnected: func(socket *tcpserver.TcpSocket, err error) {
-			defer w.note("Disconnected", func() { w.err = err })()
+			defer w.record("Disconnected", func() { w.err = err })()
 			if w.disconnected != nil {
 				w.disconnected(socket, err)
 			}
@@ -69,8 +69,8 @@ func (w *witness) handlers() *tcpserver.SocketHandlers {
 	}
 }
 
-// note begins a call; what it returns ends it.
-func (w *witness) note(name string, f func()) func() {
+// record begins a call; what it returns ends it.
+func (w *witness) record(name string, f func()) func() {
 	if w.inside.Add(1) != 1 {
 		w.t.Errorf("%s while another handler runs", name)
 	}

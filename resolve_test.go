@@ -114,7 +114,7 @@ func TestListenAcceptsOnlyPeersOfItsNetwork(t *testing.T) {
 			require.Equal(t, server.Port(), server.Addr().(*net.TCPAddr).Port)
 			for _, host := range c.peers {
 				if hasHost(host) && (host != "::1" || c.network != "tcp" || hasDualStack(t)) {
-					sameAddresses(t, server, net.JoinHostPort(host, port))
+					mustAgreeOnAddresses(t, server, net.JoinHostPort(host, port))
 				}
 			}
 			for _, host := range c.refused {
@@ -127,9 +127,9 @@ func TestListenAcceptsOnlyPeersOfItsNetwork(t *testing.T) {
 	}
 }
 
-// sameAddresses sees that both ends of connections to addr agree on the addresses, as the same kind of address, while
+// mustAgreeOnAddresses sees that both ends of connections to addr agree on the addresses, as the same kind of address, while
 // they are open and afterwards, also if nobody has asked before.
-func sameAddresses(t testing.TB, server *tcpserver.TcpServer, addr string) {
+func mustAgreeOnAddresses(t testing.TB, server *tcpserver.TcpServer, addr string) {
 	t.Helper()
 	for _, before := range []bool{true, false} {
 		conn, err := net.Dial("tcp", addr)

@@ -406,7 +406,7 @@ func TestNewConnectionHandlerIsCalledAgainAfterPanicOrGoexit(t *testing.T) {
 			server.PauseAccepting()
 			listen(t, server)
 			clients := dialMany(t, server, 4)
-			acceptsNone(t, server)
+			mustNotAccept(t, server)
 			server.ResumeAccepting()
 			for i := range clients {
 				require.Equal(t, i+1, receive(t, calls))
