@@ -12,7 +12,7 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Shut down for reading, a listening socket of Linux fails to accept with EINVAL, which no waiting mends.
+// On Linux, accept on a listening socket that is shut down for reading fails with EINVAL, and would fail forever.
 func TestPermanentAcceptErrorStopsServer(t *testing.T) {
 	failed := make(chan error, 2)
 	server := &TcpServer{AcceptErrorHandler: func(server *TcpServer, err error) {

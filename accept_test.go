@@ -36,7 +36,7 @@ func TestPauseAndResumeAcceptingWorkInAnyState(t *testing.T) {
 	server.PauseAccepting()
 	require.False(t, server.IsAccepting())
 
-	// One from before Listen counts, and one that is set stays over Close.
+	// A pause set before Listen takes effect, and a pause outlasts Close.
 	for range 2 {
 		listen(t, server)
 		require.True(t, server.IsListening())
@@ -47,7 +47,7 @@ func TestPauseAndResumeAcceptingWorkInAnyState(t *testing.T) {
 		server.PauseAccepting()
 	}
 
-	// Two pauses are ended by one resume, on a closed server too.
+	// One ResumeAccepting ends two pauses, also on a closed server.
 	server.ResumeAccepting()
 	require.False(t, server.IsAccepting())
 	listen(t, server)
@@ -90,19 +90,19 @@ func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {
 	t.Parallel()
 	const burst = 200
 	for name, c := range map[string]struct{ limit, takes int }{
-		"TakesNone": {burst, 0},
-		"TakesOne":  {30, 1},
-		"TakesAll":  {30, burst},
+		"takes none": {burst, 0},
+		"takes one":  {30, 1},
+		"takes all":  {30, burst},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var calls, taken, vain atomic.Int64
+			var calls, taken, empty atomic.Int64
 			server := &tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
 				calls.Add(1)
 				for range c.takes {
 					socket := server.NextPendingConnection()
 					if socket == nil {
-						vain.Add(1)
+						empty.Add(1)
 						return
 					}
 					taken.Add(1)
@@ -111,9 +111,9 @@ func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {
 			}}
 			server.SetMaxPendingConnections(c.limit)
 			listen(t, server)
-			var all sync.WaitGroup
+			var clients sync.WaitGroup
 			for range 4 {
-				all.Go(func() {
+				clients.Go(func() {
 					for range burst / 4 {
 						conn, err := net.Dial("tcp", server.Addr().String())
 						if err == nil {
@@ -122,7 +122,7 @@ func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {
 					}
 				})
 			}
-			all.Wait()
+			clients.Wait()
 			until(t, func() bool { return calls.Load() >= burst })
 			time.Sleep(quiet)
 			require.EqualValues(t, burst, calls.Load())
@@ -131,7 +131,7 @@ func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {
 			case 0:
 				require.Equal(t, burst, server.PendingConnections())
 			case 1:
-				require.Zero(t, vain.Load(), "called before the connection was queued")
+				require.Zero(t, empty.Load(), "the handler was called before the connection was queued")
 				fallthrough
 			default:
 				require.EqualValues(t, burst, taken.Load())
@@ -140,26 +140,26 @@ func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {
 	}
 }
 
-// The other connections are accepted, although the handler is not called for them before it returns.
+// Other connections are accepted while the handler blocks, although it is not called for them until it returns.
 func TestBlockingNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	t.Parallel()
-	entered, leave := make(chan bool, 10), make(chan bool)
+	entered, unblock := make(chan bool, 10), make(chan bool)
 	server := &tcpserver.TcpServer{NewConnectionHandler: func(*tcpserver.TcpServer) {
 		entered <- true
-		<-leave
+		<-unblock
 	}}
 	server.PauseAccepting()
 	listen(t, server)
 	clients := dialMany(t, server, 3)
 	server.ResumeAccepting()
 	receive(t, entered)
-	defer func() { close(leave) }()
+	defer func() { close(unblock) }()
 	takes(t, server, clients...)
 	takes(t, server, dial(t, server))
-	require.Empty(t, entered, "two calls at a time")
+	require.Empty(t, entered, "the handler was called while another call was running")
 }
 
-// The system queues one more than asked; the next client waits.
+// Some systems queue one connection more than the backlog; further clients wait.
 func TestBacklogLimitsConnectionsNotYetAccepted(t *testing.T) {
 	t.Parallel()
 	server := &tcpserver.TcpServer{Backlog: 3}
@@ -181,7 +181,7 @@ func TestBacklogLimitsConnectionsNotYetAccepted(t *testing.T) {
 	dial(t, server)
 	untilPending(t, server, connected+1)
 
-	// 0 is the system's maximum.
+	// A backlog of 0 stands for the system's maximum.
 	most := new(tcpserver.TcpServer)
 	most.PauseAccepting()
 	listen(t, most)

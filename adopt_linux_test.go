@@ -31,7 +31,8 @@ func TestServerKeepAliveTimesApplyToSockets(t *testing.T) {
 	}
 }
 
-// Linux gives a connection the options that the listener had when it came: one that waited has got none of ours.
+// On Linux a connection inherits the options that the listener had when it arrived, so that a connection that was
+// queued before ListenOn or ListenFile has none of the server's.
 func TestConnectionsQueuedBeforeAdoptionGetServerOptions(t *testing.T) {
 	t.Parallel()
 	for _, adopt := range []func(*tcpserver.TcpServer, *net.TCPListener) error{
@@ -76,7 +77,7 @@ func TestFailedListenFileChangesNoOption(t *testing.T) {
 	require.Zero(t, alive)
 }
 
-// The first descriptor that is passed on is 3, as with systemd's socket activation.
+// The first inherited descriptor is 3, as with systemd's socket activation.
 func TestListenFileServesInheritedDescriptor(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

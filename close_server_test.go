@@ -15,7 +15,7 @@ import (
 
 func TestCloseEndsPendingConnectionsWithoutReset(t *testing.T) {
 	t.Parallel()
-	// Many rounds: the bytes come at the same time as the end.
+	// There are many rounds because the bytes race with Close.
 	for i := range 100 {
 		server := listen(t, new(tcpserver.TcpServer))
 		silent, talking := dial(t, server), dial(t, server)
@@ -23,7 +23,7 @@ func TestCloseEndsPendingConnectionsWithoutReset(t *testing.T) {
 		_, err := talking.Write([]byte("nobody reads this"))
 		require.NoError(t, err)
 		if i%2 == 0 {
-			// Let the loop see them first.
+			// Give the loop time to see the bytes first.
 			time.Sleep(time.Duration(rand.Intn(300)) * time.Microsecond)
 		}
 		require.NoError(t, server.Close())
@@ -47,8 +47,8 @@ func TestCloseKeepsTakenSocketsOpen(t *testing.T) {
 	require.Zero(t, server.ConnectionCount())
 }
 
-// connectionsKeepPorts tries whether a port stays taken while connections live that a listener with the options of ours
-// has accepted on it.
+// connectionsKeepPorts reports whether this system keeps a port in use after its listener, with the same options as the
+// server's, is closed, while connections accepted there are open.
 func connectionsKeepPorts(t testing.TB) bool {
 	config := net.ListenConfig{Control: exclusive}
 	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -72,13 +72,13 @@ func connectionsKeepPorts(t testing.TB) bool {
 func TestPortCanBeListenedOnAgainRightAfterClose(t *testing.T) {
 	t.Parallel()
 	if connectionsKeepPorts(t) {
-		skip(t, "the system keeps the port for the connections that live")
+		skip(t, "the system keeps the port in use while connections are open")
 	}
 	server := listen(t, new(tcpserver.TcpServer))
 	addr := server.Addr().String()
 	alive, client := connect(t, server)
 	for i := range 50 {
-		// Closed by this end, so that it is this end that the system remembers for a while.
+		// The server's side closes first, so that its side enters TIME_WAIT.
 		socket, _ := connect(t, server)
 		require.NoError(t, socket.Close())
 		dial(t, server)
@@ -110,12 +110,12 @@ func TestServerCanBeClosedInNewConnectionHandler(t *testing.T) {
 		require.NoError(t, receive(t, closed))
 		require.False(t, server.IsListening())
 		for _, client := range clients {
-			// Those that the system still held are reset by it.
+			// The system resets those that were not yet accepted.
 			if err := readUntilEnd(t, client); err != nil {
 				require.ErrorIs(t, err, errPeerReset)
 			}
 		}
-		require.EqualValues(t, round+1, calls.Load(), "called after Close")
+		require.EqualValues(t, round+1, calls.Load(), "the handler was called after Close")
 		require.Zero(t, server.ConnectionCount())
 	}
 }
@@ -127,16 +127,16 @@ func TestCloseCanBeCalledRepeatedlyAndConcurrently(t *testing.T) {
 	for range 20 {
 		listen(t, server)
 		dialMany(t, server, 2)
-		var all sync.WaitGroup
+		var wg sync.WaitGroup
 		for range 4 {
-			all.Go(func() { server.Close() })
-			all.Go(func() {
+			wg.Go(func() { server.Close() })
+			wg.Go(func() {
 				if socket := server.NextPendingConnection(); socket != nil {
 					socket.Close()
 				}
 			})
 		}
-		all.Wait()
+		wg.Wait()
 		require.NoError(t, server.Close())
 		require.False(t, server.IsListening())
 		require.Nil(t, server.Addr())

@@ -77,10 +77,10 @@ func TestReadyReadIsNotRepeatedForLineLongerThanReadBuffer(t *testing.T) {
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		_, ok := socket.ReadLine()
 		if ok || socket.CanReadLine() {
-			t.Error("a line longer than the buffer")
+			t.Error("a line longer than the read buffer was returned")
 		}
 		if len(socket.Peek(limit)) == limit {
-			full <- struct{}{} // blocks, and the test fails, if that is said twice
+			full <- struct{}{} // blocks, so that the test fails, on a second call with a full buffer
 		}
 	}
 	socket.SetHandlers(w.handlers())
@@ -100,7 +100,7 @@ func TestReadyReadIsNotRepeatedForLineLongerThanReadBuffer(t *testing.T) {
 	require.True(t, want == string(got))
 }
 
-// Not parallel: it looks at the heap.
+// This test measures the heap and is not parallel.
 func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) {
 	const limit = 32 << 10
 	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
@@ -125,14 +125,14 @@ func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) 
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			break
 		}
-		require.Less(t, sent, 256<<20, "the peer is never held back")
+		require.Less(t, sent, 256<<20, "the client was never blocked")
 	}
 	require.EqualValues(t, limit, socket.BytesRead())
 	require.Less(t, heap(), before+4<<20)
 
 	calls := w.count()
 	time.Sleep(awhile)
-	require.Equal(t, calls, w.count(), "called although the buffer is full")
+	require.Equal(t, calls, w.count(), "ReadyRead was called while the buffer was full")
 	require.Equal(t, 1000, socket.Discard(1000))
 	w.await(func() bool { return w.reads > calls })
 	p := make([]byte, 1000)
@@ -149,7 +149,7 @@ func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) 
 			next := want[total%len(want):]
 			next = next[:min(len(next), len(all))]
 			if !strings.HasPrefix(all, next) {
-				t.Error("other bytes than were sent")
+				t.Error("received other bytes than were sent")
 			}
 			all = all[len(next):]
 			rest.mu.Lock()
@@ -170,20 +170,20 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		got    string
 		calls  []string
 		err    error
-		goesOn bool // the connection does not end
+		open   bool // the connection stays open
 	}{{
 		name: "data",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			say(t, conn, "hello")
 		},
-		got: "hello", calls: []string{"ReadyRead"}, goesOn: true,
+		got: "hello", calls: []string{"ReadyRead"}, open: true,
 	}, {
-		name: "data that was read ahead",
+		name: "data already in the read buffer",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			say(t, conn, "hello")
 			require.NoError(t, socket.WaitForReadyRead(within(t)))
 		},
-		got: "hello", calls: []string{"ReadyRead"}, goesOn: true,
+		got: "hello", calls: []string{"ReadyRead"}, open: true,
 	}, {
 		name: "data and end of stream",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
@@ -192,7 +192,7 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		},
 		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
 	}, {
-		name: "end of stream that was read",
+		name: "end of stream already read",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			require.NoError(t, conn.CloseWrite())
 			_, err := socket.Read(make([]byte, 1))
@@ -208,7 +208,7 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		},
 		got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
 	}, {
-		name: "data, reset and the end of the socket",
+		name: "data, reset and disconnection",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			say(t, conn, "hello")
 			require.NoError(t, socket.WaitForReadyRead(within(t)))
@@ -217,14 +217,14 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		},
 		got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
 	}, {
-		name: "own Close",
+		name: "Close",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			say(t, conn, "hello")
 			require.NoError(t, socket.Close())
 		},
 		calls: []string{"Disconnected"},
 	}, {
-		name: "handlers that took nothing",
+		name: "earlier handlers that read nothing",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			first := watch(t)
 			first.readyRead = func(*tcpserver.TcpSocket) {}
@@ -235,7 +235,7 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		},
 		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
 	}, {
-		name: "handlers that were removed",
+		name: "earlier handlers that were removed",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			first := watch(t)
 			socket.SetHandlers(first.handlers())
@@ -249,7 +249,7 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		},
 		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
 	}, {
-		name: "handlers that were removed before the end",
+		name: "earlier handlers that were removed before the end",
 		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			first := watch(t)
 			socket.SetHandlers(first.handlers())
@@ -269,13 +269,13 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 			w := watch(t)
 			socket.SetHandlers(w.handlers())
 			w.awaitBytes(test.got)
-			if !test.goesOn {
+			if !test.open {
 				require.ErrorIs(t, w.awaitEnd(), test.err)
 			}
 			w.await(func() bool { return w.inside.Load() == 0 })
 			require.Equal(t, test.calls, w.names())
-			socket.SetHandlers(w.handlers()) // Disconnected is not repeated
-			if !test.goesOn {
+			socket.SetHandlers(w.handlers()) // Disconnected must not be called again
+			if !test.open {
 				time.Sleep(awhile)
 				require.Equal(t, test.calls, w.names())
 			} else {
@@ -309,7 +309,7 @@ func TestEndOfStreamCallsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
 	require.Empty(t, hearEnd(t, conn))
 }
 
-// A handler that reads until io.EOF, as most do, must not end the connection under itself.
+// A handler that reads until io.EOF, as most do, must not thereby end the connection before ReadClosed.
 func TestReadClosedIsCalledEvenAfterCloseWrite(t *testing.T) {
 	t.Parallel()
 	reads := map[string]func(w *witness, socket *tcpserver.TcpSocket){
@@ -349,7 +349,7 @@ func TestReadClosedIsCalledEvenAfterCloseWrite(t *testing.T) {
 
 func TestReadClosedIsCalledOnlyAfterAllDataIsRead(t *testing.T) {
 	t.Parallel()
-	for _, where := range []string{"in a handler", "elsewhere"} {
+	for _, where := range []string{"in a handler", "outside of handlers"} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
@@ -362,7 +362,7 @@ func TestReadClosedIsCalledOnlyAfterAllDataIsRead(t *testing.T) {
 			}
 			w.readClosed = func(socket *tcpserver.TcpSocket) {
 				if n := socket.BytesAvailable(); n != 0 {
-					t.Errorf("ReadClosed with %d bytes unread", n)
+					t.Errorf("ReadClosed was called with %d bytes unread", n)
 				}
 			}
 			socket.SetHandlers(w.handlers())
@@ -459,7 +459,7 @@ func TestDisconnectedReportsReset(t *testing.T) {
 		"idle": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetHandlers(w.handlers())
 		},
-		"only Disconnected": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"only Disconnected set": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: w.handlers().Disconnected})
 		},
 		"paused": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
@@ -471,25 +471,25 @@ func TestDisconnectedReportsReset(t *testing.T) {
 			socket.SetHandlers(w.handlers())
 			say(t, conn, "hello")
 		},
-		"half closed by the peer": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"half-closed by the peer": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.PauseReading()
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, conn.CloseWrite())
 		},
-		"unread": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"unread data": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			w.readyRead = func(*tcpserver.TcpSocket) {}
 			socket.SetHandlers(w.handlers())
 			say(t, conn, "hello")
 			w.await(func() bool { return w.reads > 0 })
 		},
-		"buffer full": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"full read buffer": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetReadBufferSize(100)
 			w.readyRead = func(*tcpserver.TcpSocket) {}
 			socket.SetHandlers(w.handlers())
 			say(t, conn, noise(1000))
 			w.await(func() bool { return socket.BytesRead() == 100 })
 		},
-		"queue not sent": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"bytes in the send queue": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetWriteBufferSize(16 << 20)
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, socket.Send(make([]byte, 16<<20)))
@@ -514,14 +514,14 @@ func TestDisconnectedReportsResetFoundBySend(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
-	gone := make(chan struct{})
-	said := make(chan error, 1)
+	wasReset := make(chan struct{})
+	sendErr := make(chan error, 1)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		socket.ReadAll()
-		receive(t, gone)
+		receive(t, wasReset)
 		for {
 			if err := socket.Send([]byte("x")); err != nil {
-				said <- err
+				sendErr <- err
 				return
 			}
 		}
@@ -530,8 +530,8 @@ func TestDisconnectedReportsResetFoundBySend(t *testing.T) {
 	say(t, conn, "x")
 	w.await(func() bool { return w.reads > 0 })
 	reset(t, conn)
-	close(gone)
-	require.ErrorIs(t, receive(t, said), tcpserver.ErrReset)
+	close(wasReset)
+	require.ErrorIs(t, receive(t, sendErr), tcpserver.ErrReset)
 	require.ErrorIs(t, w.awaitEnd(), tcpserver.ErrReset)
 	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
 }
@@ -543,7 +543,7 @@ func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 		"Abort": (*tcpserver.TcpSocket).Abort,
 	}
 	for name, end := range ends {
-		// One line a call leaves others, and the end of the stream, to be announced.
+		// The handler reads one line, so that more lines and the end of the stream are still to be announced.
 		t.Run(name+" in ReadyRead", func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
@@ -584,7 +584,7 @@ func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 			require.NoError(t, w.awaitEnd())
 			require.Len(t, w.written, 1)
 		})
-		t.Run(name+" elsewhere", func(t *testing.T) {
+		t.Run(name+" outside of handlers", func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
 			w := watch(t)
@@ -612,7 +612,7 @@ func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 	sum := 0
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		socket.ReadAll()
-		// While this handler runs nothing of the queue is sent, so that what is in it can be told exactly.
+		// Nothing is sent from the queue while this handler runs, so that its length is exact.
 		for i := range pieces {
 			if err := socket.Send([]byte(want[i*size:][:size])); err != nil {
 				t.Error(err)
@@ -622,7 +622,7 @@ func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 	}
 	w.bytesWritten = func(socket *tcpserver.TcpSocket, n int) {
 		if sum += n; n <= 0 || sum+socket.BytesToWrite() > pieces*size {
-			t.Errorf("BytesWritten(%d), %d in all", n, sum)
+			t.Errorf("BytesWritten(%d), %d in total", n, sum)
 		}
 	}
 	socket.SetHandlers(w.handlers())
@@ -635,7 +635,7 @@ func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 	require.Equal(t, n, sum)
 	require.Zero(t, socket.BytesToWrite())
 
-	// What goes through at once is not announced.
+	// Bytes that Send passes to the system at once are not reported.
 	calls := len(w.names())
 	require.NoError(t, socket.Send([]byte("x")))
 	hear(t, conn, "x")
@@ -652,13 +652,13 @@ func TestPauseReadingStopsHandlersUntilResumeReading(t *testing.T) {
 	say(t, conn, "one")
 	time.Sleep(awhile)
 	require.Empty(t, w.names())
-	require.Zero(t, socket.BytesRead(), "read on behalf of handlers")
+	require.Zero(t, socket.BytesRead(), "bytes were read while reading was paused")
 	socket.ResumeReading()
 	w.awaitBytes("one")
 
 	socket.PauseReading()
 	say(t, conn, "two")
-	require.NoError(t, socket.WaitForReadyRead(within(t))) // in the socket's buffer, not the system's
+	require.NoError(t, socket.WaitForReadyRead(within(t))) // moves the bytes to the socket's buffer
 	require.NoError(t, conn.CloseWrite())
 	time.Sleep(awhile)
 	w.awaitBytes("one")

@@ -15,10 +15,10 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// awhile is how long a test looks whether something happens that must not.
+// awhile is how long a test waits to see that something does not happen.
 const awhile = 60 * time.Millisecond
 
-// loops returns a poller of n loops.
+// loops returns a poller with n loops, which ends with its last user.
 func loops(t testing.TB, n int) *tcpserver.Poller {
 	t.Helper()
 	poller, err := tcpserver.NewPoller(n)
@@ -26,7 +26,7 @@ func loops(t testing.TB, n int) *tcpserver.Poller {
 	return poller
 }
 
-// A lockedBuffer is what a Logger writes to.
+// A lockedBuffer collects the output of a Logger.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -44,10 +44,10 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// quiet is how long a test watches that something does not happen.
+// quiet is how long a test waits to see that something does not happen.
 const quiet = 60 * time.Millisecond
 
-// until waits until cond holds.
+// until waits until cond returns true.
 func until(t testing.TB, cond func() bool) {
 	t.Helper()
 	require.Eventually(t, cond, patience, time.Millisecond)
@@ -59,12 +59,12 @@ func untilPending(t testing.TB, server *tcpserver.TcpServer, n int) {
 	until(t, func() bool { return server.PendingConnections() == n })
 }
 
-// mustNotAccept sees that no connection is accepted for a while.
+// mustNotAccept checks that no connection is accepted for a while.
 func mustNotAccept(t testing.TB, server *tcpserver.TcpServer) {
 	t.Helper()
 	before := server.Stats().Accepted
 	time.Sleep(quiet)
-	require.Equal(t, before, server.Stats().Accepted, "accepted all the same")
+	require.Equal(t, before, server.Stats().Accepted, "a connection was accepted")
 }
 
 // dialMany makes n connections to server, one after the other.
@@ -77,7 +77,7 @@ func dialMany(t testing.TB, server *tcpserver.TcpServer, n int) []*net.TCPConn {
 	return conns
 }
 
-// takes takes the connections of these clients, in this order.
+// takes takes the next connections and checks that they are those of clients, in this order.
 func takes(t testing.TB, server *tcpserver.TcpServer, clients ...*net.TCPConn) {
 	t.Helper()
 	for _, client := range clients {
@@ -85,7 +85,7 @@ func takes(t testing.TB, server *tcpserver.TcpServer, clients ...*net.TCPConn) {
 	}
 }
 
-// roundTrip sends a few bytes each way.
+// roundTrip checks that a few bytes arrive in each direction.
 func roundTrip(t testing.TB, a, b net.Conn) {
 	t.Helper()
 	for _, c := range []struct{ from, to net.Conn }{{a, b}, {b, a}} {
@@ -98,32 +98,33 @@ func roundTrip(t testing.TB, a, b net.Conn) {
 	}
 }
 
-// hasEnded returns a context that has ended.
+// hasEnded returns a context that is already canceled.
 func hasEnded() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }
 
-// A signalingContext tells when somebody begins to wait on it: Done is called just before.
+// A signalingContext sends to begun when a wait on it is about to begin, which is when Done is called.
 type signalingContext struct {
 	context.Context
 	begun chan struct{}
 }
 
+// watchedContext returns a signalingContext that ends after patience, or with the test.
 func watchedContext(t testing.TB) signalingContext {
 	return signalingContext{within(t), make(chan struct{}, 100)}
 }
 
-func (w signalingContext) Done() <-chan struct{} {
+func (c signalingContext) Done() <-chan struct{} {
 	select {
-	case w.begun <- struct{}{}:
+	case c.begun <- struct{}{}:
 	default:
 	}
-	return w.Context.Done()
+	return c.Context.Done()
 }
 
-// logLines is what a text handler of slog writes to, a record at a time.
+// logLines receives the records that a text handler of slog writes, one by one.
 type logLines chan string
 
 func (l logLines) Write(p []byte) (int, error) {
@@ -135,11 +136,12 @@ func (l logLines) Write(p []byte) (int, error) {
 func heap() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what a sync.Pool holds lives for two
+	runtime.GC() // a sync.Pool is emptied by two collections
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
 
+// newPoller returns a poller with that many loops, which is closed at the end of the test.
 func newPoller(t testing.TB, loops int) *tcpserver.Poller {
 	t.Helper()
 	poller, err := tcpserver.NewPoller(loops)
@@ -148,7 +150,7 @@ func newPoller(t testing.TB, loops int) *tcpserver.Poller {
 	return poller
 }
 
-// echo takes each connection and sends back what comes.
+// echo is a NewConnectionHandler that takes the connection and echoes what it receives.
 func echo(server *tcpserver.TcpServer) {
 	if socket := server.NextPendingConnection(); socket != nil {
 		socket.SetHandlers(&tcpserver.SocketHandlers{
@@ -157,7 +159,7 @@ func echo(server *tcpserver.TcpServer) {
 	}
 }
 
-// echoes sees that conn gets back what it sends.
+// echoes checks that the server echoes what conn sends.
 func echoes(t testing.TB, conn net.Conn) {
 	t.Helper()
 	_, err := conn.Write([]byte("hello"))

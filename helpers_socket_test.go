@@ -15,23 +15,24 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
+// say writes text to conn.
 func say(t testing.TB, conn net.Conn, text string) {
 	t.Helper()
 	_, err := io.WriteString(conn, text)
 	require.NoError(t, err)
 }
 
-// hear reads as many bytes as want has.
+// hear reads as many bytes as want has and compares them.
 func hear(t testing.TB, conn net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	_, err := io.ReadFull(conn, got)
 	require.NoError(t, err)
-	require.True(t, want == string(got), "other bytes than were sent")
+	require.True(t, want == string(got), "received other bytes than were sent")
 }
 
-// hearEnd reads to the end of the stream.
+// hearEnd reads until the end of the stream.
 func hearEnd(t testing.TB, conn net.Conn) string {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
@@ -40,7 +41,7 @@ func hearEnd(t testing.TB, conn net.Conn) string {
 	return string(all)
 }
 
-// hearReset reads until the connection breaks, and wants a reset.
+// hearReset reads until an error and checks that it is a reset.
 func hearReset(t testing.TB, conn net.Conn) {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
@@ -48,10 +49,10 @@ func hearReset(t testing.TB, conn net.Conn) {
 	mustBeReset(t, err)
 }
 
-// echoBack is a ReadyRead that sends back what has come.
+// echoBack is a ReadyRead handler that echoes what it receives.
 func echoBack(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) }
 
-// noise returns n random letters, 8 MiB at most.
+// noise returns n random letters; n is at most 8 MiB.
 func noise(n int) string { return letters()[:n] }
 
 var letters = sync.OnceValue(func() string {
@@ -63,7 +64,7 @@ var letters = sync.OnceValue(func() string {
 	return string(p)
 })
 
-// readUntilEnd reads from conn until its end and returns the error; nil is an end of stream.
+// readUntilEnd reads until the end of the connection and returns its error, which is nil for an end of stream.
 func readUntilEnd(t testing.TB, conn net.Conn) error {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
@@ -72,14 +73,14 @@ func readUntilEnd(t testing.TB, conn net.Conn) error {
 	return err
 }
 
-// pattern returns n bytes, the same for the same seed, that look like nothing in particular.
+// pattern returns n random bytes, which are the same for the same seed.
 func pattern(seed byte, n int) []byte {
 	p := make([]byte, n)
 	rand.NewChaCha8([32]byte{seed}).Read(p)
 	return p
 }
 
-// put has the peer send p and waits until all of it has come.
+// put sends p from the peer and waits until the socket has received all of it.
 func put(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
 	t.Helper()
 	want := socket.BytesAvailable() + len(p)
@@ -89,20 +90,20 @@ func put(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
 	require.Eventually(t, func() bool { return socket.BytesAvailable() == want }, patience, time.Millisecond)
 }
 
-// blocked starts f, makes sure that it waits, and returns where its error will come.
+// blocked starts f, checks that it blocks, and returns a channel that receives its error.
 func blocked(t testing.TB, f func() error) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
 	select {
 	case err := <-done:
-		require.FailNow(t, "does not wait", "error: %v", err)
+		require.FailNow(t, "the call did not block", "error: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	return done
 }
 
-// readOne is a Read for blocked.
+// readOne returns a function that reads one byte, for blocked.
 func readOne(socket *tcpserver.TcpSocket) func() error {
 	return func() error {
 		_, err := socket.Read(make([]byte, 1))
@@ -112,14 +113,14 @@ func readOne(socket *tcpserver.TcpSocket) func() error {
 
 const (
 	mib = 1 << 20
-	// large is more than the system's buffers on both sides take when the peer does not read.
+	// large is more than fits into the system's buffers on both sides while the peer does not read.
 	large = 20 * mib
 )
 
-// jam sends until the queue is full, to a peer that does not read, and returns what was sent.
+// jam calls Send, while the peer does not read, until the send queue is full. It returns what was sent.
 func jam(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []byte) {
 	t.Helper()
-	// Buffers of a fixed size, well below that of the queue, so that the system soon has enough and takes no more.
+	// The system's buffers get a fixed size, well below that of the queue, so that they fill up soon.
 	require.NoError(t, conn.SetReadBuffer(128<<10))
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
 	for i := byte(0); ; i++ {
@@ -133,7 +134,7 @@ func jam(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []b
 	}
 }
 
-// sendPaced sends p in pieces, waiting for room in the queue.
+// sendPaced sends p in pieces and waits for room in the queue.
 func sendPaced(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
 	t.Helper()
 	for len(p) > 0 {
@@ -149,14 +150,14 @@ func sendPaced(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
 	}
 }
 
-// readToEnd reads what the peer gets until the end of the stream, and says how it ended.
+// readToEnd reads the peer's side until its end and returns the error, which is nil for an end of stream.
 func readToEnd(t testing.TB, conn net.Conn) ([]byte, error) {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	return io.ReadAll(conn)
 }
 
-// mustGet reads the peer's side to an orderly end and compares.
+// mustGet reads the peer's side until the end of the stream and compares.
 func mustGet(t testing.TB, conn net.Conn, want []byte) {
 	t.Helper()
 	got, err := readToEnd(t, conn)
@@ -164,7 +165,7 @@ func mustGet(t testing.TB, conn net.Conn, want []byte) {
 	require.True(t, bytes.Equal(want, got), "got %d bytes, want %d", len(got), len(want))
 }
 
-// mustBeCut reads the peer's side, and wants no more than sent and a reset after it.
+// mustBeCut checks that the peer's side gets a part of sent, or all of it, and then a reset.
 func mustBeCut(t testing.TB, conn net.Conn, sent []byte) {
 	t.Helper()
 	got, err := readToEnd(t, conn)

@@ -27,13 +27,13 @@ func TestListenOnAbstractUnixAddress(t *testing.T) {
 		require.NoError(t, server.Close())
 	}
 	server := tcpserver.TcpServer{SocketMode: 0o600}
-	require.ErrorIs(t, server.Listen("unix", name), tcpserver.ErrInvalidAddress, "it has no permissions")
+	require.ErrorIs(t, server.Listen("unix", name), tcpserver.ErrInvalidAddress, "it has no file mode")
 }
 
 func TestProtectedPortNeedsPermission(t *testing.T) {
 	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	if err != nil || strings.TrimSpace(string(first)) == "0" {
-		skip(t, "the system protects no port")
+		skip(t, "the system has no protected ports")
 	}
 	if os.Getuid() == 0 {
 		if !alone(t) {

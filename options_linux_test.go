@@ -17,9 +17,15 @@ func TestSetKeepAliveConfigSetsSystemOptions(t *testing.T) {
 		on                    bool
 		idle, interval, count int
 	}{
-		{net.KeepAliveConfig{Enable: true, Idle: 70 * time.Second, Interval: 7 * time.Second, Count: 3}, true, 70, 7, 3},
-		{net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}, true, 70, 7, 3}, // negative: as it was
-		{net.KeepAliveConfig{Enable: true, Idle: 1100 * time.Millisecond, Interval: time.Nanosecond, Count: 1}, true, 2, 1, 1},
+		{
+			net.KeepAliveConfig{Enable: true, Idle: 70 * time.Second, Interval: 7 * time.Second, Count: 3},
+			true, 70, 7, 3,
+		},
+		{net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}, true, 70, 7, 3}, // negative: unchanged
+		{ // rounded up to seconds
+			net.KeepAliveConfig{Enable: true, Idle: 1100 * time.Millisecond, Interval: time.Nanosecond, Count: 1},
+			true, 2, 1, 1,
+		},
 		{net.KeepAliveConfig{Enable: true}, true, 15, 15, 9}, // zero: the defaults of package net
 		{net.KeepAliveConfig{Idle: 70 * time.Second}, false, 15, 15, 9},
 	} {
@@ -37,7 +43,7 @@ func TestSetReadBufferAndSetWriteBufferSetSystemOptions(t *testing.T) {
 	for _, n := range []int{32 << 10, 64 << 10} {
 		require.NoError(t, socket.SetReadBuffer(n))
 		require.NoError(t, socket.SetWriteBuffer(n))
-		// The kernel doubles what it is told, for its own bookkeeping (socket(7)).
+		// Linux doubles the size, to have room for its bookkeeping (socket(7)).
 		require.Equal(t, 2*n, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_RCVBUF))
 		require.Equal(t, 2*n, sockopt(t, socket, unix.SOL_SOCKET, unix.SO_SNDBUF))
 	}

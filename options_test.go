@@ -13,7 +13,7 @@ import (
 func TestSocketOptionsCanBeSetWhileConnected(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
-	for range 2 { // the second time half of the connection is closed
+	for range 2 { // the second time after CloseWrite
 		require.NoError(t, socket.SetNoDelay(false))
 		require.NoError(t, socket.SetNoDelay(true))
 		require.NoError(t, socket.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute}))
@@ -34,12 +34,13 @@ func TestCloseDoesNotBlockWithLinger(t *testing.T) {
 	require.NoError(t, socket.SetLinger(3))
 	sent := pattern(1, mib)
 	require.NoError(t, socket.Send(sent))
-	require.Zero(t, socket.BytesToWrite(), "the system has it all, but cannot pass it on: close(2) waits")
+	// The system holds all bytes but cannot send them, so that close(2) would block.
+	require.Zero(t, socket.BytesToWrite())
 	atOnce(t, socket.Close)
 	require.Equal(t, tcpserver.StateUnconnected, socket.State())
 	mustGet(t, conn, sent)
 
-	// Nor does Close wait when there is a queue besides.
+	// Close does not block either while bytes are in the send queue.
 	socket, conn = pair(t)
 	require.NoError(t, socket.SetLinger(3))
 	sent = jam(t, socket, conn)

@@ -7,7 +7,6 @@ import (
 	"math"
 	"net"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -25,7 +24,7 @@ func TestMaxPendingConnectionsDefaultsTo30(t *testing.T) {
 	require.False(t, server.IsAccepting())
 	mustNotAccept(t, server)
 
-	// Each that is taken lets one more in; the order is that of the clients.
+	// Each connection that is taken makes room for one more, in the order of the clients.
 	takes(t, server, clients[:3]...)
 	untilPending(t, server, 30)
 	takes(t, server, clients[3:]...)
@@ -82,7 +81,7 @@ func TestWaitForNewConnectionReturnsAtOnceIfConnectionIsPending(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	dial(t, server)
 	untilPending(t, server, 1)
-	// Again too, because waiting takes nothing.
+	// Waiting takes no connection, so that it succeeds twice.
 	for range 2 {
 		require.NoError(t, server.WaitForNewConnection(within(t)))
 	}
@@ -99,10 +98,10 @@ func TestCanceledContextWinsOverPendingConnection(t *testing.T) {
 	require.Equal(t, context.Canceled, err)
 	require.Nil(t, socket)
 	for range server.Connections(hasEnded()) {
-		require.Fail(t, "a connection after the context's end")
+		require.Fail(t, "a connection was yielded after the end of the context")
 	}
 
-	// The end comes while there is always one more to be had.
+	// The context is canceled while more connections are pending.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	taken := 0
@@ -123,9 +122,9 @@ func TestWaitForNewConnectionReturnsContextError(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), quiet)
 	defer cancel()
 	require.Equal(t, context.DeadlineExceeded, server.WaitForNewConnection(ctx))
-	require.Equal(t, 0, server.PendingConnections(), "waiting has ended the pause")
+	require.Equal(t, 0, server.PendingConnections(), "WaitForNewConnection ended the pause")
 
-	// The other's wait goes on.
+	// The cancellation of one wait does not end the other.
 	ctx, cancel = context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.WaitForNewConnection(ctx) }()
@@ -148,7 +147,7 @@ func TestCloseEndsWaitsForConnections(t *testing.T) {
 			_, err := server.Accept()
 			var opErr *net.OpError
 			if !errors.As(err, &opErr) {
-				err = errors.New("no *net.OpError")
+				err = errors.New("the error is no *net.OpError")
 			}
 			ended <- err
 		}()
@@ -158,7 +157,7 @@ func TestCloseEndsWaitsForConnections(t *testing.T) {
 		}()
 		go func() {
 			for range server.Connections(context.Background()) {
-				ended <- errors.New("a connection from nowhere")
+				ended <- errors.New("a connection was yielded")
 			}
 			ended <- tcpserver.ErrServerClosed
 		}()
@@ -216,43 +215,43 @@ func TestSetDeadlineEndsWaitsForConnections(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	require.ErrorIs(t, server.SetDeadline(time.Now()), tcpserver.ErrNotListening)
 	listen(t, server)
-	passed := func(err error) {
+	mustBeExpired := func(err error) {
 		t.Helper()
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
-	// Those that wait are woken.
+	// The deadline ends a wait that has begun.
 	ctx, ended := watchedContext(t), make(chan error, 1)
 	go func() { ended <- server.WaitForNewConnection(ctx) }()
 	receive(t, ctx.begun)
 	require.NoError(t, server.SetDeadline(time.Now().Add(quiet)))
-	passed(receive(t, ended))
+	mustBeExpired(receive(t, ended))
 
-	// It wins over what is pending, which can still be taken.
+	// It takes precedence over pending connections, which can be taken once it is cleared.
 	dial(t, server)
 	untilPending(t, server, 1)
 	_, err := server.Accept()
-	passed(err)
+	mustBeExpired(err)
 	var netErr net.Error
 	require.ErrorAs(t, err, &netErr)
 	require.True(t, netErr.Timeout())
 	_, err = server.AcceptSocket(within(t))
-	passed(err)
+	mustBeExpired(err)
 	for range server.Connections(within(t)) {
-		require.Fail(t, "a connection after the deadline")
+		require.Fail(t, "a connection was yielded after the deadline")
 	}
 	called := make(chan error, 1)
 	server.AcceptAsync(within(t), func(_ *tcpserver.TcpServer, _ *tcpserver.TcpSocket, err error) { called <- err })
-	passed(receive(t, called))
+	mustBeExpired(receive(t, called))
 	require.NoError(t, server.SetDeadline(time.Time{}))
 	take(t, server)
 
-	// The next period begins without one.
+	// The next Listen begins without a deadline.
 	require.NoError(t, server.SetDeadline(time.Now().Add(-time.Second)))
 	require.NoError(t, server.Close())
 	require.ErrorIs(t, server.SetDeadline(time.Time{}), tcpserver.ErrNotListening)
 	listen(t, server)
 	connect(t, server)
-	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)), "its timer ends with Close")
+	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)), "Close must stop the timer of the deadline")
 }
 
 func TestConnectionsEndsAtCloseEvenIfListenFollows(t *testing.T) {
@@ -271,22 +270,13 @@ func TestConnectionsEndsAtCloseEvenIfListenFollows(t *testing.T) {
 	require.Equal(t, 1, taken)
 }
 
-// heapInUse returns the bytes that are in use.
-func heapInUse() uint64 {
-	var m runtime.MemStats
-	runtime.GC()
-	runtime.GC() // pools are emptied in two steps
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
-}
-
-// Not parallel: it measures the heap.
+// This test measures the heap and is not parallel.
 func TestPendingConnectionsAreNotRead(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	client := dial(t, server)
 	untilPending(t, server, 1)
 	piece := make([]byte, 64<<10)
-	before := heapInUse()
+	before := heap()
 	sent := 0
 	var err error
 	for sent < 50<<20 && err == nil {
@@ -295,10 +285,10 @@ func TestPendingConnectionsAreNotRead(t *testing.T) {
 		n, err = client.Write(piece)
 		sent += n
 	}
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the client is not held back")
-	require.Less(t, heapInUse(), before+1<<20)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the client was never blocked")
+	require.Less(t, heap(), before+1<<20)
 
-	// All of it is there once somebody reads.
+	// All bytes arrive once the program reads.
 	socket := take(t, server)
 	require.Zero(t, socket.BytesRead())
 	require.NoError(t, client.CloseWrite())
@@ -312,21 +302,21 @@ func TestResetRemovesPendingConnectionFromQueue(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	server.SetMaxPendingConnections(1)
 	for i := range 10 {
-		gone := dial(t, server)
+		resetting := dial(t, server)
 		untilPending(t, server, 1)
 		next := dial(t, server)
 		if i%2 == 1 {
-			_, err := gone.Write([]byte("lost"))
+			_, err := resetting.Write([]byte("lost"))
 			require.NoError(t, err)
 		}
 		accepted := server.Stats().Accepted
-		reset(t, gone)
+		reset(t, resetting)
 		until(t, func() bool { return server.Stats().Accepted == accepted+1 })
 		require.Equal(t, 1, server.PendingConnections())
 		socket := take(t, server)
 		require.Equal(t, next.LocalAddr().String(), socket.RemoteAddr().String())
 		require.NoError(t, socket.Close())
-		// The place of the one that is gone is free a moment before it is not counted any more.
+		// The connection that was reset leaves the queue a moment before it leaves the count of open connections.
 		until(t, func() bool { return server.ConnectionCount() == 0 })
 	}
 	require.NoError(t, server.Err())
@@ -350,7 +340,7 @@ func TestPendingConnectionCanBeReadAfterPeerCloses(t *testing.T) {
 	require.Equal(t, "last words", string(buf[:n]))
 	for range 2 {
 		_, err = socket.Read(buf)
-		require.Equal(t, io.EOF, err, "not the bare io.EOF")
+		require.Equal(t, io.EOF, err, "Read must return io.EOF itself")
 	}
 	require.NoError(t, socket.Close())
 	require.Equal(t, peer, socket.RemoteAddr().String())
@@ -372,7 +362,7 @@ func TestConnectionsYieldsConnectionsInOrder(t *testing.T) {
 		}
 	}
 	collect(ctx, 2)
-	collect(ctx, 2) // goes on where break has left off
+	collect(ctx, 2) // continues after break
 	collect(ctx, 2)
 	var want []string
 	for _, client := range clients {

@@ -17,16 +17,17 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A busyLoop always has something to do, and nobody else takes part in that: each of its connections is sent the next
-// byte by its own handler, with a system call that the runtime does not see.
+// A busyLoop is a loop that always has work and needs no other goroutine for it: the handler of each connection sends
+// the next byte to itself, with a system call that the runtime does not see.
 type busyLoop struct {
-	turns   atomic.Int64
+	calls   atomic.Int64
 	over    atomic.Bool
 	clients []*net.TCPConn
 }
 
-// newBusyLoop returns one with n connections. It begins when a byte is written to its clients. Each handler calls work.
-func newBusyLoop(t *testing.T, n int, work func(turn int64)) *busyLoop {
+// newBusyLoop returns a busyLoop with n connections. It is idle until a byte is written to its clients. Each call of a
+// handler calls work.
+func newBusyLoop(t *testing.T, n int, work func(call int64)) *busyLoop {
 	var l busyLoop
 	server := listen(t, &tcpserver.TcpServer{Poller: newPoller(t, 1)})
 	for range n {
@@ -38,7 +39,7 @@ func newBusyLoop(t *testing.T, n int, work func(turn int64)) *busyLoop {
 		one := new([1]byte)
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 			socket.ReadAll()
-			work(l.turns.Add(1))
+			work(l.calls.Add(1))
 			if !l.over.Load() {
 				syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(one)), 1)
 			}
@@ -56,18 +57,18 @@ func TestBusyLoopLetsOtherGoroutinesRun(t *testing.T) {
 	runtime.GOMAXPROCS(1)
 	for _, c := range []struct {
 		conns int
-		took  time.Duration // of a handler
-		limit int64         // turns
+		took  time.Duration // by each call of a handler
+		limit int64         // calls
 	}{
 		{conns: 1, limit: 100},
 		{conns: 100, took: time.Millisecond, limit: 50},
 	} {
 		woken := make(chan int64, 1)
-		l := newBusyLoop(t, c.conns, func(turn int64) {
+		l := newBusyLoop(t, c.conns, func(call int64) {
 			for begin := time.Now(); time.Since(begin) < c.took; {
 			}
 			select {
-			case woken <- turn:
+			case woken <- call:
 			default:
 			}
 		})
@@ -76,25 +77,26 @@ func TestBusyLoopLetsOtherGoroutinesRun(t *testing.T) {
 			require.NoError(t, err)
 		}
 		for range 200 {
-			turn := receive(t, woken)
-			require.LessOrEqual(t, l.turns.Load()-turn, c.limit, "turns until a goroutine ran that a handler had woken")
+			call := receive(t, woken)
+			// So many handlers were called between the one that woke this goroutine and now.
+			require.LessOrEqual(t, l.calls.Load()-call, c.limit)
 		}
 		l.over.Store(true)
 	}
 }
 
-// The runtime's monitor sleeps while a process is idle. A loop that begins to work then does not by itself wake it.
+// The runtime's monitor sleeps while the process is idle, and a loop that becomes busy does not wake it by itself.
 func TestBusyLoopLetsRuntimePollItsDescriptors(t *testing.T) {
 	if !alone(t) {
 		return
 	}
 	runtime.GOMAXPROCS(1)
-	const enough = 1 << 18 // turns; some seconds
+	const enough = 1 << 18 // calls; they take some seconds
 	var heard atomic.Bool
 	var l *busyLoop
 	over := make(chan struct{})
-	l = newBusyLoop(t, 1, func(turn int64) {
-		if (turn == enough || heard.Load()) && !l.over.Swap(true) {
+	l = newBusyLoop(t, 1, func(call int64) {
+		if (call == enough || heard.Load()) && !l.over.Swap(true) {
 			close(over)
 		}
 	})
@@ -112,7 +114,7 @@ func TestBusyLoopLetsRuntimePollItsDescriptors(t *testing.T) {
 			heard.Store(true)
 		}
 	}()
-	// Another process begins, when this one has had time to become idle.
+	// Another process starts the loop after this process has had time to become idle.
 	cmd := exec.Command("sh", "-c", "sleep 0.3; printf x >&3; sleep 0.3; printf y >&4")
 	for _, c := range []*net.TCPConn{l.clients[0], client.(*net.TCPConn)} {
 		f, err := c.File()
@@ -124,5 +126,5 @@ func TestBusyLoopLetsRuntimePollItsDescriptors(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	<-over
 	require.NoError(t, cmd.Wait())
-	require.True(t, heard.Load(), "in %d turns of the loop", l.turns.Load())
+	require.True(t, heard.Load(), "the runtime saw nothing during %d calls of handlers", l.calls.Load())
 }

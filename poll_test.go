@@ -16,7 +16,7 @@ func TestSpinnerRarelySpinsAfterMisses(t *testing.T) {
 		}
 	}
 	assert.Less(t, tried, 1<<20/200)
-	assert.Greater(t, tried, 1<<20/300, "traffic that becomes dense must be noticed")
+	assert.Greater(t, tried, 1<<20/300, "the spinner must notice when messages come faster")
 }
 
 func TestSpinnerKeepsSpinningAfterHits(t *testing.T) {
@@ -37,7 +37,7 @@ func TestSpinnerKeepsSpinningAfterHits(t *testing.T) {
 			slept++
 		}
 	}
-	assert.InDelta(t, 100, slept, 2, "the loop sleeps now and then even so")
+	assert.InDelta(t, 100, slept, 2, "the loop must sleep now and then nevertheless")
 }
 
 func TestSpinnerToleratesSingleMiss(t *testing.T) {

@@ -13,10 +13,10 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// What AFD is told the size of is that large, on each architecture.
+// afdPollSize, the size that AFD is given, must be the size of the structure on every architecture.
 var _ = [1]struct{}{}[unsafe.Offsetof(op{}.key)-unsafe.Offsetof(op{}.poll)-afdPollSize]
 
-// openKernel returns a kernel, and a socket of which it has key.
+// openSelector returns an open selector and a listening socket that is registered with it under key.
 func openSelector(t *testing.T) (s *selector, fd sys.FD, key slotKey) {
 	t.Helper()
 	s, key = new(selector), slotKey{slot: 40, gen: 7}
@@ -28,7 +28,7 @@ func openSelector(t *testing.T) (s *selector, fd sys.FD, key slotKey) {
 	return s, fd, key
 }
 
-// next waits for an event of key.
+// next waits for an event of key and returns it.
 func (s *selector) next(key slotKey) events {
 	for {
 		for i := range s.wait() {
@@ -53,7 +53,7 @@ func TestSelectorCloseEndsPendingPolls(t *testing.T) {
 	for _, ev := range []events{evRead, evWrite, evError, evRead} {
 		s.rearm(key, ev)
 	}
-	require.Equal(t, 3, s.pending, "one each")
+	require.Equal(t, 3, s.pending, "there must be one poll per kind of event")
 	s.close()
 	require.Zero(t, s.pending)
 	sys.Close(fd)
@@ -61,7 +61,7 @@ func TestSelectorCloseEndsPendingPolls(t *testing.T) {
 
 func TestRemovedSocketIsNotReported(t *testing.T) {
 	s, fd, key := openSelector(t)
-	// Somebody else holds the socket open.
+	// A duplicate keeps the socket open.
 	other, err := sys.Dup(fd)
 	require.NoError(t, err)
 	s.remove(fd, key)

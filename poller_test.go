@@ -19,7 +19,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// What a loop is asked for by others reaches it however often that was: nothing fills up.
+// However often another goroutine wakes the loop, nothing fills up and no wake-up is lost.
 func TestLoopCanBeWokenAnyNumberOfTimes(t *testing.T) {
 	t.Parallel()
 	poller, err := tcpserver.NewPoller(1)
@@ -30,7 +30,7 @@ func TestLoopCanBeWokenAnyNumberOfTimes(t *testing.T) {
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { announced <- struct{}{} }})
 	receive(t, announced)
 	for range 600 {
-		time.Sleep(200 * time.Microsecond) // a loop that is still awake needs no waking
+		time.Sleep(200 * time.Microsecond) // long enough for the loop to sleep
 		socket.PauseReading()
 		socket.ResumeReading()
 		receive(t, announced)
@@ -58,7 +58,7 @@ func TestServersCanShareOnePoller(t *testing.T) {
 		for _, client := range clients {
 			echoes(t, client)
 		}
-		// The end of one is not the end of the others.
+		// Closing one server does not affect the others.
 		require.NoError(t, servers[0].Close())
 		for _, client := range clients {
 			echoes(t, client)
@@ -67,11 +67,11 @@ func TestServersCanShareOnePoller(t *testing.T) {
 	}
 }
 
-// Not parallel: it counts goroutines and descriptors.
+// This test counts goroutines and descriptors and is not parallel.
 func TestPollerStopsAfterItsLastServerAndSocket(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), openFiles()
 	poller := newPoller(t, 3)
-	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "a poller without users runs")
+	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "a poller without users must not run")
 	for range 5 {
 		server := &tcpserver.TcpServer{Poller: poller}
 		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
@@ -81,7 +81,7 @@ func TestPollerStopsAfterItsLastServerAndSocket(t *testing.T) {
 		untilPending(t, server, 1)
 		require.NoError(t, server.Close())
 		require.NoError(t, queued.Close())
-		// The last user is a socket.
+		// The last user of the poller is a socket.
 		_, err := socket.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err)
 		require.NoError(t, socket.Close())
@@ -132,13 +132,13 @@ func TestPollerCloseEndsServersAndSockets(t *testing.T) {
 		require.ErrorIs(t, server.Listen("tcp", "127.0.0.1:0"), net.ErrClosed)
 		require.ErrorIs(t, server.Err(), net.ErrClosed)
 	}
-	// With another poller they can go on.
+	// A server can listen again with another poller.
 	servers[0].Poller = nil
 	listen(t, servers[0])
 	takes(t, servers[0], dial(t, servers[0]))
 }
 
-// Also what is accepted at that moment.
+// Connections are accepted while the poller is closed.
 func TestPollerCloseEndsConnectionsBeingAccepted(t *testing.T) {
 	t.Parallel()
 	for range 30 {
@@ -153,9 +153,9 @@ func TestPollerCloseEndsConnectionsBeingAccepted(t *testing.T) {
 			},
 		})
 		addr := server.Addr().String()
-		var all sync.WaitGroup
+		var clients sync.WaitGroup
 		for range 4 {
-			all.Go(func() {
+			clients.Go(func() {
 				for range 10 {
 					if conn, err := net.Dial("tcp", addr); err == nil {
 						defer conn.Close()
@@ -165,7 +165,7 @@ func TestPollerCloseEndsConnectionsBeingAccepted(t *testing.T) {
 		}
 		until(t, func() bool { return server.Stats().Accepted > 5 })
 		require.NoError(t, poller.Close())
-		all.Wait()
+		clients.Wait()
 		require.False(t, server.IsListening())
 		until(t, func() bool { return server.ConnectionCount() == 0 })
 		taken.Range(func(socket, _ any) bool {
@@ -183,13 +183,13 @@ func TestEchoWorksBesideThousandIdleConnections(t *testing.T) {
 	for range 200 {
 		echoes(t, client)
 	}
-	// The idle ones are not forgotten.
+	// The idle connections still work.
 	for i := range 20 {
 		echoes(t, idle[i*50])
 	}
 }
 
-// The handlers of one loop take half a second a round, and its sockets never rest.
+// One loop serves 50 sockets that are always readable, and calling all their handlers takes about half a second.
 func TestIdleTimeoutFiresDespiteBusySockets(t *testing.T) {
 	t.Parallel()
 	const timeout, enough = time.Second, 6 * time.Second
@@ -219,6 +219,7 @@ func TestIdleTimeoutFiresDespiteBusySockets(t *testing.T) {
 	require.Less(t, time.Since(begin), enough)
 }
 
+// echoSlowly is echo with a handler that takes 8 ms.
 func echoSlowly(server *tcpserver.TcpServer) {
 	if socket := server.NextPendingConnection(); socket != nil {
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
@@ -228,7 +229,7 @@ func echoSlowly(server *tcpserver.TcpServer) {
 	}
 }
 
-// A churn connection carries its number over and over again, in both directions.
+// The connections of the churn test carry their number, repeated, in both directions.
 const (
 	churnBytes   = 256
 	churnWorkers = 8
@@ -239,11 +240,11 @@ func churnPayload(number uint64) []byte {
 	return bytes.Repeat(binary.BigEndian.AppendUint64(nil, number), churnBytes/8)
 }
 
-// A churnState is what the server knows of a connection.
+// A churnState is what the server has received from a connection.
 type churnState struct{ got []byte }
 
-// churnServer sends back what comes and checks that no other connection's bytes are among it. What has an odd number
-// is closed by this end.
+// churnServer echoes what it receives and counts in mixed how often it received bytes of another connection. It closes
+// connections that have an odd number.
 func churnServer(t *testing.T, mixed *atomic.Int64) *tcpserver.TcpServer {
 	handlers := &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 		state := socket.UserData().(*churnState)
@@ -273,7 +274,7 @@ func churnServer(t *testing.T, mixed *atomic.Int64) *tcpserver.TcpServer {
 	})
 }
 
-// churn is one connection, which ends in one of several ways.
+// churn makes a connection with this number, which also decides how the connection ends.
 func churn(addr string, number uint64) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -287,7 +288,7 @@ func churn(addr string, number uint64) error {
 	}
 	got := make([]byte, churnBytes)
 	if number%8 >= 6 {
-		// Reset with a part of it on its way.
+		// Reset the connection while a part of the echo is under way.
 		got = got[:number%64]
 		conn.(*net.TCPConn).SetLinger(0)
 	}
@@ -297,7 +298,7 @@ func churn(addr string, number uint64) error {
 	if number%8 < 4 {
 		conn.(*net.TCPConn).CloseWrite()
 		if n, err := conn.Read(got); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("connection %d: %d bytes and %v behind the end", number, n, err)
+			return fmt.Errorf("connection %d: read %d bytes and error %v after the end", number, n, err)
 		}
 	}
 	return nil
@@ -323,5 +324,5 @@ func TestNewConnectionNeverGetsBytesOfEarlierOne(t *testing.T) {
 	}
 	until(t, func() bool { return server.ConnectionCount() == 0 })
 	require.EqualValues(t, churnWorkers*churnEach, server.Stats().Accepted)
-	require.Zero(t, mixed.Load(), "bytes of another connection")
+	require.Zero(t, mixed.Load(), "a connection received bytes of another")
 }

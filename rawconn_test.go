@@ -17,7 +17,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// rawConn returns the socket's RawConn.
+// rawConn returns the socket's syscall.RawConn.
 func rawConn(t testing.TB, socket *tcpserver.TcpSocket) syscall.RawConn {
 	t.Helper()
 	raw, err := socket.SyscallConn()
@@ -25,7 +25,7 @@ func rawConn(t testing.TB, socket *tcpserver.TcpSocket) syscall.RawConn {
 	return raw
 }
 
-// sockopt asks the system for an option.
+// sockopt returns an option of the socket that the system holds.
 func sockopt(t testing.TB, socket *tcpserver.TcpSocket, level, option int) (value int) {
 	t.Helper()
 	var err error
@@ -53,7 +53,7 @@ func TestServerKeepAliveAppliesToSockets(t *testing.T) {
 		socket, _ := connect(t, listen(t, &tcpserver.TcpServer{KeepAlive: config}))
 		return sockopt(t, socket, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE) != 0
 	}
-	require.False(t, keepsAlive(net.KeepAliveConfig{}), "off by default")
+	require.False(t, keepsAlive(net.KeepAliveConfig{}), "keep-alive must be off by default")
 	require.True(t, keepsAlive(net.KeepAliveConfig{Enable: true}))
 }
 
@@ -70,7 +70,7 @@ func TestSocketsOfAdoptedListenerGetServerOptions(t *testing.T) {
 	require.NotZero(t, sockopt(t, socket, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 }
 
-// rawRead reads into p once there is something.
+// rawRead waits until the descriptor is readable and reads into p.
 func rawRead(raw syscall.RawConn, p []byte) (n int, err error) {
 	waited := raw.Read(func(fd uintptr) bool {
 		n, err = systemRead(fd, p)
@@ -96,7 +96,7 @@ func TestRawConnReadWaitsForData(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, receive(t, reading))
 		require.Equal(t, "hello", string(p))
-		// What is left is not forgotten.
+		// Read finds the bytes that the raw read left.
 		rest := make([]byte, 7)
 		n, err := socket.Read(rest)
 		require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestRawConnReadWaitsForData(t *testing.T) {
 	require.NoError(t, receive(t, reading), "the end of the stream")
 }
 
-// rawWrite writes p, waiting for room where it must.
+// rawWrite writes p and waits until the descriptor is writable where it must.
 func rawWrite(raw syscall.RawConn, p []byte) (err error) {
 	for len(p) > 0 && err == nil {
 		waited := raw.Write(func(fd uintptr) bool {
@@ -145,10 +145,10 @@ func TestRawConnWriteWaitsForBufferSpace(t *testing.T) {
 	require.NoError(t, receive(t, writing))
 }
 
-// Whoever waits for room in the system is not forgotten because somebody else has nothing more to send.
+// A raw write that waits for space must be woken even if the socket itself has nothing more to send.
 func TestRawConnWriteIsWokenAfterQueueIsSentOrClosed(t *testing.T) {
 	t.Parallel()
-	for name, queue := range map[string]bool{"CloseWrite": false, "queue that is sent": true} {
+	for name, queue := range map[string]bool{"CloseWrite": false, "send queue": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
@@ -178,14 +178,14 @@ func TestRawConnCallsReturnOnDeadlineOrClose(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		jam  bool // Send's queue cannot be sent
+		jam  bool // the send queue is full and the peer does not read
 		end  func(socket *tcpserver.TcpSocket)
 		want error
 	}{
 		{"deadline", false, func(s *tcpserver.TcpSocket) { s.SetDeadline(time.Now().Add(10 * time.Millisecond)) },
 			os.ErrDeadlineExceeded},
 		{"Close", false, func(s *tcpserver.TcpSocket) { s.Close() }, tcpserver.ErrSocketClosed},
-		{"Close with a queue", true, func(s *tcpserver.TcpSocket) { s.Close() }, tcpserver.ErrSocketClosed},
+		{"Close with a full send queue", true, func(s *tcpserver.TcpSocket) { s.Close() }, tcpserver.ErrSocketClosed},
 		{"Abort", false, func(s *tcpserver.TcpSocket) { s.Abort() }, tcpserver.ErrSocketClosed},
 		{"idle timeout", false, func(s *tcpserver.TcpSocket) { s.SetIdleTimeout(100 * time.Millisecond) },
 			tcpserver.ErrSocketClosed},
@@ -207,17 +207,17 @@ func TestRawConnCallsReturnOnDeadlineOrClose(t *testing.T) {
 	}
 }
 
-// What the program does with the descriptor in Control cannot be closed under it.
+// The descriptor is not closed while the function passed to Control runs.
 func TestRawConnControlKeepsDescriptorOpen(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	raw := rawConn(t, socket)
-	inside, leave := make(chan struct{}), make(chan struct{})
+	inside, unblock := make(chan struct{}), make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
 		done <- raw.Control(func(fd uintptr) {
 			close(inside)
-			<-leave
+			<-unblock
 			_, err := systemWrite(fd, []byte("still open"))
 			if err != nil {
 				t.Error(err)
@@ -227,7 +227,7 @@ func TestRawConnControlKeepsDescriptorOpen(t *testing.T) {
 	receive(t, inside)
 	atOnce(t, socket.Close)
 	require.NoError(t, socket.WaitForDisconnected(context.Background()))
-	close(leave)
+	close(unblock)
 	require.NoError(t, receive(t, done))
 	mustGet(t, conn, []byte("still open"))
 }

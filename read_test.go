@@ -40,12 +40,12 @@ func TestBytesAvailableIncludesSystemBuffer(t *testing.T) {
 	socket.SetReadBufferSize(4)
 	put(t, socket, conn, "0123456789")
 	require.Equal(t, "0123", string(socket.Peek(10)))
-	require.Equal(t, 10, socket.BytesAvailable(), "4 in the buffer, 6 in the system")
+	require.Equal(t, 10, socket.BytesAvailable(), "4 bytes are in the read buffer and 6 in the system")
 	_, err := io.ReadFull(socket, make([]byte, 7))
 	require.NoError(t, err)
 	require.Equal(t, 3, socket.BytesAvailable())
 
-	// An end of stream is not a byte.
+	// The end of the stream does not count as a byte.
 	require.NoError(t, conn.CloseWrite())
 	require.Equal(t, "789", string(socket.ReadAll()))
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
@@ -75,9 +75,9 @@ func TestPeekIsLimitedByReadBufferSize(t *testing.T) {
 	put(t, socket, conn, "0123456789")
 	require.Equal(t, "012345", string(socket.Peek(10)))
 	require.Equal(t, 2, socket.Discard(2))
-	require.Equal(t, "234567", string(socket.Peek(10)), "the room that was made is used")
+	require.Equal(t, "234567", string(socket.Peek(10)), "Peek must fill the room that Discard has made")
 	socket.SetReadBufferSize(0)
-	require.Equal(t, "23456789", string(socket.Peek(10)), "0 is the default again")
+	require.Equal(t, "23456789", string(socket.Peek(10)), "0 restores the default")
 }
 
 func TestDiscardReturnsNumberOfDiscardedBytes(t *testing.T) {
@@ -90,7 +90,7 @@ func TestDiscardReturnsNumberOfDiscardedBytes(t *testing.T) {
 	require.Zero(t, socket.Discard(-1))
 	require.Equal(t, 3, socket.Discard(3))
 	require.Equal(t, "345", string(socket.Peek(3)))
-	require.Equal(t, 9, socket.Discard(9), "also beyond the buffer")
+	require.Equal(t, 9, socket.Discard(9), "Discard must go beyond the read buffer")
 	require.Equal(t, 4, socket.Discard(1<<30))
 }
 
@@ -100,7 +100,7 @@ func TestTryReadNeverBlocks(t *testing.T) {
 	p := make([]byte, 10)
 	n, err := socket.TryRead(p)
 	require.Zero(t, n)
-	require.Equal(t, tcpserver.ErrWouldBlock, err, "bare")
+	require.Equal(t, tcpserver.ErrWouldBlock, err, "the error must be ErrWouldBlock itself")
 	n, err = socket.TryRead(nil)
 	require.Zero(t, n)
 	require.NoError(t, err)
@@ -120,7 +120,7 @@ func TestTryReadNeverBlocks(t *testing.T) {
 	for range 2 {
 		n, err = socket.TryRead(p)
 		require.Zero(t, n)
-		require.Equal(t, io.EOF, err, "bare, and again")
+		require.Equal(t, io.EOF, err, "the error must be io.EOF itself, and stay so")
 	}
 }
 
@@ -131,12 +131,12 @@ func TestReadAllReturnsAllAvailableBytes(t *testing.T) {
 	require.NoError(t, socket.SetReadBuffer(2<<20))
 	want := pattern(1, 300_000)
 	put(t, socket, conn, string(want))
-	require.NotEmpty(t, socket.Peek(1)) // so that a part is in the buffer and the rest is not
+	require.NotEmpty(t, socket.Peek(1)) // moves a part, but not all, to the read buffer
 	got := socket.ReadAll()
 	require.True(t, bytes.Equal(want, got), "got %d bytes", len(got))
 	require.Nil(t, socket.ReadAll())
 
-	// The slice is the caller's.
+	// The slice is a copy that later reads do not change.
 	put(t, socket, conn, strings.Repeat("x", len(want)))
 	socket.ReadAll()
 	require.True(t, bytes.Equal(want, got))
@@ -144,7 +144,7 @@ func TestReadAllReturnsAllAvailableBytes(t *testing.T) {
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
 	require.Nil(t, socket.ReadAll())
-	require.Equal(t, io.EOF, readOne(socket)(), "the end of the stream is left to Read")
+	require.Equal(t, io.EOF, readOne(socket)(), "ReadAll must leave the end of the stream to Read")
 }
 
 func TestReadLineReturnsWholeLines(t *testing.T) {
@@ -171,9 +171,9 @@ func TestReadLineReturnsWholeLines(t *testing.T) {
 			first = line
 		}
 	}
-	require.Equal(t, "one\n", string(first), "a fresh slice")
+	require.Equal(t, "one\n", string(first), "each line must be a copy")
 
-	// A last line without an end is left to Read, also after the end of the stream.
+	// A last line without a newline is left to Read, also after the end of the stream.
 	noLine()
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
@@ -198,7 +198,7 @@ func TestCanReadLineIsFalseForLineLongerThanReadBuffer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, long, string(p))
 	line, ok := socket.ReadLine()
-	require.True(t, ok, "those after it are lines again")
+	require.True(t, ok, "the lines after it must be found")
 	require.Equal(t, "short\n", string(line))
 
 	put(t, socket, conn, long)
@@ -207,7 +207,7 @@ func TestCanReadLineIsFalseForLineLongerThanReadBuffer(t *testing.T) {
 	put(t, socket, conn, long)
 	require.False(t, socket.CanReadLine())
 	socket.SetReadBufferSize(len(long))
-	require.True(t, socket.CanReadLine(), "a larger buffer counts at once")
+	require.True(t, socket.CanReadLine(), "a larger buffer must take effect at once")
 }
 
 func TestMixedReadMethodsKeepByteOrder(t *testing.T) {
@@ -278,8 +278,8 @@ func TestMixedReadMethodsKeepByteOrder(t *testing.T) {
 	}
 }
 
+// This test measures the heap and is not parallel.
 func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
-	// Not parallel: it looks at the heap.
 	socket, conn := pair(t)
 	p := make([]byte, 1<<20)
 	before := heap()
@@ -295,10 +295,10 @@ func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 			break
 		}
-		require.Less(t, sent, 1<<30, "the peer is never held back")
+		require.Less(t, sent, 1<<30, "the client was never blocked")
 	}
 	require.Less(t, heap(), before+1<<20)
-	require.LessOrEqual(t, socket.BytesRead(), uint64(64<<10), "the default of the read buffer")
+	require.LessOrEqual(t, socket.BytesRead(), uint64(64<<10), "the default read buffer size")
 	runtime.KeepAlive(p)
 }
 
@@ -363,7 +363,7 @@ func TestConcurrentLineReadersGetWholeLines(t *testing.T) {
 	go func() {
 		var all []byte
 		for i := range lines {
-			all = fmt.Appendf(all, "%d %d\n", i, i) // twice, so that a mixture of two lines shows
+			all = fmt.Appendf(all, "%d %d\n", i, i) // twice, to detect a mixture of two lines
 		}
 		conn.Write(all)
 		conn.CloseWrite()
@@ -379,7 +379,7 @@ func TestConcurrentLineReadersGetWholeLines(t *testing.T) {
 				line, ok := socket.ReadLine()
 				if !ok {
 					socket.WaitForReadyRead(ctx)
-					runtime.Gosched() // for a part of a line it returns at once
+					runtime.Gosched() // with a part of a line WaitForReadyRead returns at once
 					continue
 				}
 				a, b, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
@@ -400,17 +400,17 @@ func TestWaitForReadyReadReturnsAtOnceForDataOrEndOfStream(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	put(t, socket, conn, "hello")
-	require.NoError(t, socket.WaitForReadyRead(within(t)), "in the system")
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "bytes in the system")
 	require.Equal(t, "h", string(socket.Peek(1)))
-	require.NoError(t, socket.WaitForReadyRead(within(t)), "in the buffer")
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "bytes in the read buffer")
 	socket.ReadAll()
 
 	waiting := blocked(t, func() error { return socket.WaitForReadyRead(within(t)) })
 	require.NoError(t, conn.CloseWrite())
-	require.NoError(t, receive(t, waiting), "the end of the stream")
-	require.NoError(t, socket.WaitForReadyRead(within(t)), "and again")
+	require.NoError(t, receive(t, waiting), "end of stream")
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "end of stream, second call")
 	require.Equal(t, io.EOF, readOne(socket)())
-	require.NoError(t, socket.WaitForReadyRead(within(t)), "and when it has been read")
+	require.NoError(t, socket.WaitForReadyRead(within(t)), "end of stream after Read returned io.EOF")
 }
 
 func TestWaitForReadyReadWakesOnDataEndOrTimeout(t *testing.T) {
@@ -454,7 +454,7 @@ func TestWaitForReadyReadWakesOnDataEndOrTimeout(t *testing.T) {
 			if test.bare {
 				require.Equal(t, test.want, err)
 			}
-			// A call that comes later finds the same.
+			// A later call returns the same error.
 			require.ErrorIs(t, socket.WaitForReadyRead(ctx), test.want)
 		})
 	}
@@ -476,7 +476,7 @@ func TestCloseReadEndsOnlyReading(t *testing.T) {
 	require.Zero(t, socket.BytesAvailable())
 	require.Equal(t, io.EOF, readOne(socket)())
 	require.Nil(t, socket.ReadAll())
-	require.NoError(t, socket.CloseRead(), "again")
+	require.NoError(t, socket.CloseRead(), "second call")
 
 	require.Equal(t, tcpserver.StateConnected, socket.State())
 	require.NoError(t, socket.Send([]byte("still here")))
@@ -484,7 +484,7 @@ func TestCloseReadEndsOnlyReading(t *testing.T) {
 	got, err := io.ReadAll(conn)
 	require.NoError(t, err)
 	require.Equal(t, "still here", string(got))
-	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions have ended")
+	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions are closed")
 	require.NoError(t, socket.Err())
 }
 
@@ -501,9 +501,9 @@ func TestBytesReadCountsBytesTakenFromSystem(t *testing.T) {
 	socket, conn := pair(t)
 	require.Zero(t, socket.BytesRead())
 	put(t, socket, conn, "0123456789")
-	require.Zero(t, socket.BytesRead(), "the system has them")
+	require.Zero(t, socket.BytesRead(), "the bytes are still in the system")
 	socket.Peek(1)
-	require.EqualValues(t, 10, socket.BytesRead(), "taken, if not read")
+	require.EqualValues(t, 10, socket.BytesRead(), "Peek must take the bytes from the system")
 	require.NoError(t, readOne(socket)())
 	socket.Discard(1)
 	socket.ReadAll()
@@ -521,7 +521,7 @@ func TestReadDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(70*time.Millisecond)))
 	require.ErrorIs(t, receive(t, blocked(t, readOne(socket))), os.ErrDeadlineExceeded)
 
-	// It stays expired, whatever comes, until it is moved.
+	// It stays expired, even if data arrives, until it is moved.
 	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
 	put(t, socket, conn, "ab")
 	require.ErrorIs(t, readOne(socket)(), os.ErrDeadlineExceeded)
@@ -532,24 +532,24 @@ func TestReadDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	require.NoError(t, socket.SetReadDeadline(time.Time{}))
 	require.NoError(t, readOne(socket)())
 
-	// Whoever waits already follows it.
+	// Moving the deadline affects a Read that is waiting.
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(150*time.Millisecond)))
 	reading := blocked(t, readOne(socket))
 	require.NoError(t, socket.SetReadDeadline(time.Time{}))
 	select {
 	case err := <-reading:
-		require.FailNow(t, "a deadline that was cleared has come", "error: %v", err)
+		require.FailNow(t, "Read returned after the deadline was cleared", "error: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
 	require.NoError(t, socket.SetDeadline(time.Now().Add(-time.Second)))
-	require.ErrorIs(t, receive(t, reading), os.ErrDeadlineExceeded, "brought forward")
+	require.ErrorIs(t, receive(t, reading), os.ErrDeadlineExceeded, "an earlier deadline must end the Read")
 }
 
-// Readable is no more than a guess: what the buffer holds is returned although the system holds nothing more.
+// Read may believe that the system holds more bytes when it does not; the buffered bytes must be returned nevertheless.
 func TestReadReturnsBufferedBytesWithoutBlocking(t *testing.T) {
 	t.Parallel()
-	t.Run("a full buffer", func(t *testing.T) {
+	t.Run("full buffer", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := connect(t, listen(t, &tcpserver.TcpServer{ReadBufferSize: 4096}))
 		put(t, socket, conn, noise(4096))

@@ -11,30 +11,33 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A witness is handlers that note each call. The test fails when two of them run at a time, or one after Disconnected.
+// A witness records the calls of a socket's handlers. It fails the test if two run at the same time, or if one is
+// called after Disconnected.
 type witness struct {
 	t testing.TB
 
-	// What the handlers do beyond taking notes. ReadyRead: nil takes everything.
+	// These are called by the handlers of the same name. If readyRead is nil, ReadyRead reads everything.
 	readyRead    func(socket *tcpserver.TcpSocket)
 	bytesWritten func(socket *tcpserver.TcpSocket, n int)
 	readClosed   func(socket *tcpserver.TcpSocket)
 	disconnected func(socket *tcpserver.TcpSocket, err error)
 
-	inside atomic.Int32
-	step   chan struct{} // something was noted
+	inside  atomic.Int32  // handlers that are running
+	changed chan struct{} // receives after each change
 
 	mu      sync.Mutex
-	calls   []string // names, without repetitions in a row
-	reads   int      // calls of ReadyRead
-	got     []byte   // what ReadyRead has taken
-	written []int    // what BytesWritten was told
+	calls   []string // names of the handlers; calls of the same one in a row count once
+	reads   int      // number of calls of ReadyRead
+	got     []byte   // bytes that ReadyRead has read
+	written []int    // arguments of BytesWritten
 	ended   bool
-	err     error // what Disconnected got
+	err     error // argument of Disconnected
 }
 
-func watch(t testing.TB) *witness { return &witness{t: t, step: make(chan struct{}, 1)} }
+// watch returns a new witness.
+func watch(t testing.TB) *witness { return &witness{t: t, changed: make(chan struct{}, 1)} }
 
+// handlers returns the handlers whose calls are recorded.
 func (w *witness) handlers() *tcpserver.SocketHandlers {
 	return &tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
@@ -69,19 +72,19 @@ func (w *witness) handlers() *tcpserver.SocketHandlers {
 	}
 }
 
-// record begins a call; what it returns ends it.
-func (w *witness) record(name string, f func()) func() {
+// record begins a call and returns a function that ends it. update changes the fields that mu guards.
+func (w *witness) record(name string, update func()) func() {
 	if w.inside.Add(1) != 1 {
-		w.t.Errorf("%s while another handler runs", name)
+		w.t.Errorf("%s was called while another handler was running", name)
 	}
 	w.mu.Lock()
 	if w.ended {
-		w.t.Errorf("%s after Disconnected", name)
+		w.t.Errorf("%s was called after Disconnected", name)
 	}
 	if n := len(w.calls); n == 0 || w.calls[n-1] != name {
 		w.calls = append(w.calls, name)
 	}
-	f()
+	update()
 	w.mu.Unlock()
 	w.tell()
 	return func() {
@@ -92,18 +95,19 @@ func (w *witness) record(name string, f func()) func() {
 
 func (w *witness) tell() {
 	select {
-	case w.step <- struct{}{}:
+	case w.changed <- struct{}{}:
 	default:
 	}
 }
 
+// keep appends p to the bytes that ReadyRead has read.
 func (w *witness) keep(p []byte) {
 	w.mu.Lock()
 	w.got = append(w.got, p...)
 	w.mu.Unlock()
 }
 
-// await waits until done, which may look at the notes, returns true.
+// await waits until done, which is called with mu held, returns true.
 func (w *witness) await(done func() bool) {
 	w.t.Helper()
 	for {
@@ -113,32 +117,34 @@ func (w *witness) await(done func() bool) {
 		if ok {
 			return
 		}
-		receive(w.t, w.step)
+		receive(w.t, w.changed)
 	}
 }
 
-// awaitBytes waits until ReadyRead has taken as many bytes as want has, and compares.
+// awaitBytes waits until ReadyRead has read as many bytes as want has, and compares.
 func (w *witness) awaitBytes(want string) {
 	w.t.Helper()
 	w.await(func() bool { return len(w.got) >= len(want) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	require.True(w.t, want == string(w.got), "other bytes than were sent")
+	require.True(w.t, want == string(w.got), "received other bytes than were sent")
 }
 
-// awaitEnd waits for Disconnected and returns what it got.
+// awaitEnd waits for Disconnected and returns its error.
 func (w *witness) awaitEnd() error {
 	w.t.Helper()
 	w.await(func() bool { return w.ended })
 	return w.err
 }
 
+// names returns the names of the handlers in the order of their calls.
 func (w *witness) names() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.calls)
 }
 
+// count returns how often ReadyRead was called.
 func (w *witness) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -29,7 +29,7 @@ func TestListenRejectsInvalidAddresses(t *testing.T) {
 		{"tcp4", "[::1]:0", 0, tcpserver.ErrInvalidAddress},
 		{"tcp6", "127.0.0.1:0", 0, tcpserver.ErrInvalidAddress},
 		{"tcp", "127.0.0.1:0", -1, tcpserver.ErrBacklog},
-		{"tcp", "192.0.2.1:0", 0, syscall.EADDRNOTAVAIL}, // an address for documentation
+		{"tcp", "192.0.2.1:0", 0, syscall.EADDRNOTAVAIL}, // reserved for documentation
 		{"", "127.0.0.1:0", 0, nil},
 		{"udp", "127.0.0.1:0", 0, nil},
 		{"TCP", "127.0.0.1:0", 0, nil},
@@ -56,7 +56,7 @@ func TestListenRejectsInvalidAddresses(t *testing.T) {
 	}
 }
 
-// hasHost tries whether the machine has the address host. Not each has IPv6, nor all of 127.0.0.0/8.
+// hasHost reports whether the machine has the address host. Some have no IPv6, or not all of 127.0.0.0/8.
 func hasHost(host string) bool {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -66,7 +66,7 @@ func hasHost(host string) bool {
 	return true
 }
 
-// hasDualStack tries whether one socket can take IPv4 and IPv6 connections, which on OpenBSD it cannot.
+// hasDualStack reports whether one socket can accept both IPv4 and IPv6 connections. On OpenBSD it cannot.
 func hasDualStack(t *testing.T) bool {
 	l, err := net.Listen("tcp", ":0")
 	require.NoError(t, err)
@@ -85,8 +85,8 @@ func TestListenAcceptsOnlyPeersOfItsNetwork(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		network, address string
-		peers            []string // hosts that can connect
-		refused          []string
+		allowed          []string // hosts that can connect
+		refused          []string // hosts that cannot
 	}{
 		{"tcp", "127.0.0.1:0", []string{"127.0.0.1"}, []string{"127.0.0.2", "::1"}},
 		{"tcp", "localhost:0", []string{"127.0.0.1"}, []string{"::1"}},
@@ -112,7 +112,7 @@ func TestListenAcceptsOnlyPeersOfItsNetwork(t *testing.T) {
 			defer server.Close()
 			port := strconv.Itoa(server.Port())
 			require.Equal(t, server.Port(), server.Addr().(*net.TCPAddr).Port)
-			for _, host := range c.peers {
+			for _, host := range c.allowed {
 				if hasHost(host) && (host != "::1" || c.network != "tcp" || hasDualStack(t)) {
 					mustAgreeOnAddresses(t, server, net.JoinHostPort(host, port))
 				}
@@ -127,8 +127,8 @@ func TestListenAcceptsOnlyPeersOfItsNetwork(t *testing.T) {
 	}
 }
 
-// mustAgreeOnAddresses sees that both ends of connections to addr agree on the addresses, as the same kind of address, while
-// they are open and afterwards, also if nobody has asked before.
+// mustAgreeOnAddresses checks that both ends of connections to addr report the same addresses in the same form: while
+// they are open, and after Close, both with and without an earlier call.
 func mustAgreeOnAddresses(t testing.TB, server *tcpserver.TcpServer, addr string) {
 	t.Helper()
 	for _, before := range []bool{true, false} {

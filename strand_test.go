@@ -20,7 +20,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A program calls methods with locks of its own held that its handlers take too.
+// A program may call methods while it holds a lock that its handlers acquire too.
 func TestHandlersAreNotCalledInsideMethods(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -67,7 +67,7 @@ func TestHandlersOfOneSocketNeverRunConcurrently(t *testing.T) {
 			w := watch(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				if rand.IntN(50) == 0 {
-					time.Sleep(15 * time.Millisecond) // the poller goes on without it
+					time.Sleep(15 * time.Millisecond) // another goroutine takes over the loop
 				}
 				socket.Discard(rand.IntN(3000))
 			}
@@ -140,11 +140,11 @@ func TestPeekSendDiscardEchoesStreamUnchanged(t *testing.T) {
 				before := bytes.Clone(p)
 				runtime.Gosched()
 				if !bytes.Equal(before, p) {
-					t.Error("what Peek returned has changed")
+					t.Error("the bytes that Peek returned have changed")
 				}
 				return len(p) > 0 && socket.Send(p) == nil && socket.Discard(len(p)) == len(p)
 			}
-			// One piece a call: ReadyRead is called again. After a full queue BytesWritten goes on.
+			// ReadyRead echoes one piece and is called again. When the queue was full, BytesWritten continues.
 			w.readyRead = func(socket *tcpserver.TcpSocket) { echo(socket) }
 			w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) {
 				for echo(socket) {
@@ -166,7 +166,7 @@ func TestPeekSendDiscardEchoesStreamUnchanged(t *testing.T) {
 				conn.SetReadDeadline(time.Now().Add(patience))
 				got, err := io.ReadAll(conn)
 				if err != nil || string(got) != want {
-					t.Errorf("%d of %d bytes echoed, or others: %v", len(got), len(want), err)
+					t.Errorf("echoed %d of %d bytes, or other bytes; error: %v", len(got), len(want), err)
 				}
 			})
 			wg.Go(func() {
@@ -281,7 +281,7 @@ func TestPanicOrGoexitInNewConnectionHandlerKeepsConnectionsPending(t *testing.T
 					fail()
 				},
 			})
-			// All of them are in the system's queue when accepting begins.
+			// All connections are in the system's queue when accepting begins.
 			server.PauseAccepting()
 			for range clients {
 				dial(t, server)
@@ -304,7 +304,7 @@ func TestHandlerCanBlockInRead(t *testing.T) {
 	w := watch(t)
 	began := make(chan struct{}, 10)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
-		// A header says how much follows; reading to the end of the stream is no message.
+		// A message is a digit and as many bytes. At the end of the stream there is none.
 		head := make([]byte, 1)
 		if n, _ := socket.TryRead(head); n == 0 {
 			return
@@ -334,7 +334,7 @@ func TestEachOfManyConnectionsIsEchoedAndDisconnectedOnce(t *testing.T) {
 	t.Parallel()
 	const clients, each = 8, 250
 	var ended atomic.Int32
-	left := make(chan struct{}, clients*each)
+	disconnected := make(chan struct{}, clients*each)
 	server := listen(t, &tcpserver.TcpServer{
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
 			var once atomic.Bool
@@ -342,10 +342,10 @@ func TestEachOfManyConnectionsIsEchoedAndDisconnectedOnce(t *testing.T) {
 				ReadyRead: echoBack,
 				Disconnected: func(_ *tcpserver.TcpSocket, err error) {
 					if err != nil || once.Swap(true) {
-						t.Errorf("Disconnected twice, or with %v", err)
+						t.Errorf("Disconnected was called twice, or with error %v", err)
 					}
 					ended.Add(1)
-					left <- struct{}{}
+					disconnected <- struct{}{}
 				},
 			})
 		},
@@ -363,7 +363,7 @@ func TestEachOfManyConnectionsIsEchoedAndDisconnectedOnce(t *testing.T) {
 				fmt.Fprintf(conn, "%d\n", i)
 				line, err := bufio.NewReader(conn).ReadString('\n')
 				if line != fmt.Sprintf("%d\n", i) {
-					t.Errorf("echo of %d: %q, %v", i, line, err)
+					t.Errorf("echo of %d: got %q, error %v", i, line, err)
 				}
 				conn.Close()
 			}
@@ -371,7 +371,7 @@ func TestEachOfManyConnectionsIsEchoedAndDisconnectedOnce(t *testing.T) {
 	}
 	wg.Wait()
 	for range clients * each {
-		receive(t, left)
+		receive(t, disconnected)
 	}
 	require.Zero(t, server.ConnectionCount())
 	require.EqualValues(t, clients*each, ended.Load())
@@ -384,7 +384,7 @@ func TestNewConnectionHandlerIsCalledAgainAfterPanicOrGoexit(t *testing.T) {
 		fail func()
 		log  string
 	}{
-		"Panic":  {func() { panic("the handler's own fault") }, "the handler's own fault"},
+		"panic":  {func() { panic("the handler's own fault") }, "the handler's own fault"},
 		"Goexit": {runtime.Goexit, "handler failed"}, // what t.FailNow does
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -402,7 +402,8 @@ func TestNewConnectionHandlerIsCalledAgainAfterPanicOrGoexit(t *testing.T) {
 					}
 				},
 			}
-			// All are there, and the loop knows it, before the first is accepted: no later one helps the server on.
+			// All connections have arrived, and the loop knows of them, before the first is accepted, so that no new
+			// connection makes the server continue.
 			server.PauseAccepting()
 			listen(t, server)
 			clients := dialMany(t, server, 4)
@@ -414,7 +415,7 @@ func TestNewConnectionHandlerIsCalledAgainAfterPanicOrGoexit(t *testing.T) {
 			line := receive(t, lines)
 			require.Contains(t, line, "level=ERROR")
 			require.Contains(t, line, c.log)
-			require.Contains(t, line, "strand_test.go", "no stack")
+			require.Contains(t, line, "strand_test.go", "the record must contain the stack")
 			takes(t, server, clients...)
 			require.True(t, server.IsAccepting())
 			require.Empty(t, lines)

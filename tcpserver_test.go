@@ -29,7 +29,7 @@ func TestZeroServerIsNotListening(t *testing.T) {
 	require.ErrorIs(t, err, tcpserver.ErrNotListening)
 	require.ErrorIs(t, err, net.ErrClosed)
 	for range server.Connections(within(t)) {
-		require.Fail(t, "a connection from nowhere")
+		require.Fail(t, "a connection was yielded")
 	}
 	require.Nil(t, server.NextPendingConnection())
 	require.False(t, server.HasPendingConnections())
@@ -72,7 +72,7 @@ func TestListenReportsAddressInUse(t *testing.T) {
 	require.NoError(t, first.Err())
 	takes(t, first, dial(t, first))
 
-	// A successful Listen clears it, and it can be on the address that was in use.
+	// A successful Listen, also on the address that was in use, clears the error.
 	require.NoError(t, first.Close())
 	require.NoError(t, second.Listen("tcp", err.(*net.OpError).Addr.String()))
 	defer second.Close()
@@ -143,7 +143,7 @@ func TestHTTPServerWorksOnTcpServer(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		require.True(t, bytes.Equal(body, got))
-		require.Equal(t, i > 0, reused, "the connection was not kept")
+		require.Equal(t, i > 0, reused, "the client must reuse the connection")
 	}
 	require.NoError(t, server.Close())
 	require.ErrorIs(t, receive(t, served), net.ErrClosed)
@@ -151,7 +151,7 @@ func TestHTTPServerWorksOnTcpServer(t *testing.T) {
 	until(t, func() bool { return server.ConnectionCount() == 0 })
 }
 
-// Not parallel: it replaces the logger of the process.
+// This test replaces the default logger of the process and is not parallel.
 func TestNilLoggerUsesSlogDefault(t *testing.T) {
 	lines := make(logLines, 10)
 	old, output, flags := slog.Default(), log.Writer(), log.Flags()

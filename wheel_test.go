@@ -10,16 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newWheel returns a loop whose wheel turns by itself, in a bubble of synctest, while it has entries.
+// newWheel returns a loop that runs nothing but its wheel. The wheel turns, in a synctest bubble, while it has entries.
 func newWheel(t *testing.T) *loop {
 	l := &loop{born: time.Now()}
 	l.wheel.loop = l
-	l.ended = true // so that posts go to goroutines of their own
+	l.ended = true // so that each post runs on a new goroutine
 	t.Cleanup(l.wheel.stop)
 	return l
 }
 
-// hold has the loop be late until release is called.
+// hold delays the loop until release is called.
 func hold(l *loop) (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,15 +65,15 @@ func TestWheelCallsAgainAfterReturnedTicks(t *testing.T) {
 func TestWheelIgnoresRemovedSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
-		gone, stays := new(fakeSource), new(fakeSource)
-		key := l.slots.take(gone)
+		removed, added := new(fakeSource), new(fakeSource)
+		key := l.slots.take(removed)
 		l.wheel.add(key, 3, 0)
 		l.slots.free(key)
-		l.wheel.add(l.slots.take(stays), 3, 0) // in the same slot
+		l.wheel.add(l.slots.take(added), 3, 0) // in the same slot
 		time.Sleep(3 * wheelTick)
 		synctest.Wait()
-		assert.Empty(t, gone.at)
-		assert.Equal(t, []uint32{3}, stays.at)
+		assert.Empty(t, removed.at)
+		assert.Equal(t, []uint32{3}, added.at)
 	})
 }
 
@@ -90,7 +90,7 @@ func TestWheelKeepsEarlierOfTwoEntries(t *testing.T) {
 	})
 }
 
-// Each tick is late here, by half of its length.
+// Here every tick is late by half a tick.
 func TestWheelLatenessDoesNotAccumulate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
@@ -117,7 +117,7 @@ func TestDelayedWheelCallsDueSourcesInOrder(t *testing.T) {
 			sources[i].called = func() { order = append(order, i) }
 			l.wheel.add(l.slots.take(&sources[i]), uint32(190-10*i), 0)
 		}
-		sources[4].again = 15 // and comes up again meanwhile
+		sources[4].again = 15 // it becomes due again during the delay
 		release := hold(l)
 		time.Sleep(19 * time.Second)
 		synctest.Wait()
@@ -141,12 +141,12 @@ func TestEmptyWheelStopsItsTimer(t *testing.T) {
 			assert.GreaterOrEqual(t, took, 19*wheelTick)
 			assert.LessOrEqual(t, took, 20*wheelTick)
 			synctest.Wait()
-			assert.False(t, l.wheel.timer.Stop(), "the timer runs without entries")
+			assert.False(t, l.wheel.timer.Stop(), "the timer must not run without entries")
 		}
 	})
 }
 
-// After 13 years ticks come round to 0.
+// The tick overflows to 0 after 13 years.
 func TestWheelHandlesTickOverflow(t *testing.T) {
 	for step := range uint32(12) {
 		synctest.Test(t, func(t *testing.T) {
@@ -165,12 +165,12 @@ func TestWheelHandlesTickOverflow(t *testing.T) {
 
 func TestTicksForNeverRoundsDown(t *testing.T) {
 	for _, d := range []time.Duration{1, wheelTick - 1, wheelTick, wheelTick + 1, time.Hour} {
-		// Part of the first tick may be over when counting begins.
+		// A part of the first tick may have passed when counting begins.
 		assert.GreaterOrEqual(t, time.Duration(ticksFor(d)-1)*wheelTick, d)
 	}
 }
 
-// The loop finds out late that something has moved.
+// The bytes are sent while the wheel is behind. The timeout must count from then, not from the wheel's last tick.
 func TestIdleTimeoutIsNotEarlyWhenLoopIsLate(t *testing.T) {
 	const idle = 500 * time.Millisecond
 	poller, err := NewPoller(1)
@@ -184,12 +184,12 @@ func TestIdleTimeoutIsNotEarlyWhenLoopIsLate(t *testing.T) {
 	socket, err := server.AcceptSocket(t.Context())
 	require.NoError(t, err)
 	wheel := &socket.loop.wheel
-	require.Eventually(t, func() bool { // the socket can be taken before it is on the wheel
+	require.Eventually(t, func() bool { // the socket may be taken before its entry is added
 		wheel.mu.Lock()
 		defer wheel.mu.Unlock()
 		return wheel.entries > 0
 	}, time.Minute, time.Millisecond)
-	wheel.mu.Lock() // the loop waits for it
+	wheel.mu.Lock() // blocks the loop
 	time.Sleep(idle)
 	begin := time.Now()
 	require.NoError(t, socket.Send([]byte("x")))

@@ -22,9 +22,10 @@ func TestSendIsAllOrNothing(t *testing.T) {
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
 	queued := socket.BytesToWrite()
-	require.LessOrEqual(t, queued, mib, "the default limit")
-	err := socket.Send(make([]byte, mib-queued+64<<10)) // 64 KiB: the system may have taken a little since
-	require.Equal(t, tcpserver.ErrWriteBufferFull, err, "bare")
+	require.LessOrEqual(t, queued, mib, "the default write buffer size")
+	// The system may have taken some bytes from the queue meanwhile, hence 64 KiB more.
+	err := socket.Send(make([]byte, mib-queued+64<<10))
+	require.Equal(t, tcpserver.ErrWriteBufferFull, err, "the error must be ErrWriteBufferFull itself")
 	require.LessOrEqual(t, socket.BytesToWrite(), queued)
 	require.NoError(t, socket.CloseWrite())
 	mustGet(t, conn, sent)
@@ -35,14 +36,14 @@ func TestSendIsAllOrNothing(t *testing.T) {
 func TestSendRejectsMoreThanWriteBufferSize(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "although the queue is empty")
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "on an empty queue")
 	socket.SetWriteBufferSize(4)
 	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send([]byte("12345")))
 	require.NoError(t, socket.Send([]byte("1234")))
 	socket.SetWriteBufferSize(2 * mib)
 	require.NoError(t, socket.Send(make([]byte, 2*mib)))
 	socket.SetWriteBufferSize(0)
-	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "0 is the default again")
+	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "0 restores the default")
 	require.NoError(t, socket.Send(nil))
 	require.NoError(t, socket.CloseWrite())
 	mustGet(t, conn, append([]byte("1234"), make([]byte, 2*mib)...))
@@ -68,30 +69,30 @@ func TestSendCopiesItsArgument(t *testing.T) {
 	mustGet(t, conn, sent)
 }
 
+// This test measures the heap and is not parallel.
 func TestSendQueueStaysBoundedWhenPeerDoesNotRead(t *testing.T) {
-	// Not parallel: it looks at the heap.
 	socket, conn := pair(t)
 	require.NoError(t, conn.SetReadBuffer(128<<10))
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
 	p := make([]byte, 100)
 	before := heap()
-	refused := 0
+	rejected := 0
 	for range 100_000 {
 		if socket.Send(p) != nil {
-			refused++
+			rejected++
 		}
 	}
-	require.NotZero(t, refused)
+	require.NotZero(t, rejected)
 	require.LessOrEqual(t, socket.BytesToWrite(), mib)
-	require.Less(t, heap(), before+mib+mib/2, "the queue's 1 MiB and a little")
+	require.Less(t, heap(), before+mib+mib/2, "the queue of 1 MiB and half as much again")
 }
 
-// Every call is a record: who, which of his, how long, and the bytes.
+// Every call writes one record: the writer's number, the record's number, the length and the bytes.
 func TestConcurrentWritesAndSendsDoNotInterleave(t *testing.T) {
 	t.Parallel()
 	const writers, records, header = 6, 120, 9
 	socket, conn := pair(t)
-	require.NoError(t, conn.SetReadBuffer(128<<10)) // a slow reader: most calls wait or queue
+	require.NoError(t, conn.SetReadBuffer(128<<10)) // small, so that most calls block or queue
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
 	var wg sync.WaitGroup
 	for id := range byte(writers) {
@@ -107,7 +108,7 @@ func TestConcurrentWritesAndSendsDoNotInterleave(t *testing.T) {
 				if (seq+uint32(id))%2 == 0 {
 					n, err := socket.Write(p)
 					if err != nil || n != len(p) {
-						return // the reader misses it
+						return // the reader fails for want of this record
 					}
 					continue
 				}
@@ -132,18 +133,18 @@ func TestConcurrentWritesAndSendsDoNotInterleave(t *testing.T) {
 		require.NoError(t, err)
 		id, seq := h[0], binary.BigEndian.Uint32(h[1:])
 		require.Less(t, id, byte(writers))
-		require.Equal(t, next[id], seq, "records of %d", id)
+		require.Equal(t, next[id], seq, "records of writer %d", id)
 		next[id]++
 		p := make([]byte, binary.BigEndian.Uint32(h[5:]))
 		_, err = io.ReadFull(r, p)
 		require.NoError(t, err)
-		require.Equal(t, len(p), bytes.Count(p, []byte{id}), "record %d of %d", seq, id)
+		require.Equal(t, len(p), bytes.Count(p, []byte{id}), "record %d of writer %d", seq, id)
 	}
 	_, err := r.ReadByte()
 	require.Equal(t, io.EOF, err)
 }
 
-// A Write in the middle of the queue that gives up leaves what is before and behind it in order.
+// A Write that times out in the middle of the queue does not affect the bytes before and after it.
 func TestTimedOutWriteKeepsSendQueueInOrder(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -173,7 +174,7 @@ func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error {
 				return socket.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
 			}},
-		{name: "deadline that was cleared and set", want: os.ErrDeadlineExceeded,
+		{name: "deadline that was cleared and set again", want: os.ErrDeadlineExceeded,
 			end: func(_ *testing.T, socket *tcpserver.TcpSocket, _ *net.TCPConn) error {
 				socket.SetWriteDeadline(time.Now().Add(patience))
 				socket.SetWriteDeadline(time.Time{})
@@ -264,7 +265,8 @@ func TestNothingIsSentAfterTruncatedWrite(t *testing.T) {
 	}
 }
 
-// With nothing behind it the program may go on where its Write has stopped, as with every net.Conn.
+// If nothing is queued behind a Write that timed out, another Write may continue where it stopped, as with any
+// net.Conn.
 func TestWriteCanContinueAfterDeadline(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -353,7 +355,7 @@ func TestWaitForBytesWrittenReturnsOnTimeoutAbortOrReset(t *testing.T) {
 			err := receive(t, waiting)
 			require.ErrorIs(t, err, test.want)
 			if test.want == context.Canceled {
-				require.Equal(t, test.want, err, "the context's own error")
+				require.Equal(t, test.want, err, "the error must be that of the context itself")
 			}
 		})
 	}
