@@ -164,104 +164,7 @@ func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) 
 
 func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name   string
-		before func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn)
-		got    string
-		calls  []string
-		err    error
-		open   bool // the connection stays open
-	}{{
-		name: "data",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			say(t, conn, "hello")
-		},
-		got: "hello", calls: []string{"ReadyRead"}, open: true,
-	}, {
-		name: "data already in the read buffer",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			say(t, conn, "hello")
-			require.NoError(t, socket.WaitForReadyRead(within(t)))
-		},
-		got: "hello", calls: []string{"ReadyRead"}, open: true,
-	}, {
-		name: "data and end of stream",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			say(t, conn, "hello")
-			require.NoError(t, conn.CloseWrite())
-		},
-		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
-	}, {
-		name: "end of stream already read",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			require.NoError(t, conn.CloseWrite())
-			_, err := socket.Read(make([]byte, 1))
-			require.Equal(t, io.EOF, err)
-		},
-		calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
-	}, {
-		name: "data and reset",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			say(t, conn, "hello")
-			require.NoError(t, socket.WaitForReadyRead(within(t)))
-			reset(t, conn)
-		},
-		got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
-	}, {
-		name: "data, reset and disconnection",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			say(t, conn, "hello")
-			require.NoError(t, socket.WaitForReadyRead(within(t)))
-			reset(t, conn)
-			require.NoError(t, socket.WaitForDisconnected(within(t)))
-		},
-		got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
-	}, {
-		name: "Close",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			say(t, conn, "hello")
-			require.NoError(t, socket.Close())
-		},
-		calls: []string{"Disconnected"},
-	}, {
-		name: "earlier handlers that read nothing",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			first := watch(t)
-			first.readyRead = func(*tcpserver.TcpSocket) {}
-			socket.SetHandlers(first.handlers())
-			say(t, conn, "hello")
-			require.NoError(t, conn.CloseWrite())
-			first.await(func() bool { return first.reads > 0 })
-		},
-		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
-	}, {
-		name: "earlier handlers that were removed",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			first := watch(t)
-			socket.SetHandlers(first.handlers())
-			say(t, conn, "a")
-			first.awaitBytes("a")
-			socket.SetHandlers(nil)
-			say(t, conn, "hello")
-			require.NoError(t, conn.CloseWrite())
-			time.Sleep(awhile)
-			require.Equal(t, []string{"ReadyRead"}, first.names())
-		},
-		got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
-	}, {
-		name: "earlier handlers that were removed before the end",
-		before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			first := watch(t)
-			socket.SetHandlers(first.handlers())
-			socket.SetHandlers(nil)
-			require.NoError(t, socket.Abort())
-			require.NoError(t, socket.WaitForDisconnected(within(t)))
-			time.Sleep(awhile)
-			require.Empty(t, first.names())
-		},
-		calls: []string{"Disconnected"},
-	}}
-	for _, test := range tests {
+	for _, test := range lateHandlerTests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
@@ -285,6 +188,105 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 		})
 	}
 }
+
+// lateHandlerTests say what happens to a connection before handlers are set, and which of them are called then.
+var lateHandlerTests = []struct {
+	name   string
+	before func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn)
+	got    string
+	calls  []string
+	err    error
+	open   bool // the connection stays open
+}{{
+	name: "data",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		say(t, conn, "hello")
+	},
+	got: "hello", calls: []string{"ReadyRead"}, open: true,
+}, {
+	name: "data already in the read buffer",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		say(t, conn, "hello")
+		require.NoError(t, socket.WaitForReadyRead(within(t)))
+	},
+	got: "hello", calls: []string{"ReadyRead"}, open: true,
+}, {
+	name: "data and end of stream",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		say(t, conn, "hello")
+		require.NoError(t, conn.CloseWrite())
+	},
+	got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+}, {
+	name: "end of stream already read",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		require.NoError(t, conn.CloseWrite())
+		_, err := socket.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+	},
+	calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+}, {
+	name: "data and reset",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		say(t, conn, "hello")
+		require.NoError(t, socket.WaitForReadyRead(within(t)))
+		reset(t, conn)
+	},
+	got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
+}, {
+	name: "data, reset and disconnection",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		say(t, conn, "hello")
+		require.NoError(t, socket.WaitForReadyRead(within(t)))
+		reset(t, conn)
+		require.NoError(t, socket.WaitForDisconnected(within(t)))
+	},
+	got: "hello", calls: []string{"ReadyRead", "Disconnected"}, err: tcpserver.ErrReset,
+}, {
+	name: "Close",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		say(t, conn, "hello")
+		require.NoError(t, socket.Close())
+	},
+	calls: []string{"Disconnected"},
+}, {
+	name: "earlier handlers that read nothing",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		first := watch(t)
+		first.readyRead = func(*tcpserver.TcpSocket) {}
+		socket.SetHandlers(first.handlers())
+		say(t, conn, "hello")
+		require.NoError(t, conn.CloseWrite())
+		first.await(func() bool { return first.reads > 0 })
+	},
+	got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+}, {
+	name: "earlier handlers that were removed",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		first := watch(t)
+		socket.SetHandlers(first.handlers())
+		say(t, conn, "a")
+		first.awaitBytes("a")
+		socket.SetHandlers(nil)
+		say(t, conn, "hello")
+		require.NoError(t, conn.CloseWrite())
+		time.Sleep(awhile)
+		require.Equal(t, []string{"ReadyRead"}, first.names())
+	},
+	got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
+}, {
+	name: "earlier handlers that were removed before the end",
+	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		first := watch(t)
+		socket.SetHandlers(first.handlers())
+		socket.SetHandlers(nil)
+		require.NoError(t, socket.Abort())
+		require.NoError(t, socket.WaitForDisconnected(within(t)))
+		time.Sleep(awhile)
+		require.Empty(t, first.names())
+	},
+	calls: []string{"Disconnected"},
+}}
 
 func TestEndOfStreamCallsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
 	t.Parallel()
