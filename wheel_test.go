@@ -19,8 +19,8 @@ func newWheel(t *testing.T) *loop {
 	return l
 }
 
-// hold delays the loop until release is called.
-func hold(l *loop) (release func()) {
+// delayLoop delays the loop until release is called.
+func delayLoop(l *loop) (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = false
@@ -98,7 +98,7 @@ func TestWheelLatenessDoesNotAccumulate(t *testing.T) {
 		begin := time.Now()
 		l.wheel.add(l.slots.take(source), 100, 0)
 		for len(source.at) == 0 {
-			release := hold(l)
+			release := delayLoop(l)
 			time.Sleep(wheelTick * 3 / 2)
 			synctest.Wait()
 			release()
@@ -118,7 +118,7 @@ func TestDelayedWheelCallsDueSourcesInOrder(t *testing.T) {
 			l.wheel.add(l.slots.take(&sources[i]), uint32(190-10*i), 0)
 		}
 		sources[4].again = 15 // it becomes due again during the delay
-		release := hold(l)
+		release := delayLoop(l)
 		time.Sleep(19 * time.Second)
 		synctest.Wait()
 		assert.Empty(t, order)
