@@ -103,7 +103,7 @@ func blocked(t testing.TB, f func() error) <-chan error {
 	return done
 }
 
-// readOne returns a function that reads one byte, for blocked.
+// readOne returns a function that reads one byte.
 func readOne(socket *tcpserver.TcpSocket) func() error {
 	return func() error {
 		_, err := socket.Read(make([]byte, 1))

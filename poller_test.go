@@ -219,7 +219,7 @@ func TestIdleTimeoutFiresDespiteBusySockets(t *testing.T) {
 	require.Less(t, time.Since(begin), enough)
 }
 
-// echoSlowly is echo with a handler that takes 8 ms.
+// echoSlowly echoes with a handler that takes 8 ms.
 func echoSlowly(server *tcpserver.TcpServer) {
 	if socket := server.NextPendingConnection(); socket != nil {
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {

@@ -34,7 +34,7 @@ type witness struct {
 	err     error // argument of Disconnected
 }
 
-// watch returns a new witness.
+// watch returns one that has recorded nothing yet.
 func watch(t testing.TB) *witness { return &witness{t: t, changed: make(chan struct{}, 1)} }
 
 // handlers returns the handlers whose calls are recorded.
