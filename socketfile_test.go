@@ -1,0 +1,217 @@
+package tcpserver_test
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+)
+
+// socketPath returns a path that is short enough for a socket.
+func socketPath(t testing.TB) string {
+	dir, err := os.MkdirTemp("", "tcpserver")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "s")
+}
+
+// needUnix skips the test on systems without unix sockets.
+func needUnix(t testing.TB) {
+	t.Helper()
+	l, err := net.Listen("unix", socketPath(t))
+	if err != nil {
+		skip(t, "no unix sockets: ", err)
+	}
+	l.Close()
+}
+
+// listenUnix starts server on path. It skips the test on systems without such sockets.
+func listenUnix(t testing.TB, server *tcpserver.TcpServer, path string) {
+	t.Helper()
+	needUnix(t)
+	err := server.Listen("unix", path)
+	require.NoError(t, err)
+	t.Cleanup(func() { server.Close() })
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := socketPath(t)
+	var server tcpserver.TcpServer
+	listenUnix(t, &server, path)
+	assert.Equal(t, &net.UnixAddr{Name: path, Net: "unix"}, server.Addr())
+	assert.Zero(t, server.Port())
+
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	defer conn.Close()
+	socket := take(t, &server)
+	assert.Equal(t, server.Addr(), socket.LocalAddr())
+	assert.Equal(t, &net.UnixAddr{Net: "unix"}, socket.RemoteAddr())
+	require.ErrorIs(t, socket.SetNoDelay(true), errors.ErrUnsupported)
+	_, err = conn.Write([]byte("Hello\n"))
+	require.NoError(t, err)
+	require.NoError(t, socket.WaitForReadyRead(within(t)))
+	line, ok := socket.ReadLine()
+	require.True(t, ok)
+	require.NoError(t, socket.Send(line))
+	got := make([]byte, len(line))
+	_, err = io.ReadFull(conn, got)
+	require.NoError(t, err)
+	assert.Equal(t, "Hello\n", string(got))
+
+	require.NoError(t, server.Close())
+	assert.NoFileExists(t, path)
+	_, err = conn.Write([]byte("goes on"))
+	assert.NoError(t, err, "the connection lives on")
+}
+
+func TestUnixSocketTellsANamedPeer(t *testing.T) {
+	path := socketPath(t)
+	var server tcpserver.TcpServer
+	listenUnix(t, &server, path)
+	name := &net.UnixAddr{Name: path + ".client", Net: "unix"}
+	conn, err := net.DialUnix("unix", name, server.Addr().(*net.UnixAddr))
+	require.NoError(t, err)
+	defer conn.Close()
+	assert.Equal(t, name, take(t, &server).RemoteAddr())
+}
+
+func TestBoundUnixSocketRefusesAndLeavesNoFile(t *testing.T) {
+	needUnix(t)
+	path := socketPath(t)
+	var server tcpserver.TcpServer
+	require.NoError(t, server.Bind("unix", path))
+	_, err := net.Dial("unix", path)
+	require.ErrorIs(t, err, errRefused)
+	require.NoError(t, server.ListenBound())
+	conn, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	conn.Close()
+	require.NoError(t, server.Close())
+	assert.NoFileExists(t, path)
+}
+
+func TestUnixPathsThatCannotBe(t *testing.T) {
+	var server tcpserver.TcpServer
+	for _, bad := range []string{"", strings.Repeat("x", 200), "a\x00b"} {
+		err := server.Listen("unix", bad)
+		require.ErrorIs(t, err, tcpserver.ErrInvalidAddress)
+		assert.ErrorContains(t, err, bad)
+	}
+}
+
+func TestUnixPathsThatTheSystemRefuses(t *testing.T) {
+	needUnix(t)
+	var server tcpserver.TcpServer
+	path := socketPath(t)
+	require.ErrorIs(t, server.Listen("unix", filepath.Join(path, "no", "such", "directory")), fs.ErrNotExist)
+
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.ErrorIs(t, server.Listen("unix", path), syscall.EADDRINUSE)
+	assert.FileExists(t, path, "a stale file is left alone")
+}
+
+func TestLongestUnixPath(t *testing.T) {
+	path := socketPath(t)
+	path += strings.Repeat("x", 103-len(path))
+	var server tcpserver.TcpServer
+	listenUnix(t, &server, path)
+	assert.Equal(t, path, server.Addr().String())
+}
+
+func TestCloseLeavesAnotherFileInPlace(t *testing.T) {
+	path := socketPath(t)
+	var first, second tcpserver.TcpServer
+	listenUnix(t, &first, path)
+	require.NoError(t, os.Remove(path))
+	listenUnix(t, &second, path)
+	require.NoError(t, first.Close())
+	assert.FileExists(t, path)
+}
+
+func TestSocketMode(t *testing.T) {
+	needUnix(t)
+	for _, mode := range []fs.FileMode{0o600, 0o660, 0o777} {
+		path := socketPath(t)
+		server := tcpserver.TcpServer{SocketMode: mode}
+		err := server.Listen("unix", path)
+		if errors.Is(err, errors.ErrUnsupported) {
+			skip(t, "files have no permission bits: ", err)
+		}
+		require.NoError(t, err)
+		t.Cleanup(func() { server.Close() })
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		assert.Equal(t, mode, info.Mode().Perm())
+	}
+}
+
+// reaches reports whether a client finds a server at path.
+func reaches(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+func TestUnlinkOnCloseCountsInAnyState(t *testing.T) {
+	needUnix(t)
+	for _, bound := range []bool{false, true} {
+		path := socketPath(t)
+		var server tcpserver.TcpServer
+		open := server.Listen
+		if bound {
+			open = server.Bind
+		}
+		server.SetUnlinkOnClose(false)
+		require.NoError(t, open("unix", path))
+		require.NoError(t, server.Close())
+		require.FileExists(t, path)
+		require.NoError(t, os.Remove(path))
+
+		require.NoError(t, open("unix", path))
+		require.NoError(t, server.Close())
+		require.FileExists(t, path, "it stays over Close and Listen")
+		require.NoError(t, os.Remove(path))
+
+		require.NoError(t, open("unix", path))
+		server.SetUnlinkOnClose(true)
+		require.NoError(t, server.Close())
+		require.NoFileExists(t, path)
+	}
+}
+
+func TestPathIsFreeOnceTheServerSaysSo(t *testing.T) {
+	needUnix(t)
+	path := socketPath(t)
+	for i := range 200 {
+		var server tcpserver.TcpServer
+		has, open := server.IsListening, server.Listen
+		if i%2 == 0 {
+			has, open = server.IsBound, server.Bind
+		}
+		require.NoError(t, open("unix", path))
+		over := make(chan struct{})
+		go func() { server.Close(); close(over) }()
+		for has() {
+			runtime.Gosched()
+		}
+		var next tcpserver.TcpServer
+		require.NoError(t, next.Listen("unix", path))
+		<-over
+		require.NoError(t, next.Close())
+	}
+}
