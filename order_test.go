@@ -3,9 +3,6 @@ package tcpserver_test
 import (
 	"io"
 	"log/slog"
-	"net"
-	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -167,73 +164,6 @@ func TestBytesWrittenComesBetweenReads(t *testing.T) {
 	receive(t, all)
 	close(stop)
 	receive(t, over)
-}
-
-func TestIdleTimeoutResetsAPeerThatHasNotGotAll(t *testing.T) {
-	t.Parallel()
-	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
-	socket.SetIdleTimeout(time.Millisecond)
-	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
-	mustBeCut(t, conn, sent[:len(sent)-1])
-}
-
-// The socket closes by itself after ReadClosed, but for what is still to be sent.
-func TestCloseEndsASocketThatIsClosingByItself(t *testing.T) {
-	t.Parallel()
-	socket, conn := pair(t)
-	w := watch(t)
-	writing := make(chan error, 1)
-	w.readClosed = func(socket *tcpserver.TcpSocket) {
-		begun := socket.BytesSent()
-		go func() {
-			_, err := socket.Write(pattern(1, large))
-			writing <- err
-		}()
-		for end := time.Now().Add(patience); socket.BytesSent() == begun && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	socket.SetHandlers(w.handlers())
-	require.NoError(t, conn.CloseWrite())
-	require.Eventually(t, func() bool { return socket.State() == tcpserver.StateClosing }, patience, time.Millisecond)
-	require.NoError(t, socket.Close())
-	require.Equal(t, tcpserver.StateUnconnected, socket.State())
-	require.ErrorIs(t, receive(t, writing), tcpserver.ErrSocketClosed)
-	require.NoError(t, w.awaitEnd())
-	_, err := readToEnd(t, conn)
-	mustBeReset(t, err)
-}
-
-// The usual loop of a reader with a deadline must not go on for ever.
-func TestReadOfAnIdleSocketThatHasEndedIsNoTimeout(t *testing.T) {
-	t.Parallel()
-	var timeout net.Error
-	require.ErrorAs(t, tcpserver.ErrIdleTimeout, &timeout)
-	require.True(t, timeout.Timeout())
-
-	socket, _ := pair(t)
-	socket.SetIdleTimeout(time.Millisecond)
-	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
-	_, readErr := socket.Read(make([]byte, 1))
-	_, tryErr := socket.TryRead(make([]byte, 1))
-	_, writeErr := socket.Write([]byte("x"))
-	for name, err := range map[string]error{
-		"Read":                readErr,
-		"TryRead":             tryErr,
-		"Write":               writeErr,
-		"Send":                socket.Send([]byte("x")),
-		"WaitForReadyRead":    socket.WaitForReadyRead(within(t)),
-		"WaitForBytesWritten": socket.WaitForBytesWritten(within(t)),
-	} {
-		require.ErrorIs(t, err, tcpserver.ErrIdleTimeout, name)
-		require.ErrorIs(t, err, net.ErrClosed, name)
-		require.False(t, os.IsTimeout(err), name)
-		var netErr net.Error
-		require.ErrorAs(t, err, &netErr, name)
-		require.False(t, netErr.Timeout(), name)
-		require.False(t, strings.Contains(err.Error(), "\n"), name)
-	}
 }
 
 // A peer that takes without end does not keep ReadyRead from being called.

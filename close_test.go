@@ -3,14 +3,7 @@ package tcpserver_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	crand "crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"reflect"
@@ -321,6 +314,33 @@ func TestResetWhileClosing(t *testing.T) {
 	mustEnd(t, socket, tcpserver.ErrReset)
 }
 
+// The socket closes by itself after ReadClosed, but for what is still to be sent.
+func TestCloseEndsASocketThatIsClosingByItself(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	w := watch(t)
+	writing := make(chan error, 1)
+	w.readClosed = func(socket *tcpserver.TcpSocket) {
+		begun := socket.BytesSent()
+		go func() {
+			_, err := socket.Write(pattern(1, large))
+			writing <- err
+		}()
+		for end := time.Now().Add(patience); socket.BytesSent() == begun && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	socket.SetHandlers(w.handlers())
+	require.NoError(t, conn.CloseWrite())
+	require.Eventually(t, func() bool { return socket.State() == tcpserver.StateClosing }, patience, time.Millisecond)
+	require.NoError(t, socket.Close())
+	require.Equal(t, tcpserver.StateUnconnected, socket.State())
+	require.ErrorIs(t, receive(t, writing), tcpserver.ErrSocketClosed)
+	require.NoError(t, w.awaitEnd())
+	_, err := readToEnd(t, conn)
+	mustBeReset(t, err)
+}
+
 func TestCloseWakesAllThatWait(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*tcpserver.TcpSocket) error{
@@ -490,49 +510,6 @@ func TestManyGoroutinesUseAndEndSockets(t *testing.T) {
 	require.Eventually(t, func() bool { return server.ConnectionCount() == 0 }, patience, time.Millisecond)
 }
 
-func TestAddressesStayValid(t *testing.T) {
-	t.Parallel()
-	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
-		server := new(tcpserver.TcpServer)
-		require.NoError(t, server.Listen("tcp4", address))
-		defer server.Close()
-		conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", portOf(server.Addr())))
-		require.NoError(t, err)
-		defer conn.Close()
-		socket := take(t, server)
-		for range 2 { // the second time it is closed
-			require.Equal(t, conn.RemoteAddr().String(), socket.LocalAddr().String())
-			require.Equal(t, conn.LocalAddr().String(), socket.RemoteAddr().String())
-			require.Equal(t, "tcp", socket.LocalAddr().Network())
-			require.IsType(t, (*net.TCPAddr)(nil), socket.RemoteAddr())
-			socket.Close()
-		}
-	}
-}
-
-func portOf(addr net.Addr) string {
-	_, port, _ := net.SplitHostPort(addr.String())
-	return port
-}
-
-func TestUserDataAndServer(t *testing.T) {
-	t.Parallel()
-	server := listen(t, new(tcpserver.TcpServer))
-	socket, _ := connect(t, server)
-	require.Same(t, server, socket.Server())
-	require.Nil(t, socket.UserData())
-	socket.SetUserData(42)
-	require.Equal(t, 42, socket.UserData())
-	socket.Close()
-	server.Close()
-	require.Same(t, server, socket.Server())
-	require.Equal(t, 42, socket.UserData())
-	socket.SetUserData("more")
-	require.Equal(t, "more", socket.UserData())
-	socket.SetUserData(nil)
-	require.Nil(t, socket.UserData())
-}
-
 // results are what a call returned.
 type results = []any
 
@@ -625,131 +602,4 @@ func TestMethodsOfAClosedSocketAreHarmless(t *testing.T) {
 			mustGet(t, conn, []byte("xx"))
 		})
 	}
-}
-
-// certificate makes a self-signed certificate for 127.0.0.1 and who trusts it.
-func certificate(t testing.TB) (server, client *tls.Config) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	parsed, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	trusted := x509.NewCertPool()
-	trusted.AddCert(parsed)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
-		&tls.Config{RootCAs: trusted, ServerName: "127.0.0.1"}
-}
-
-func TestWorksUnderTLS(t *testing.T) {
-	t.Parallel()
-	serverConfig, clientConfig := certificate(t)
-	for _, acceptedIsServer := range []bool{true, false} {
-		socket, conn := pair(t)
-		a, b := tls.Server(socket, serverConfig), tls.Client(conn, clientConfig)
-		if !acceptedIsServer {
-			a, b = tls.Client(socket, clientConfig), tls.Server(conn, serverConfig)
-		}
-		var wg sync.WaitGroup
-		for i, ends := range [][2]*tls.Conn{{a, b}, {b, a}} {
-			from, to := ends[0], ends[1]
-			data := pattern(byte(i), mib)
-			wg.Go(func() {
-				n, err := from.Write(data)
-				if err == nil {
-					err = from.CloseWrite()
-				}
-				if err != nil || n != len(data) {
-					t.Errorf("accepted is server: %v: %d bytes, %v", acceptedIsServer, n, err)
-				}
-			})
-			wg.Go(func() {
-				got, err := io.ReadAll(to)
-				if err != nil || !bytes.Equal(data, got) {
-					t.Errorf("accepted is server: %v: %d bytes, %v", acceptedIsServer, len(got), err)
-				}
-			})
-		}
-		wg.Wait()
-		require.NoError(t, a.Close())
-		require.NoError(t, b.Close())
-		mustEnd(t, socket, nil)
-	}
-}
-
-func TestIdleTimeout(t *testing.T) {
-	t.Parallel()
-	const limit = 300 * time.Millisecond
-	socket, conn := pair(t)
-	start := time.Now()
-	socket.SetIdleTimeout(limit)
-	reading := blocked(t, readOne(socket))
-	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
-	require.GreaterOrEqual(t, time.Since(start), limit, "never early")
-	err := receive(t, reading)
-	require.ErrorIs(t, err, tcpserver.ErrIdleTimeout)
-	var opErr *net.OpError
-	require.True(t, errors.As(err, &opErr))
-	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrIdleTimeout)
-	require.ErrorIs(t, socket.WaitForReadyRead(within(t)), tcpserver.ErrIdleTimeout)
-	mustGet(t, conn, nil)
-}
-
-func TestActivityPutsTheIdleTimeoutOff(t *testing.T) {
-	t.Parallel()
-	const limit = time.Second
-	for name, move := range map[string]func(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn){
-		"sending": func(t testing.TB, socket *tcpserver.TcpSocket, _ *net.TCPConn) {
-			require.NoError(t, socket.Send([]byte("x")))
-		},
-		"receiving": func(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-			_, err := conn.Write([]byte("x"))
-			require.NoError(t, err)
-			require.NoError(t, readOne(socket)())
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			socket, conn := pair(t)
-			socket.SetIdleTimeout(limit)
-			// Time itself is what is tested here.
-			pace := time.NewTicker(limit / 5)
-			defer pace.Stop()
-			last := time.Now()
-			for range 8 {
-				<-pace.C
-				last = time.Now()
-				move(t, socket, conn)
-			}
-			require.Equal(t, tcpserver.StateConnected, socket.State())
-			mustEnd(t, socket, tcpserver.ErrIdleTimeout)
-			require.GreaterOrEqual(t, time.Since(last), limit)
-		})
-	}
-}
-
-func TestIdleTimeoutCanBeChanged(t *testing.T) {
-	t.Parallel()
-	const limit = 150 * time.Millisecond
-	server := listen(t, &tcpserver.TcpServer{IdleTimeout: limit})
-	never, _ := connect(t, server)
-	never.SetIdleTimeout(0)
-	sooner, _ := connect(t, server)
-	sooner.SetIdleTimeout(time.Hour)
-	sooner.SetIdleTimeout(limit)
-	inherits, _ := connect(t, server)
-	mustEnd(t, inherits, tcpserver.ErrIdleTimeout)
-	mustEnd(t, sooner, tcpserver.ErrIdleTimeout)
-	// Those that waited as long as the others, and longer, would have ended by now.
-	blocked(t, func() error { return never.WaitForDisconnected(t.Context()) })
-	require.Equal(t, tcpserver.StateConnected, never.State())
-	never.SetIdleTimeout(limit)
-	mustEnd(t, never, tcpserver.ErrIdleTimeout)
 }
