@@ -1,12 +1,10 @@
 package tcpserver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -27,134 +25,6 @@ func TestIdleSocketStaysSmall(t *testing.T) {
 	}
 	assert.LessOrEqual(t, unsafe.Sizeof(TcpSocket{}), uintptr(160))
 	assert.LessOrEqual(t, unsafe.Sizeof(slot{}), uintptr(24))
-}
-
-func TestChunkKeepsItsBytesWhenItGrows(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	var c *chunk
-	var model []byte
-	for range 2000 {
-		if random.IntN(2) == 0 {
-			p := make([]byte, random.IntN(5000))
-			for i := range p {
-				p[i] = byte(random.Int())
-			}
-			c = c.room(len(p))
-			c.w += copy(c.data[c.w:], p)
-			model = append(model, p...)
-		} else {
-			n := random.IntN(c.len() + 1)
-			if c != nil {
-				c.r += n
-			}
-			model = model[n:]
-		}
-		require.Equal(t, len(model), c.len())
-		require.True(t, bytes.Equal(model, c.bytes()))
-	}
-}
-
-func TestChunksComeBackEmptyFromTheirPool(t *testing.T) {
-	for _, n := range []int{0, 1, 1 << 10, 1<<10 + 1, 1 << 20, 1<<20 + 1} {
-		c := newChunk(n)
-		assert.GreaterOrEqual(t, len(c.data), n)
-		c.w = n
-		c.free()
-		assert.Zero(t, newChunk(n).len())
-	}
-}
-
-func TestChunkRingIsFirstInFirstOut(t *testing.T) {
-	random := rand.New(rand.NewPCG(3, 4))
-	var ring chunkRing
-	var model []*chunk
-	for range 5000 {
-		switch {
-		case random.IntN(2) == 0:
-			c := &chunk{kind: chunkWriter}
-			ring.push(c)
-			model = append(model, c)
-		case len(model) > 0 && random.IntN(2) == 0:
-			i := random.IntN(len(model))
-			ring.remove(model[i])
-			require.Nil(t, model[i].next)
-			model = append(model[:i:i], model[i+1:]...)
-		case len(model) > 0:
-			require.Same(t, model[0], ring.first())
-			require.Same(t, model[0], ring.shift())
-			require.Nil(t, model[0].next)
-			model = model[1:]
-		}
-		require.Equal(t, len(model) == 0, ring.empty())
-	}
-	ring.clear()
-	assert.True(t, ring.empty())
-}
-
-func TestSmallPiecesShareChunks(t *testing.T) {
-	var ring chunkRing
-	for range 1000 {
-		ring.appendCopy([]byte("0123456789"))
-	}
-	chunks := 0
-	for !ring.empty() {
-		ring.shift()
-		chunks++
-	}
-	assert.LessOrEqual(t, chunks, 10)
-}
-
-// A fakeTenant notes at which ticks the wheel calls it.
-type fakeSource struct {
-	postOnly
-	again  uint32 // what it answers
-	at     []uint32
-	called func() // nil: nothing
-}
-
-func (f *fakeSource) onPost(*scratch) {}
-
-func (f *fakeSource) onTick(now uint32) uint32 {
-	f.at = append(f.at, now)
-	if f.called != nil {
-		f.called()
-	}
-	return f.again
-}
-
-func TestNewTenantOfASlotHasAnotherKey(t *testing.T) {
-	var s slab
-	first, second := new(fakeSource), new(fakeSource)
-	old := s.take(first)
-	s.free(old)
-	key := s.take(second)
-	assert.Equal(t, old.slot, key.slot)
-	assert.Nil(t, s.at(old))
-	assert.Same(t, second, s.at(key))
-	assert.Nil(t, s.at(slotKey{slot: ^uint32(0)}))
-}
-
-func TestSlabKeepsTenantsApart(t *testing.T) {
-	var s slab
-	random := rand.New(rand.NewPCG(5, 6))
-	live := map[slotKey]*fakeSource{}
-	for range 5 * slabPage {
-		if source := new(fakeSource); random.IntN(3) > 0 {
-			key := s.take(source)
-			require.NotContains(t, live, key)
-			live[key] = source
-		} else {
-			for key := range live {
-				s.free(key)
-				delete(live, key)
-				break
-			}
-		}
-	}
-	for key, source := range live {
-		require.Same(t, source, s.at(key))
-	}
-	assert.Len(t, s.sources(), len(live))
 }
 
 // Clients would connect to a listener that no loop serves.
@@ -426,15 +296,6 @@ func TestDeadlineCountsOnTheMonotonicClock(t *testing.T) {
 	d.set(time.Now().Add(time.Hour).Round(0))
 	defer d.timer.Stop()
 	require.Contains(t, d.at.String(), " m=")
-}
-
-// What is left of a large message must not keep the memory of the whole.
-func TestRestOfAMessageKeepsLittleMemory(t *testing.T) {
-	s := &TcpSocket{in: newChunk(64 << 10)}
-	s.in.w = len(s.in.data)
-	s.consume(s.in.len() - 1)
-	require.Equal(t, 1, s.in.len())
-	require.LessOrEqual(t, len(s.in.data), 1<<minChunkBits)
 }
 
 // The buffer that a loop reads into is as large as many hundred idle sockets.
