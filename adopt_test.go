@@ -46,7 +46,7 @@ func TestListenFile(t *testing.T) {
 	require.ErrorIs(t, err, errRefused)
 }
 
-func TestFileOfAServerServesElsewhere(t *testing.T) {
+func TestListenFileTakesFileOfClosedServer(t *testing.T) {
 	first := listen(t, new(tcpserver.TcpServer))
 	f, err := first.File()
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestFileOfAServerServesElsewhere(t *testing.T) {
 	require.ErrorIs(t, err, tcpserver.ErrNotListening)
 }
 
-func TestFileOfABoundServerIsMadeToListen(t *testing.T) {
+func TestListenFileListensOnFileOfBoundServer(t *testing.T) {
 	first := bind(t, new(tcpserver.TcpServer))
 	f, err := first.File()
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func TestFileOfABoundServerIsMadeToListen(t *testing.T) {
 	connect(t, &second)
 }
 
-func TestListenFileOfAUnixSocketKeepsTheFile(t *testing.T) {
+func TestListenFileServerKeepsUnixSocketFile(t *testing.T) {
 	path := socketPath(t)
 	var first, second tcpserver.TcpServer
 	listenUnix(t, &first, path)
@@ -90,7 +90,7 @@ func TestListenFileOfAUnixSocketKeepsTheFile(t *testing.T) {
 	assert.FileExists(t, path)
 }
 
-func TestUnixSocketIsHandedOver(t *testing.T) {
+func TestUnixSocketHandoverKeepsFile(t *testing.T) {
 	path := socketPath(t)
 	var first, second, third tcpserver.TcpServer
 	listenUnix(t, &first, path)
@@ -113,7 +113,7 @@ func TestUnixSocketIsHandedOver(t *testing.T) {
 }
 
 // Who closes l first does not matter.
-func TestListenOnTakesOverTheRemovalOfAPath(t *testing.T) {
+func TestListenOnTakesOverUnlinkOnClose(t *testing.T) {
 	needUnix(t)
 	listenNet := func(path string) *net.UnixListener {
 		l, err := net.Listen("unix", path)
@@ -159,7 +159,7 @@ func TestListenOnTakesOverTheRemovalOfAPath(t *testing.T) {
 }
 
 // Which file is its own cannot be asked of a descriptor.
-func TestAdoptedUnixSocketLeavesTheFilesOfOthers(t *testing.T) {
+func TestAdoptedUnixSocketKeepsFilesOfOthers(t *testing.T) {
 	needUnix(t)
 	listenOn := func(server *tcpserver.TcpServer, l *net.UnixListener) error { return server.ListenOn(l) }
 	for name, c := range map[string]struct {
@@ -201,7 +201,7 @@ func TestAdoptedUnixSocketLeavesTheFilesOfOthers(t *testing.T) {
 	}
 }
 
-func TestListenFileRefusesWhatIsNoSocket(t *testing.T) {
+func TestListenFileRejectsNonSocket(t *testing.T) {
 	plain, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	require.NoError(t, err)
 	defer plain.Close()
@@ -217,7 +217,7 @@ func TestListenFileRefusesWhatIsNoSocket(t *testing.T) {
 	require.ErrorIs(t, server.ListenFile(plain), tcpserver.ErrBacklog)
 }
 
-func TestListenFileRefusesWhatDoesNotListen(t *testing.T) {
+func TestListenFileRejectsDatagramAndConnectedSockets(t *testing.T) {
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer packets.Close()
@@ -245,7 +245,7 @@ func TestListenOn(t *testing.T) {
 	require.ErrorIs(t, other.ListenOn(l), tcpserver.ErrAlreadyBound)
 }
 
-func TestSyscallConnOfAServer(t *testing.T) {
+func TestServerSyscallConn(t *testing.T) {
 	var server tcpserver.TcpServer
 	_, err := server.SyscallConn()
 	require.ErrorIs(t, err, tcpserver.ErrNotListening)
@@ -284,7 +284,7 @@ func TestSyscallConnOfAServer(t *testing.T) {
 
 // Whoever has the same open file description may put it into blocking mode: another process, or exec.Cmd.ExtraFiles
 // with the File of a listener.
-func TestSharedListenerInBlockingModeHoldsUpNobody(t *testing.T) {
+func TestSharedListenerInBlockingModeDoesNotBlockProcess(t *testing.T) {
 	unblocked := func(t *testing.T, server *tcpserver.TcpServer) {
 		over := make(chan bool)
 		go func() {

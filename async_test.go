@@ -144,7 +144,7 @@ func TestListenAsync(t *testing.T) {
 }
 
 // Whichever is first, the callback is called once and the server does not listen afterwards.
-func TestCloseDuringListenAsync(t *testing.T) {
+func TestCloseDuringListenAsyncStopsListening(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		for range 50 {
 			s.listenAsync("127.0.0.1:0")
@@ -158,7 +158,7 @@ func TestCloseDuringListenAsync(t *testing.T) {
 }
 
 // Not parallel: it replaces the resolver of the process.
-func TestCloseEndsLookupOfListenAsync(t *testing.T) {
+func TestCloseCancelsLookupOfListenAsync(t *testing.T) {
 	asked := make(chan struct{}, 10)
 	old := net.DefaultResolver
 	defer func() { net.DefaultResolver = old }()
@@ -184,7 +184,7 @@ func TestCloseEndsLookupOfListenAsync(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
-func TestNextPendingConnectionAsync(t *testing.T) {
+func TestNextPendingConnectionAsyncDoesNotWait(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		next := func() *tcpserver.TcpSocket {
 			s.NextPendingConnectionAsync(func(server *tcpserver.TcpServer, socket *tcpserver.TcpSocket) {
@@ -209,7 +209,7 @@ func TestNextPendingConnectionAsync(t *testing.T) {
 	})
 }
 
-func TestAcceptAsyncWaits(t *testing.T) {
+func TestAcceptAsyncWaitsForConnection(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		listen(t, s.TcpServer)
 		s.acceptAsync(within(t))
@@ -227,7 +227,7 @@ func TestAcceptAsyncWaits(t *testing.T) {
 	})
 }
 
-func TestAcceptAsyncEndsWithItsContext(t *testing.T) {
+func TestAcceptAsyncReturnsContextError(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		listen(t, s.TcpServer)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -239,7 +239,7 @@ func TestAcceptAsyncEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAcceptAsyncEndsWithClose(t *testing.T) {
+func TestAcceptAsyncReturnsErrServerClosedAfterClose(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		s.acceptAsync(within(t))
 		require.Equal(t, outcome{err: tcpserver.ErrNotListening}, s.next())
@@ -255,7 +255,7 @@ func TestAcceptAsyncEndsWithClose(t *testing.T) {
 }
 
 // What has come is taken only when the callback is called: the context may have ended by then, or another period begun.
-func TestAcceptAsyncIsRefusedWhenItIsItsTurn(t *testing.T) {
+func TestAcceptAsyncFailsIfContextOrListeningEndsBeforeCallback(t *testing.T) {
 	posted := make(chan func(), 10)
 	server := &tcpserver.TcpServer{Executor: func(f func()) { posted <- f }}
 	listen(t, server)
@@ -286,7 +286,7 @@ func TestAcceptAsyncIsRefusedWhenItIsItsTurn(t *testing.T) {
 	take(t, server)
 }
 
-func TestAcceptAsyncSeveralAtOnce(t *testing.T) {
+func TestConcurrentAcceptAsyncCallsGetDifferentConnections(t *testing.T) {
 	onStages(t, func(t *testing.T, s *stage) {
 		const n = 20
 		listen(t, s.TcpServer)
@@ -312,7 +312,7 @@ func TestAcceptAsyncSeveralAtOnce(t *testing.T) {
 }
 
 // Callbacks that ask again at once leave the other handlers their turn.
-func TestCallbacksWithoutEndHoldUpNoHandler(t *testing.T) {
+func TestRepeatedCallbacksDoNotStarveHandlers(t *testing.T) {
 	for name, ask := range map[string]func(server *tcpserver.TcpServer, callback func()){
 		"ConnectionCountAsync": func(server *tcpserver.TcpServer, callback func()) {
 			server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) { callback() })
@@ -363,7 +363,7 @@ func TestCallbacksWithoutEndHoldUpNoHandler(t *testing.T) {
 }
 
 // What was asked before Close is answered before ClosedHandler, and CloseAsync after it.
-func TestCallbacksAskedBeforeCloseComeBeforeClosedHandler(t *testing.T) {
+func TestCallbacksRequestedBeforeCloseRunBeforeClosedHandler(t *testing.T) {
 	var queue tcpserver.Queue
 	calls := make(chan string, 10)
 	server := listen(t, &tcpserver.TcpServer{
@@ -411,7 +411,7 @@ func TestConnectionCountAsync(t *testing.T) {
 }
 
 // An application that has quit no longer runs anything, and says nothing about it.
-func TestDeadExecutorLosesNoConnection(t *testing.T) {
+func TestStoppedExecutorLosesNoConnection(t *testing.T) {
 	t.Parallel()
 	server := listen(t, &tcpserver.TcpServer{
 		Executor:             func(func()) {},

@@ -101,7 +101,7 @@ func settle(t *testing.T, server *tcpserver.TcpServer) {
 	receive(t, done)
 }
 
-func TestShortageOfDescriptorsPasses(t *testing.T) {
+func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -150,7 +150,7 @@ func TestShortageOfDescriptorsPasses(t *testing.T) {
 	}
 }
 
-func TestShortageOfDescriptorsEndsWithOwnSocket(t *testing.T) {
+func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -195,7 +195,7 @@ func TestShortageOfDescriptorsEndsWithOwnSocket(t *testing.T) {
 }
 
 // Not parallel: it measures the time of all threads.
-func TestWaitingDoesNotSpin(t *testing.T) {
+func TestWaitingServerDoesNotSpin(t *testing.T) {
 	const lasts = 300 * time.Millisecond
 	for name, holdBack := range map[string]func(*tcpserver.TcpServer){
 		"Paused": (*tcpserver.TcpServer).PauseAccepting,

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestChunkKeepsItsBytesWhenItGrows(t *testing.T) {
+func TestChunkKeepsBytesWhenItGrows(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var c *chunk
 	var model []byte
@@ -34,7 +34,7 @@ func TestChunkKeepsItsBytesWhenItGrows(t *testing.T) {
 	}
 }
 
-func TestChunksComeBackEmptyFromTheirPool(t *testing.T) {
+func TestChunksFromPoolAreEmpty(t *testing.T) {
 	for _, n := range []int{0, 1, 1 << 10, 1<<10 + 1, 1 << 20, 1<<20 + 1} {
 		c := newChunk(n)
 		assert.GreaterOrEqual(t, len(c.data), n)
@@ -71,7 +71,7 @@ func TestChunkRingIsFirstInFirstOut(t *testing.T) {
 	assert.True(t, ring.empty())
 }
 
-func TestSmallPiecesShareChunks(t *testing.T) {
+func TestSmallSendsShareChunks(t *testing.T) {
 	var ring chunkRing
 	for range 1000 {
 		ring.appendCopy([]byte("0123456789"))
@@ -85,7 +85,7 @@ func TestSmallPiecesShareChunks(t *testing.T) {
 }
 
 // What is left of a large message must not keep the memory of the whole.
-func TestRestOfAMessageKeepsLittleMemory(t *testing.T) {
+func TestRestOfMessageKeepsLittleMemory(t *testing.T) {
 	s := &TcpSocket{in: newChunk(64 << 10)}
 	s.in.w = len(s.in.data)
 	s.consume(s.in.len() - 1)

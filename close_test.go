@@ -76,7 +76,7 @@ func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
 	}
 }
 
-func TestCloseWriteFollowsTheQueueAndReadingGoesOn(t *testing.T) {
+func TestCloseWriteSendsQueuedBytesAndKeepsReading(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
@@ -99,7 +99,7 @@ func TestCloseWriteFollowsTheQueueAndReadingGoesOn(t *testing.T) {
 	require.NoError(t, socket.Close())
 }
 
-func TestBothDirectionsFinishedIsTheEnd(t *testing.T) {
+func TestSocketEndsWhenBothDirectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, conn.CloseWrite())
@@ -111,7 +111,7 @@ func TestBothDirectionsFinishedIsTheEnd(t *testing.T) {
 	mustGet(t, conn, nil)
 }
 
-func TestEndOfStreamAndResetAreToldApart(t *testing.T) {
+func TestReadReturnsEOFAfterCloseAndErrResetAfterReset(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, conn.Close())
@@ -132,7 +132,7 @@ func TestEndOfStreamAndResetAreToldApart(t *testing.T) {
 	require.Equal(t, tcpserver.ErrReset, socket.Err())
 }
 
-func TestDataBeforeAReset(t *testing.T) {
+func TestReadReturnsErrResetWhenResetFollowsData(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	put(t, socket, conn, "last words")
@@ -155,7 +155,7 @@ func TestDataBeforeAReset(t *testing.T) {
 	require.ErrorIs(t, readOne(socket)(), tcpserver.ErrReset)
 }
 
-func TestResetFoundByWriting(t *testing.T) {
+func TestWriteAndSendAfterResetReturnErrReset(t *testing.T) {
 	t.Parallel()
 	for name, write := range map[string]func(*tcpserver.TcpSocket) error{
 		"Write": func(s *tcpserver.TcpSocket) error { _, err := s.Write([]byte("x")); return err },
@@ -179,7 +179,7 @@ func TestResetFoundByWriting(t *testing.T) {
 	}
 }
 
-func TestAbortResets(t *testing.T) {
+func TestAbortDropsQueueAndResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	jam(t, socket, conn)
@@ -193,7 +193,7 @@ func TestAbortResets(t *testing.T) {
 	require.ErrorIs(t, socket.Close(), tcpserver.ErrSocketClosed)
 }
 
-func TestAbortMayFollowClose(t *testing.T) {
+func TestAbortAfterCloseResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	jam(t, socket, conn)
@@ -205,7 +205,7 @@ func TestAbortMayFollowClose(t *testing.T) {
 	mustBeReset(t, err)
 }
 
-func TestCloseSendsWhatIsQueued(t *testing.T) {
+func TestCloseSendsQueuedBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: -1}))
 	require.NoError(t, conn.SetReadBuffer(128<<10))
@@ -237,7 +237,7 @@ func TestCloseSendsWhatIsQueued(t *testing.T) {
 	require.Zero(t, socket.Server().ConnectionCount())
 }
 
-func TestCloseDoesNotResetForUnreadInput(t *testing.T) {
+func TestCloseWithUnreadDataDoesNotReset(t *testing.T) {
 	t.Parallel()
 	const question = "nobody reads this"
 	t.Run("that has come before", func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestCloseDoesNotResetForUnreadInput(t *testing.T) {
 	})
 }
 
-func TestCloseTimeoutCutsOff(t *testing.T) {
+func TestCloseTimeoutResetsConnection(t *testing.T) {
 	t.Parallel()
 	const limit = 150 * time.Millisecond
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: limit}))
@@ -291,7 +291,7 @@ func TestCloseTimeoutCutsOff(t *testing.T) {
 	mustBeReset(t, err) // what came is not the whole
 }
 
-func TestCloseTimeoutLetsSlowOnesFinish(t *testing.T) {
+func TestSlowPeerGetsEverythingWithinCloseTimeout(t *testing.T) {
 	t.Parallel()
 	// Negative is no limit; a socket that has sent all in time is not touched when the time is over.
 	for _, limit := range []time.Duration{-1, 10 * time.Second} {
@@ -305,7 +305,7 @@ func TestCloseTimeoutLetsSlowOnesFinish(t *testing.T) {
 	}
 }
 
-func TestResetWhileClosing(t *testing.T) {
+func TestResetDuringCloseEndsWithErrReset(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	jam(t, socket, conn)
@@ -315,7 +315,7 @@ func TestResetWhileClosing(t *testing.T) {
 }
 
 // The socket closes by itself after ReadClosed, but for what is still to be sent.
-func TestCloseEndsASocketThatIsClosingByItself(t *testing.T) {
+func TestCloseEndsSocketThatIsClosingAfterReadClosed(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -341,7 +341,7 @@ func TestCloseEndsASocketThatIsClosingByItself(t *testing.T) {
 	mustBeReset(t, err)
 }
 
-func TestCloseWakesAllThatWait(t *testing.T) {
+func TestCloseUnblocksWaitingCalls(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*tcpserver.TcpSocket) error{
 		"Close": (*tcpserver.TcpSocket).Close,
@@ -369,7 +369,7 @@ func TestCloseWakesAllThatWait(t *testing.T) {
 }
 
 // Close goes on sending, so whoever waits for the queue waits on, and learns what became of it.
-func TestWaitForBytesWrittenOverClose(t *testing.T) {
+func TestWaitForBytesWrittenContinuesAfterClose(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
@@ -442,7 +442,7 @@ func TestWaitForDisconnected(t *testing.T) {
 	})
 }
 
-func TestManyGoroutinesUseAndEndSockets(t *testing.T) {
+func TestConcurrentUseAndCloseOfSockets(t *testing.T) {
 	t.Parallel()
 	const sockets = 200
 	server := listen(t, &tcpserver.TcpServer{CloseTimeout: 200 * time.Millisecond})
@@ -513,7 +513,7 @@ func TestManyGoroutinesUseAndEndSockets(t *testing.T) {
 // results are what a call returned.
 type results = []any
 
-func TestMethodsOfAClosedSocketAreHarmless(t *testing.T) {
+func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 	t.Parallel()
 	type tcpSocket = *tcpserver.TcpSocket
 	p := make([]byte, 10)

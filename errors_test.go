@@ -17,7 +17,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func TestSentinels(t *testing.T) {
+func TestSentinelErrorsMatchStandardErrors(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		err     error
@@ -56,7 +56,7 @@ func TestSentinels(t *testing.T) {
 	require.NotErrorIs(t, tcpserver.ErrServerClosed, tcpserver.ErrSocketClosed)
 }
 
-func TestErrorsOfOperationsNameTheConnection(t *testing.T) {
+func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 	t.Parallel()
 	type tcpSocket = *tcpserver.TcpSocket
 	read := readOne
@@ -116,7 +116,7 @@ func TestErrorsOfOperationsNameTheConnection(t *testing.T) {
 	}
 }
 
-func TestCommonErrorsAreBare(t *testing.T) {
+func TestCommonErrorsAreNotWrapped(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	_, err := socket.TryRead(make([]byte, 1))
@@ -132,7 +132,7 @@ func TestCommonErrorsAreBare(t *testing.T) {
 	require.Equal(t, io.EOF, err)
 }
 
-func TestErrorsOfAServerNameItsAddress(t *testing.T) {
+func TestServerErrorsAreOpErrorsWithAddress(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	var other tcpserver.TcpServer
@@ -159,7 +159,7 @@ func TestErrorsOfAServerNameItsAddress(t *testing.T) {
 	require.Equal(t, addr, opErr.Addr)
 }
 
-func TestPanicError(t *testing.T) {
+func TestPanicErrorUnwrapsPanicValue(t *testing.T) {
 	t.Parallel()
 	err := error(&tcpserver.PanicError{Value: "boom", Stack: []byte("stack")})
 	require.Equal(t, "tcpserver: handler panicked: boom", err.Error())

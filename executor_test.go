@@ -183,7 +183,7 @@ func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.Tc
 	return listen(g.t, server)
 }
 
-func TestExecutorGetsEverythingInOrder(t *testing.T) {
+func TestExecutorRunsHandlersInOrder(t *testing.T) {
 	const clients, pings, burst = 20, 30, 200
 	overExecutors(t, func(t *testing.T, g *guard) {
 		over := make(chan error, clients)
@@ -237,7 +237,7 @@ func TestExecutorGetsEverythingInOrder(t *testing.T) {
 	})
 }
 
-func TestExecutorGetsTheWholeLifeOfASocket(t *testing.T) {
+func TestExecutorRunsAllHandlersOfSocket(t *testing.T) {
 	overExecutors(t, func(t *testing.T, g *guard) {
 		w := watch(t)
 		want := noise(8 << 20)
@@ -267,7 +267,7 @@ func TestExecutorGetsTheWholeLifeOfASocket(t *testing.T) {
 	})
 }
 
-func TestAfterServerCloseOnTheExecutorNoNewConnectionHandler(t *testing.T) {
+func TestNoNewConnectionHandlerAfterServerCloseOnExecutor(t *testing.T) {
 	overExecutors(t, func(t *testing.T, g *guard) {
 		const clients = 10
 		calls := make(chan int, clients)
@@ -298,7 +298,7 @@ func TestAfterServerCloseOnTheExecutorNoNewConnectionHandler(t *testing.T) {
 	})
 }
 
-func TestAfterSocketCloseOnTheExecutorOnlyDisconnected(t *testing.T) {
+func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 	overExecutors(t, func(t *testing.T, g *guard) {
 		// Each handler closes the other socket, too, for which something is due at the time.
 		var sockets [2]*tcpserver.TcpSocket
@@ -337,7 +337,7 @@ func TestAfterSocketCloseOnTheExecutorOnlyDisconnected(t *testing.T) {
 	})
 }
 
-func TestPanicUnderAnExecutorIsTheApplications(t *testing.T) {
+func TestPanicUnderExecutorReachesApplication(t *testing.T) {
 	overExecutors(t, func(t *testing.T, g *guard) {
 		over := make(chan error, 10)
 		connections := 0
@@ -377,7 +377,7 @@ func TestPanicUnderAnExecutorIsTheApplications(t *testing.T) {
 }
 
 // An application that has quit, and one whose thread is stuck.
-func TestDeadExecutorHoldsUpNobody(t *testing.T) {
+func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"never runs", "blocks for ever"} {
 		t.Run(name, func(t *testing.T) {
@@ -435,7 +435,7 @@ func TestDeadExecutorHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestDrainGivesTheThreadBack(t *testing.T) {
+func TestRunPendingReturnsSoonUnderLoad(t *testing.T) {
 	t.Parallel()
 	const clients = 8
 	var queue tcpserver.Queue
@@ -499,7 +499,7 @@ func TestDrainGivesTheThreadBack(t *testing.T) {
 	require.Less(t, drains[len(drains)/2], 100*time.Millisecond)
 }
 
-func TestExecutorThatDiedIsReplacedByTheNextListen(t *testing.T) {
+func TestListenReplacesStoppedExecutor(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 10)
 	calls := make(chan struct{}, 10)
@@ -516,7 +516,7 @@ func TestExecutorThatDiedIsReplacedByTheNextListen(t *testing.T) {
 	receive(t, calls)
 }
 
-func TestExecutorThatDiedIsReplacedByTheLoops(t *testing.T) {
+func TestListenWithoutExecutorReplacesStoppedExecutor(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 10)
 	calls, closed := make(chan struct{}, 10), make(chan struct{}, 10)
@@ -537,7 +537,7 @@ func TestExecutorThatDiedIsReplacedByTheLoops(t *testing.T) {
 
 // The server may get an executor, or lose it, while one of its handlers runs. Whose thread that runs on counts: a panic
 // on the library's own is logged, one on the application's is left to it.
-func TestPanicGoesWhereTheHandlerWasCalled(t *testing.T) {
+func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {
 	t.Parallel()
 	for name, executed := range map[string]bool{"loop": false, "executor": true} {
 		t.Run(name, func(t *testing.T) {
@@ -590,7 +590,7 @@ func calledByAQueue() bool { return strings.Contains(string(debug.Stack()), "tcp
 
 // A user interface stays alive however slow its handlers are: a call goes on for at most 4 ms and the handler that is
 // running then.
-func TestOneCallOfTheExecutorTakesAFewMilliseconds(t *testing.T) {
+func TestExecutorCallTakesFewMilliseconds(t *testing.T) {
 	t.Parallel()
 	const clients = 20
 	var handlers, most atomic.Int32

@@ -27,7 +27,7 @@ func runUntil(t *testing.T, queue *tcpserver.Queue, done func() bool) {
 	require.Eventually(t, func() bool { queue.RunPending(); return done() }, patience, time.Millisecond)
 }
 
-func TestWhatIsUnreadAtTheEndIsAnnouncedBeforeDisconnected(t *testing.T) {
+func TestReadyReadReportsUnreadBytesBeforeDisconnected(t *testing.T) {
 	t.Parallel()
 	server, queue := byHand(t)
 	socket, conn := connect(t, server)
@@ -48,7 +48,7 @@ func TestWhatIsUnreadAtTheEndIsAnnouncedBeforeDisconnected(t *testing.T) {
 	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
 }
 
-func TestNothingIsCalledAfterDisconnected(t *testing.T) {
+func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 	t.Parallel()
 	server, queue := byHand(t)
 	socket, conn := connect(t, server)
@@ -81,7 +81,7 @@ func TestNothingIsCalledAfterDisconnected(t *testing.T) {
 	require.ErrorIs(t, err, tcpserver.ErrIdleTimeout)
 }
 
-func TestHandlersSetAfterTheEndGetWhatIsUnreadAndTheEnd(t *testing.T) {
+func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 	t.Parallel()
 	for _, before := range []bool{false, true} { // other handlers, which did not want to know of the end
 		server, queue := byHand(t)
@@ -108,7 +108,7 @@ func TestHandlersSetAfterTheEndGetWhatIsUnreadAndTheEnd(t *testing.T) {
 }
 
 // A handler that does not return takes nothing with it that is due.
-func TestDisconnectedComesAlthoughAnotherHandlerPanics(t *testing.T) {
+func TestDisconnectedIsCalledAfterPanicInReadyRead(t *testing.T) {
 	t.Parallel()
 	server, queue := byHand(t)
 	socket, conn := connect(t, server)
@@ -130,7 +130,7 @@ func TestDisconnectedComesAlthoughAnotherHandlerPanics(t *testing.T) {
 }
 
 // A peer that sends without end does not keep BytesWritten from being called.
-func TestBytesWrittenComesBetweenReads(t *testing.T) {
+func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
@@ -167,7 +167,7 @@ func TestBytesWrittenComesBetweenReads(t *testing.T) {
 }
 
 // A peer that takes without end does not keep ReadyRead from being called.
-func TestReadyReadComesBetweenBytesWritten(t *testing.T) {
+func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 	t.Parallel()
 	server, queue := byHand(t)
 	socket, conn := connect(t, server)
@@ -209,7 +209,7 @@ func TestReadyReadComesBetweenBytesWritten(t *testing.T) {
 }
 
 // What was queued before there were handlers is a part of what they are told.
-func TestBytesWrittenTellsHandlersThatAreSetLate(t *testing.T) {
+func TestBytesWrittenReportsBytesQueuedBeforeSetHandlers(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)

@@ -31,7 +31,7 @@ var looks = map[string]func(ctx context.Context, socket *tcpserver.TcpSocket){
 	},
 }
 
-func TestWhatIsReadAheadOutsideOfAHandlerIsAnnounced(t *testing.T) {
+func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 	t.Parallel()
 	for name, look := range looks {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func run(t *testing.T, queue *tcpserver.Queue) {
 	t.Cleanup(func() { cancel(); <-over })
 }
 
-func TestWaitForDisconnectedTakesNothingFromTheHandlers(t *testing.T) {
+func TestWaitForDisconnectedLeavesDataToHandlers(t *testing.T) {
 	t.Parallel()
 	var queue tcpserver.Queue
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Executor: queue.Post}))
@@ -87,7 +87,7 @@ func TestWaitForDisconnectedTakesNothingFromTheHandlers(t *testing.T) {
 }
 
 // A program's own reads may hand bytes over to its handlers at any time.
-func TestReadsOutsideOfHandlersLeaveNothingUnannounced(t *testing.T) {
+func TestReadyReadIsNotLostToConcurrentReads(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	var taken atomic.Int64
@@ -117,7 +117,7 @@ func TestReadsOutsideOfHandlersLeaveNothingUnannounced(t *testing.T) {
 	receive(t, over)
 }
 
-func TestPauseAndResumeInAHandlerDoNotRepeatIt(t *testing.T) {
+func TestPauseAndResumeInReadyReadDoNotCallItAgain(t *testing.T) {
 	t.Parallel()
 	for name, exec := range map[string]tcpserver.Executor{"poller": nil, "executor": func(f func()) { f() }} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestPauseAndResumeInAHandlerDoNotRepeatIt(t *testing.T) {
 	}
 }
 
-func TestSettingTheSameHandlersInAHandlerDoesNotRepeatIt(t *testing.T) {
+func TestSetHandlersInReadyReadDoesNotCallItAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	w := watch(t)
@@ -163,7 +163,7 @@ func TestSettingTheSameHandlersInAHandlerDoesNotRepeatIt(t *testing.T) {
 }
 
 // Somebody else may do both before the handler returns.
-func TestPauseAndResumeByAnotherGoroutineDuringTheHandlerAnnounce(t *testing.T) {
+func TestConcurrentPauseAndResumeCallReadyReadAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -183,7 +183,7 @@ func TestPauseAndResumeByAnotherGoroutineDuringTheHandlerAnnounce(t *testing.T) 
 }
 
 // Somebody else may resume before the handler that has paused returns: the sink of a proxy, for example.
-func TestResumeByAnotherGoroutineDuringTheHandlerAnnounces(t *testing.T) {
+func TestConcurrentResumeCallsReadyReadAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	resume, resumed := make(chan struct{}), make(chan struct{})
@@ -209,7 +209,7 @@ func TestResumeByAnotherGoroutineDuringTheHandlerAnnounces(t *testing.T) {
 	w.awaitBytes("message")
 }
 
-func TestResumeInBytesWrittenAnnouncesWhatWasLeft(t *testing.T) {
+func TestResumeInBytesWrittenCallsReadyReadForUnreadBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{WriteBufferSize: 1 << 20}))
 	sent := jam(t, socket, conn)
@@ -232,7 +232,7 @@ func TestResumeInBytesWrittenAnnouncesWhatWasLeft(t *testing.T) {
 	w.awaitBytes("request")
 }
 
-func TestReadsFillWhatBytesAvailableCounts(t *testing.T) {
+func TestReadReturnsAllBytesAvailable(t *testing.T) {
 	t.Parallel()
 	reads := map[string]func(*tcpserver.TcpSocket, []byte) (int, error){
 		"TryRead": (*tcpserver.TcpSocket).TryRead,
@@ -274,7 +274,7 @@ func TestReadsFillWhatBytesAvailableCounts(t *testing.T) {
 }
 
 // Qt's own idioms must not keep a handler from returning while a peer sends without end.
-func TestOneCallOfAHandlerTakesABoundedAmount(t *testing.T) {
+func TestReadyReadCallReadsBoundedAmount(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
 	idioms := map[string]func(*tcpserver.TcpSocket) int{
@@ -337,7 +337,7 @@ func TestOneCallOfAHandlerTakesABoundedAmount(t *testing.T) {
 }
 
 // The one goroutine that reads holds a view while others have the buffer grow.
-func TestPeekedBytesAreNobodyElsesMemory(t *testing.T) {
+func TestPeekedBytesAreNotReusedByOtherSockets(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	for range 20 {
@@ -366,7 +366,7 @@ func TestPeekedBytesAreNobodyElsesMemory(t *testing.T) {
 }
 
 // ReadyRead may only tell another goroutine, which is the one that reads, and which may look while the handler runs.
-func TestPeekedBytesOutliveAHandlerOfAnotherGoroutine(t *testing.T) {
+func TestPeekOutsideHandlerStaysValidAfterHandlerReturns(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{100, 10_000} {
 		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
@@ -394,7 +394,7 @@ func TestPeekedBytesOutliveAHandlerOfAnotherGoroutine(t *testing.T) {
 }
 
 // Qt's blocking idiom may be used in a handler.
-func TestHandlerMayWaitForTheRestOfALine(t *testing.T) {
+func TestReadyReadMayWaitForRestOfLine(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	lines, step := make(chan string, 1), make(chan struct{}, 1)
@@ -420,7 +420,7 @@ func TestHandlerMayWaitForTheRestOfALine(t *testing.T) {
 }
 
 // What bounds a handler does not bound others that read while it runs.
-func TestReadsElsewhereSeeEverythingWhileAHandlerRuns(t *testing.T) {
+func TestConcurrentTryReadSeesNewBytesDuringHandler(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	entered, leave := make(chan struct{}, 10), make(chan struct{})
@@ -443,7 +443,7 @@ func TestReadsElsewhereSeeEverythingWhileAHandlerRuns(t *testing.T) {
 	}
 }
 
-func TestTryReadInAHandlerWithTheLargestLimit(t *testing.T) {
+func TestTryReadInHandlerWithLargestReadBufferSize(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{ReadBufferSize: math.MaxInt}))
 	w := watch(t)
@@ -458,7 +458,7 @@ func TestTryReadInAHandlerWithTheLargestLimit(t *testing.T) {
 }
 
 // A peer must not be able to have much memory allocated for little that it sends.
-func TestPeekedPartOfAMessageCostsLittle(t *testing.T) {
+func TestPeekAtPartialMessageAllocatesLittle(t *testing.T) {
 	const size, first, messages = 2200, 2100, 500
 	socket, conn := pair(t)
 	partial, whole := make(chan struct{}, 10), make(chan struct{}, 10)

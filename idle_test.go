@@ -13,7 +13,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func TestIdleTimeout(t *testing.T) {
+func TestIdleTimeoutEndsConnection(t *testing.T) {
 	t.Parallel()
 	const limit = 300 * time.Millisecond
 	socket, conn := pair(t)
@@ -31,7 +31,7 @@ func TestIdleTimeout(t *testing.T) {
 	mustGet(t, conn, nil)
 }
 
-func TestActivityPutsTheIdleTimeoutOff(t *testing.T) {
+func TestActivityPostponesIdleTimeout(t *testing.T) {
 	t.Parallel()
 	const limit = time.Second
 	for name, move := range map[string]func(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn){
@@ -64,7 +64,7 @@ func TestActivityPutsTheIdleTimeoutOff(t *testing.T) {
 	}
 }
 
-func TestIdleTimeoutCanBeChanged(t *testing.T) {
+func TestSetIdleTimeoutReplacesServersIdleTimeout(t *testing.T) {
 	t.Parallel()
 	const limit = 150 * time.Millisecond
 	server := listen(t, &tcpserver.TcpServer{IdleTimeout: limit})
@@ -83,7 +83,7 @@ func TestIdleTimeoutCanBeChanged(t *testing.T) {
 	mustEnd(t, never, tcpserver.ErrIdleTimeout)
 }
 
-func TestIdleTimeoutResetsAPeerThatHasNotGotAll(t *testing.T) {
+func TestIdleTimeoutWithQueuedBytesResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	sent := jam(t, socket, conn)
@@ -93,7 +93,7 @@ func TestIdleTimeoutResetsAPeerThatHasNotGotAll(t *testing.T) {
 }
 
 // The usual loop of a reader with a deadline must not go on for ever.
-func TestReadOfAnIdleSocketThatHasEndedIsNoTimeout(t *testing.T) {
+func TestErrorsAfterIdleTimeoutAreNotTimeouts(t *testing.T) {
 	t.Parallel()
 	var timeout net.Error
 	require.ErrorAs(t, tcpserver.ErrIdleTimeout, &timeout)

@@ -28,7 +28,7 @@ func TestIdleSocketStaysSmall(t *testing.T) {
 }
 
 // Clients would connect to a listener that no loop serves.
-func TestListenBoundThatFailsLateGivesTheAddressUp(t *testing.T) {
+func TestFailedListenBoundReleasesAddress(t *testing.T) {
 	poller, err := NewPoller(1)
 	require.NoError(t, err)
 	other, server := &TcpServer{Poller: poller}, &TcpServer{Poller: poller}
@@ -48,7 +48,7 @@ func TestListenBoundThatFailsLateGivesTheAddressUp(t *testing.T) {
 }
 
 // What befalls an accept is told after a moment. The server may listen anew by then.
-func TestFailureOfAnEndedPeriodIsNotTold(t *testing.T) {
+func TestAcceptErrorOfEarlierPeriodIsNotReported(t *testing.T) {
 	told := make(chan error, 2)
 	server := &TcpServer{AcceptErrorHandler: func(_ *TcpServer, err error) { told <- err }}
 	for _, shortage := range []bool{true, false} {
@@ -80,7 +80,7 @@ func flush(t *testing.T, server *TcpServer, queue *Queue) {
 }
 
 // AcceptErrorHandler may rely on it that the server does not listen after an error that has ended the listening.
-func TestListenIsNotToldOfTheErrorBefore(t *testing.T) {
+func TestAcceptErrorHandlerIsNotCalledAfterNextListen(t *testing.T) {
 	var queue Queue
 	var told []error
 	cause := errors.New("of the first period")
@@ -116,7 +116,7 @@ func holdClose(t *testing.T, server *TcpServer) (closing, goOn func()) {
 }
 
 // Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows it.
-func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
+func TestAcceptErrorDuringCloseIsNotReported(t *testing.T) {
 	for name, shortage := range map[string]bool{"shortage": true, "end": false} {
 		t.Run(name, func(t *testing.T) {
 			var queue Queue
@@ -150,7 +150,7 @@ func TestAcceptErrorDuringCloseIsNotTold(t *testing.T) {
 
 // The period that was closed has been ended by something else, and another goroutine listens again, before Shutdown
 // comes to wait.
-func TestShutdownIsContentWithThePeriodsThatItCloses(t *testing.T) {
+func TestShutdownWaitsOnlyForPeriodsItCloses(t *testing.T) {
 	for name, inHandler := range map[string]bool{"elsewhere": false, "in a handler": true} {
 		t.Run(name, func(t *testing.T) {
 			server := new(TcpServer)
@@ -182,7 +182,7 @@ func TestShutdownIsContentWithThePeriodsThatItCloses(t *testing.T) {
 }
 
 // Between the two steps of Close, ListenBound may begin a period, which Close then ends.
-func TestCloseAsyncWaitsForThePeriodThatItCloses(t *testing.T) {
+func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 	for name, listens := range map[string]bool{"bound": false, "listening": true} {
 		t.Run(name, func(t *testing.T) {
 			server := new(TcpServer)
@@ -217,7 +217,7 @@ func TestCloseAsyncWaitsForThePeriodThatItCloses(t *testing.T) {
 }
 
 // A handler may end its goroutine, and with it what the goroutine had to do after it.
-func TestPeriodEndsAlthoughAcceptErrorHandlerExits(t *testing.T) {
+func TestPeriodEndsWhenAcceptErrorHandlerCallsGoexit(t *testing.T) {
 	server := &TcpServer{
 		AcceptErrorHandler: func(*TcpServer, error) { runtime.Goexit() },
 		Logger:             slog.New(slog.DiscardHandler),
@@ -236,7 +236,7 @@ func TestPeriodEndsAlthoughAcceptErrorHandlerExits(t *testing.T) {
 
 // Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of
 // which it is about to be put on, stay until it has been turned away.
-func TestConnectionBeingAdmittedKeepsTheLoops(t *testing.T) {
+func TestLoopsStayWhileFilterDecides(t *testing.T) {
 	for _, welcome := range []bool{true, false} {
 		poller, err := NewPoller(2)
 		require.NoError(t, err)
@@ -272,7 +272,7 @@ func TestBufferSizesAreClamped(t *testing.T) {
 }
 
 // The timer of the deadline before may be about to take the lock. The race detector sees what it looks at before that.
-func TestDeadlineIsMovedWhileItsTimerFires(t *testing.T) {
+func TestDeadlineCanBeMovedWhileTimerFires(t *testing.T) {
 	server := new(TcpServer)
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)))
@@ -288,7 +288,7 @@ func TestDeadlineIsMovedWhileItsTimerFires(t *testing.T) {
 }
 
 // A deadline that was computed from the wall clock alone must not depend on how that is set later.
-func TestDeadlineCountsOnTheMonotonicClock(t *testing.T) {
+func TestDeadlineUsesMonotonicClock(t *testing.T) {
 	var mu sync.Mutex
 	d := deadline{cond: sync.NewCond(&mu)}
 	mu.Lock()
@@ -299,7 +299,7 @@ func TestDeadlineCountsOnTheMonotonicClock(t *testing.T) {
 }
 
 // The buffer that a loop reads into is as large as many hundred idle sockets.
-func TestSleepingLoopHoldsNoBuffer(t *testing.T) {
+func TestIdleLoopHoldsNoBuffer(t *testing.T) {
 	poller, err := NewPoller(1)
 	require.NoError(t, err)
 	came := make(chan bool, 1)

@@ -61,7 +61,7 @@ func TestMaxConnectionsCountsPendingAndTaken(t *testing.T) {
 	connect(t, server)
 }
 
-func TestMaxConnectionsEndsNothing(t *testing.T) {
+func TestSetMaxConnectionsClosesNoExistingConnection(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	socket, _ := connect(t, server)
 	connect(t, server)
@@ -71,7 +71,7 @@ func TestMaxConnectionsEndsNothing(t *testing.T) {
 	assert.Equal(t, 2, server.ConnectionCount())
 }
 
-func TestOverflowDrop(t *testing.T) {
+func TestOverflowDropClosesConnectionsWhenQueueIsFull(t *testing.T) {
 	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop}
 	drops := countDrops(server)
 	server.SetMaxPendingConnections(1)
@@ -106,7 +106,7 @@ func TestPausedServerDropsNothing(t *testing.T) {
 	assert.Empty(t, drops)
 }
 
-func TestFilter(t *testing.T) {
+func TestFilterRejectsConnections(t *testing.T) {
 	asked := make(chan netip.AddrPort, 10)
 	var welcome atomic.Bool
 	server := &tcpserver.TcpServer{Filter: func(remote netip.AddrPort) bool {
@@ -146,7 +146,7 @@ func TestFilter(t *testing.T) {
 	assert.Empty(t, asked, "the maximum is checked first")
 }
 
-func TestFilterThatFailsTurnsAway(t *testing.T) {
+func TestFilterThatPanicsOrExitsRejectsConnection(t *testing.T) {
 	for name, fail := range map[string]func(){"panic": func() { panic("no") }, "exit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			var failed atomic.Bool
@@ -171,7 +171,7 @@ func TestFilterThatFailsTurnsAway(t *testing.T) {
 	}
 }
 
-func TestDropsAreBoundedAndCounted(t *testing.T) {
+func TestEveryDropIsCountedAndHandlerCallsAreBounded(t *testing.T) {
 	const all = 200
 	var called atomic.Int64
 	release := make(chan struct{})
@@ -194,12 +194,12 @@ func TestDropsAreBoundedAndCounted(t *testing.T) {
 	assert.Positive(t, called.Load())
 }
 
-func TestDropReasonsHaveNames(t *testing.T) {
+func TestDropReasonString(t *testing.T) {
 	assert.Equal(t, "QueueFull MaxConnections Filtered invalid", fmt.Sprint(tcpserver.DropQueueFull,
 		tcpserver.DropMaxConnections, tcpserver.DropFiltered, tcpserver.DropReason(9)))
 }
 
-func TestDropsUnderAnExecutor(t *testing.T) {
+func TestDropHandlerRunsOnExecutor(t *testing.T) {
 	var queue tcpserver.Queue
 	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop, Executor: queue.Post}
 	drops := countDrops(server)

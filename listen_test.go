@@ -22,7 +22,7 @@ func bind(t testing.TB, server *tcpserver.TcpServer) *tcpserver.TcpServer {
 	return server
 }
 
-func TestBoundServerRefusesUntilItListens(t *testing.T) {
+func TestBoundServerRefusesConnectionsUntilListenBound(t *testing.T) {
 	server := bind(t, new(tcpserver.TcpServer))
 	assert.True(t, server.IsBound())
 	assert.False(t, server.IsListening())
@@ -44,7 +44,7 @@ func TestBoundServerRefusesUntilItListens(t *testing.T) {
 	assert.Zero(t, server.Port())
 }
 
-func TestSecondBindOfAnAddressFailsAtBind(t *testing.T) {
+func TestSecondBindReturnsEADDRINUSE(t *testing.T) {
 	first := bind(t, new(tcpserver.TcpServer))
 	addr := first.Addr().String()
 	var second tcpserver.TcpServer
@@ -76,7 +76,7 @@ func leaveInTimeWait(t *testing.T, server *tcpserver.TcpServer) {
 	require.NoError(t, server.Close())
 }
 
-func TestBindOverConnectionsInTimeWait(t *testing.T) {
+func TestBindSucceedsWithConnectionsInTimeWait(t *testing.T) {
 	var first, second tcpserver.TcpServer
 	listen(t, &first)
 	addr := first.Addr().String()
@@ -93,7 +93,7 @@ func TestBindOverConnectionsInTimeWait(t *testing.T) {
 	connect(t, &second)
 }
 
-func TestBindingInTheWrongState(t *testing.T) {
+func TestBindAndListenBoundInWrongStateReturnErrors(t *testing.T) {
 	var server tcpserver.TcpServer
 	require.ErrorIs(t, server.ListenBound(), tcpserver.ErrNotBound)
 	bind(t, &server)
@@ -111,7 +111,7 @@ func TestBindingInTheWrongState(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
-func TestBindChecksItsArguments(t *testing.T) {
+func TestBindRejectsInvalidArguments(t *testing.T) {
 	var server tcpserver.TcpServer
 	for address, want := range map[string]error{
 		"127.0.0.1:-1":    tcpserver.ErrInvalidPort,
@@ -128,7 +128,7 @@ func TestBindChecksItsArguments(t *testing.T) {
 	require.ErrorIs(t, server.Bind("tcp", "127.0.0.1:-1"), tcpserver.ErrBacklog)
 }
 
-func TestConfigurationIsCopiedAtBind(t *testing.T) {
+func TestBindCopiesConfiguration(t *testing.T) {
 	called := make(chan struct{}, 1)
 	server := &tcpserver.TcpServer{NewConnectionHandler: func(*tcpserver.TcpServer) { called <- struct{}{} }}
 	bind(t, server)
@@ -172,7 +172,7 @@ func sharesConnections(t *testing.T) bool {
 	return got[0] > 0 && got[1] > 0
 }
 
-func TestReusePortWhereThereIsNone(t *testing.T) {
+func TestReusePortWorksOrReturnsErrUnsupported(t *testing.T) {
 	server := tcpserver.TcpServer{ReusePort: true}
 	if err := server.Listen("tcp", "127.0.0.1:0"); err != nil {
 		require.ErrorIs(t, err, errors.ErrUnsupported)
@@ -181,7 +181,7 @@ func TestReusePortWhereThereIsNone(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
-func TestTwoServersShareAPort(t *testing.T) {
+func TestReusePortDistributesConnections(t *testing.T) {
 	if !sharesConnections(t) {
 		skip(t, "the system does not share connections out")
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func TestRunPendingRunsInOrderWhatWasQueuedOnEntry(t *testing.T) {
+func TestRunPendingRunsOnlyFunctionsQueuedOnEntry(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	require.Zero(t, q.RunPending())
@@ -33,7 +33,7 @@ func TestRunPendingRunsInOrderWhatWasQueuedOnEntry(t *testing.T) {
 	require.Zero(t, q.RunPending())
 }
 
-func TestRunPendingMayBeCalledByWhatItRuns(t *testing.T) {
+func TestRunPendingMayBeCalledRecursively(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	got, inner := 0, 0
@@ -45,7 +45,7 @@ func TestRunPendingMayBeCalledByWhatItRuns(t *testing.T) {
 	require.Equal(t, 3, got)
 }
 
-func TestQueueGoesOnAfterAPanic(t *testing.T) {
+func TestQueueContinuesAfterPanic(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	ran := false
@@ -56,7 +56,7 @@ func TestQueueGoesOnAfterAPanic(t *testing.T) {
 	require.True(t, ran)
 }
 
-func TestWakeIsCalledWhenTheQueueBecomesNonEmpty(t *testing.T) {
+func TestWakeIsCalledWhenQueueBecomesNonEmpty(t *testing.T) {
 	t.Parallel()
 	wakes := 0
 	q := tcpserver.Queue{Wake: func() { wakes++ }}
@@ -73,7 +73,7 @@ func TestWakeIsCalledWhenTheQueueBecomesNonEmpty(t *testing.T) {
 }
 
 // What is posted while the queue runs is not run at once. So somebody has to come for it.
-func TestWakeIsCalledForWhatRunPendingLeavesBehind(t *testing.T) {
+func TestWakeIsCalledForFunctionsLeftByRunPending(t *testing.T) {
 	t.Parallel()
 	wakes := 0
 	q := tcpserver.Queue{Wake: func() { wakes++ }}
@@ -90,7 +90,7 @@ func TestWakeIsCalledForWhatRunPendingLeavesBehind(t *testing.T) {
 	require.Equal(t, 2, wakes)
 }
 
-func TestWakeIsCalledForWhatAPanicLeavesBehind(t *testing.T) {
+func TestWakeIsCalledForFunctionsLeftByPanic(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 		wakes := 0
@@ -108,7 +108,7 @@ func TestWakeIsCalledForWhatAPanicLeavesBehind(t *testing.T) {
 	}
 }
 
-func TestWakeIsCalledForWhatRunLeavesBehind(t *testing.T) {
+func TestWakeIsCalledForFunctionsLeftByRun(t *testing.T) {
 	t.Parallel()
 	var wakes atomic.Int32
 	q := tcpserver.Queue{Wake: func() { wakes.Add(1) }}
@@ -131,7 +131,7 @@ func TestWakeIsCalledForWhatRunLeavesBehind(t *testing.T) {
 }
 
 // Whoever leaves something behind wakes, also where several goroutines run the queue, each only when it is woken.
-func TestGoroutinesThatRunTheQueueWhenWokenLeaveNothingBehind(t *testing.T) {
+func TestConcurrentRunPendingOnWakeRunsEverything(t *testing.T) {
 	t.Parallel()
 	const runners, chains, each = 3, 5, 2000
 	frames := make(chan struct{}, 1)
@@ -176,7 +176,7 @@ func TestGoroutinesThatRunTheQueueWhenWokenLeaveNothingBehind(t *testing.T) {
 }
 
 // Some toolkits run the queue in a frame, and draw a frame only when they are asked to, by Wake.
-func TestServersShareAQueueThatRunsOnlyWhenWoken(t *testing.T) {
+func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 	t.Parallel()
 	const servers, clients, messages = 3, 8, 200
 	frames := make(chan struct{}, 1)
@@ -234,7 +234,7 @@ func talk(addr string, messages int) error {
 }
 
 // A program may ask for the next frame, which runs the queue, in Wake.
-func TestWakeMayUseTheQueue(t *testing.T) {
+func TestWakeMayCallRunPending(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	ran := 0
@@ -244,7 +244,7 @@ func TestWakeMayUseTheQueue(t *testing.T) {
 	require.Equal(t, 2, ran)
 }
 
-func TestRunGoesOnUntilTheContextEnds(t *testing.T) {
+func TestRunReturnsWhenContextEnds(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	ran := make(chan struct{})
@@ -269,7 +269,7 @@ func TestRunGoesOnUntilTheContextEnds(t *testing.T) {
 	require.Equal(t, context.Canceled, q.Run(ctx))
 }
 
-func TestRunEndsAlthoughTheQueueNeverIsEmpty(t *testing.T) {
+func TestRunReturnsEvenIfQueueIsNeverEmpty(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	ctx, cancel := context.WithCancel(context.Background())
@@ -287,7 +287,7 @@ func TestRunEndsAlthoughTheQueueNeverIsEmpty(t *testing.T) {
 	require.Equal(t, 1000, n)
 }
 
-func TestPostsOfManyGoroutinesAllRun(t *testing.T) {
+func TestConcurrentPostsAllRunInOrder(t *testing.T) {
 	t.Parallel()
 	const posters, each = 8, 2000
 	var wakes atomic.Int32
@@ -319,7 +319,7 @@ func TestPostsOfManyGoroutinesAllRun(t *testing.T) {
 }
 
 // One that ends must not take with it the news that there is something to run.
-func TestRunThatEndsLeavesTheRestToAnother(t *testing.T) {
+func TestRunThatReturnsLeavesRestToAnotherRun(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	run := func() (stop func()) {

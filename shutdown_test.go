@@ -32,7 +32,7 @@ func never[T any](t testing.TB, from <-chan T) {
 	}
 }
 
-func TestClosedHandlerFollowsTheLastConnection(t *testing.T) {
+func TestClosedHandlerIsCalledAfterLastConnectionEnds(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	closed := tellClosed(server)
 	listen(t, server)
@@ -53,7 +53,7 @@ func TestClosedHandlerFollowsTheLastConnection(t *testing.T) {
 	never(t, closed)
 }
 
-func TestClosedHandlerIsNeverCalledInsideClose(t *testing.T) {
+func TestClosedHandlerIsNotCalledInsideClose(t *testing.T) {
 	var closing atomic.Bool
 	inside := make(chan bool, 1)
 	server := &tcpserver.TcpServer{ClosedHandler: func(*tcpserver.TcpServer, error) { inside <- closing.Load() }}
@@ -71,7 +71,7 @@ func TestClosedHandlerIsNeverCalledInsideClose(t *testing.T) {
 	assert.False(t, receive(t, inside))
 }
 
-func TestDisconnectedComesBeforeClosed(t *testing.T) {
+func TestDisconnectedIsCalledBeforeClosedHandler(t *testing.T) {
 	for _, style := range []string{"loops", "executor"} {
 		t.Run(style, func(t *testing.T) {
 			events := make(chan string, 10)
@@ -110,7 +110,7 @@ func TestDisconnectedComesBeforeClosed(t *testing.T) {
 	}
 }
 
-func TestEachPeriodHasItsOwnClosed(t *testing.T) {
+func TestEachListenGetsItsOwnClosedHandlerCall(t *testing.T) {
 	closed := make(chan string, 10)
 	server := new(tcpserver.TcpServer)
 	var connections []*tcpserver.TcpSocket
@@ -128,7 +128,7 @@ func TestEachPeriodHasItsOwnClosed(t *testing.T) {
 	assert.Equal(t, "first", receive(t, closed))
 }
 
-func TestClosedHandlerOfAPollerThatCloses(t *testing.T) {
+func TestPollerCloseCallsClosedHandlerWithError(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
 	server := &tcpserver.TcpServer{Poller: poller}
@@ -139,7 +139,7 @@ func TestClosedHandlerOfAPollerThatCloses(t *testing.T) {
 	require.Error(t, receive(t, closed))
 }
 
-func TestCloseAsync(t *testing.T) {
+func TestCloseAsyncCallsBackAfterClosedHandler(t *testing.T) {
 	events := make(chan string, 10)
 	server := &tcpserver.TcpServer{ClosedHandler: func(*tcpserver.TcpServer, error) { events <- "handler" }}
 	called := func(name string) func(*tcpserver.TcpServer, error) {
@@ -169,7 +169,7 @@ func TestCloseAsync(t *testing.T) {
 	assert.False(t, server.IsBound())
 }
 
-func TestShutdown(t *testing.T) {
+func TestShutdownWaitsForConnections(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	require.NoError(t, server.Shutdown(within(t)), "of a server that never listened")
 	listen(t, server)
@@ -262,7 +262,7 @@ func overEnds(t *testing.T, test func(t *testing.T, e *exit, wait func() error))
 	}
 }
 
-func TestEndOfAServerFollowsItsLastHandler(t *testing.T) {
+func TestShutdownWaitAndCloseAsyncWaitForLastHandler(t *testing.T) {
 	overEnds(t, func(t *testing.T, e *exit, wait func() error) {
 		for range 3 {
 			e.take()
@@ -273,7 +273,7 @@ func TestEndOfAServerFollowsItsLastHandler(t *testing.T) {
 	})
 }
 
-func TestEndOfAServerFollowsThatOfEarlierPeriods(t *testing.T) {
+func TestShutdownWaitAndCloseAsyncWaitForEarlierPeriods(t *testing.T) {
 	overEnds(t, func(t *testing.T, e *exit, wait func() error) {
 		early := e.take()
 		require.NoError(t, e.Close())
@@ -287,7 +287,7 @@ func TestEndOfAServerFollowsThatOfEarlierPeriods(t *testing.T) {
 }
 
 // Also of a server that has no ClosedHandler.
-func TestShutdownFollowsTheHandlerThatRuns(t *testing.T) {
+func TestShutdownWaitsForRunningHandler(t *testing.T) {
 	for name, executor := range map[string]tcpserver.Executor{"loops": nil, "executor": func(f func()) { f() }} {
 		for handler, use := range map[string]func(server *tcpserver.TcpServer, run func()){
 			"NewConnectionHandler": func(server *tcpserver.TcpServer, run func()) {
@@ -319,7 +319,7 @@ func TestShutdownFollowsTheHandlerThatRuns(t *testing.T) {
 }
 
 // The connection of the first period lives on when the last period is over.
-func TestCloseAsyncWaitsForEveryPeriod(t *testing.T) {
+func TestCloseAsyncWaitsForEarlierButNotLaterPeriods(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	listen(t, server)
 	early, _ := connect(t, server)
@@ -335,7 +335,7 @@ func TestCloseAsyncWaitsForEveryPeriod(t *testing.T) {
 	require.NoError(t, receive(t, called))
 }
 
-func TestShutdownDoesNotWaitForThePeriodThatFollows(t *testing.T) {
+func TestShutdownDoesNotWaitForLaterPeriod(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	socket, _ := connect(t, server)
 	ctx, ended := watchedContext(t), make(chan error, 1)
@@ -348,7 +348,7 @@ func TestShutdownDoesNotWaitForThePeriodThatFollows(t *testing.T) {
 }
 
 // A handler that shuts its own server down would wait for itself.
-func TestShutdownInAHandlerWaitsForConnectionsAlone(t *testing.T) {
+func TestShutdownInHandlerWaitsOnlyForConnections(t *testing.T) {
 	for _, style := range []string{"loops", "executor"} {
 		t.Run(style, func(t *testing.T) {
 			server := new(tcpserver.TcpServer)
@@ -398,7 +398,7 @@ func TestShutdownInAHandlerWaitsForConnectionsAlone(t *testing.T) {
 	}
 }
 
-func TestWaitFollowsListenAsync(t *testing.T) {
+func TestWaitWaitsForListenAsyncCallback(t *testing.T) {
 	var returned atomic.Bool
 	let := make(chan struct{})
 	server := new(tcpserver.TcpServer)
@@ -420,7 +420,7 @@ func TestWaitFollowsListenAsync(t *testing.T) {
 	require.NoError(t, tcpserver.Wait(within(t)))
 }
 
-func TestCloseConnectionsAbortsWhatWasTaken(t *testing.T) {
+func TestCloseConnectionsAbortsTakenButNotPendingSockets(t *testing.T) {
 	poller, err := tcpserver.NewPoller(3)
 	require.NoError(t, err)
 	server := listen(t, &tcpserver.TcpServer{Poller: poller})
@@ -445,7 +445,7 @@ func TestCloseConnectionsAbortsWhatWasTaken(t *testing.T) {
 	new(tcpserver.TcpServer).CloseConnections()
 }
 
-func TestWaitEndsWithTheLastReferencedServer(t *testing.T) {
+func TestWaitReturnsAfterLastReferencedServerEnds(t *testing.T) {
 	require.NoError(t, tcpserver.Wait(within(t)), "there is no server")
 	require.Equal(t, context.Canceled, tcpserver.Wait(hasEnded()))
 	first, second, other := new(tcpserver.TcpServer), new(tcpserver.TcpServer), new(tcpserver.TcpServer)

@@ -26,7 +26,7 @@ func (f *fakeSource) onTick(now uint32) uint32 {
 	return f.again
 }
 
-func TestNewTenantOfASlotHasAnotherKey(t *testing.T) {
+func TestReusedSlotHasNewKey(t *testing.T) {
 	var s slab
 	first, second := new(fakeSource), new(fakeSource)
 	old := s.take(first)
@@ -38,7 +38,7 @@ func TestNewTenantOfASlotHasAnotherKey(t *testing.T) {
 	assert.Nil(t, s.at(slotKey{slot: ^uint32(0)}))
 }
 
-func TestSlabKeepsTenantsApart(t *testing.T) {
+func TestSlabKeepsSourcesApart(t *testing.T) {
 	var s slab
 	random := rand.New(rand.NewPCG(5, 6))
 	live := map[slotKey]*fakeSource{}

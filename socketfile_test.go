@@ -45,7 +45,7 @@ func listenUnix(t testing.TB, server *tcpserver.TcpServer, path string) {
 	t.Cleanup(func() { server.Close() })
 }
 
-func TestUnixSocket(t *testing.T) {
+func TestUnixSocketServesConnections(t *testing.T) {
 	path := socketPath(t)
 	var server tcpserver.TcpServer
 	listenUnix(t, &server, path)
@@ -76,7 +76,7 @@ func TestUnixSocket(t *testing.T) {
 	assert.NoError(t, err, "the connection lives on")
 }
 
-func TestUnixSocketTellsANamedPeer(t *testing.T) {
+func TestRemoteAddrIsNameOfUnixPeer(t *testing.T) {
 	path := socketPath(t)
 	var server tcpserver.TcpServer
 	listenUnix(t, &server, path)
@@ -87,7 +87,7 @@ func TestUnixSocketTellsANamedPeer(t *testing.T) {
 	assert.Equal(t, name, take(t, &server).RemoteAddr())
 }
 
-func TestBoundUnixSocketRefusesAndLeavesNoFile(t *testing.T) {
+func TestBoundUnixSocketRefusesConnectionsAndCloseRemovesFile(t *testing.T) {
 	needUnix(t)
 	path := socketPath(t)
 	var server tcpserver.TcpServer
@@ -102,7 +102,7 @@ func TestBoundUnixSocketRefusesAndLeavesNoFile(t *testing.T) {
 	assert.NoFileExists(t, path)
 }
 
-func TestUnixPathsThatCannotBe(t *testing.T) {
+func TestInvalidUnixPathReturnsErrInvalidAddress(t *testing.T) {
 	var server tcpserver.TcpServer
 	for _, bad := range []string{"", strings.Repeat("x", 200), "a\x00b"} {
 		err := server.Listen("unix", bad)
@@ -111,7 +111,7 @@ func TestUnixPathsThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestUnixPathsThatTheSystemRefuses(t *testing.T) {
+func TestListenOnUnusableUnixPathReturnsSystemError(t *testing.T) {
 	needUnix(t)
 	var server tcpserver.TcpServer
 	path := socketPath(t)
@@ -122,7 +122,7 @@ func TestUnixPathsThatTheSystemRefuses(t *testing.T) {
 	assert.FileExists(t, path, "a stale file is left alone")
 }
 
-func TestLongestUnixPath(t *testing.T) {
+func TestListenOnLongestUnixPath(t *testing.T) {
 	path := socketPath(t)
 	path += strings.Repeat("x", 103-len(path))
 	var server tcpserver.TcpServer
@@ -130,7 +130,7 @@ func TestLongestUnixPath(t *testing.T) {
 	assert.Equal(t, path, server.Addr().String())
 }
 
-func TestCloseLeavesAnotherFileInPlace(t *testing.T) {
+func TestCloseKeepsSocketFileOfAnotherServer(t *testing.T) {
 	path := socketPath(t)
 	var first, second tcpserver.TcpServer
 	listenUnix(t, &first, path)
@@ -140,7 +140,7 @@ func TestCloseLeavesAnotherFileInPlace(t *testing.T) {
 	assert.FileExists(t, path)
 }
 
-func TestSocketMode(t *testing.T) {
+func TestSocketModeSetsPermissions(t *testing.T) {
 	needUnix(t)
 	for _, mode := range []fs.FileMode{0o600, 0o660, 0o777} {
 		path := socketPath(t)
@@ -167,7 +167,7 @@ func reaches(path string) bool {
 	return true
 }
 
-func TestUnlinkOnCloseCountsInAnyState(t *testing.T) {
+func TestSetUnlinkOnCloseWorksInAnyState(t *testing.T) {
 	needUnix(t)
 	for _, bound := range []bool{false, true} {
 		path := socketPath(t)
@@ -194,7 +194,7 @@ func TestUnlinkOnCloseCountsInAnyState(t *testing.T) {
 	}
 }
 
-func TestPathIsFreeOnceTheServerSaysSo(t *testing.T) {
+func TestUnixPathIsFreeOnceIsListeningReturnsFalse(t *testing.T) {
 	needUnix(t)
 	path := socketPath(t)
 	for i := range 200 {

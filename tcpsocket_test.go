@@ -19,7 +19,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-func TestAddressesStayValid(t *testing.T) {
+func TestAddressesStayValidAfterClose(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
 		server := new(tcpserver.TcpServer)
@@ -44,7 +44,7 @@ func portOf(addr net.Addr) string {
 	return port
 }
 
-func TestUserDataAndServer(t *testing.T) {
+func TestUserDataAndServerStayValidAfterClose(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
 	socket, _ := connect(t, server)
@@ -83,7 +83,7 @@ func certificate(t testing.TB) (server, client *tls.Config) {
 		&tls.Config{RootCAs: trusted, ServerName: "127.0.0.1"}
 }
 
-func TestWorksUnderTLS(t *testing.T) {
+func TestSocketCarriesTLS(t *testing.T) {
 	t.Parallel()
 	serverConfig, clientConfig := certificate(t)
 	for _, acceptedIsServer := range []bool{true, false} {

@@ -72,7 +72,7 @@ func oneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
 
 const lateRounds = 5
 
-func TestLateHandlerDelaysNobodyElse(t *testing.T) {
+func TestSlowHandlerDoesNotDelayOtherSockets(t *testing.T) {
 	// Each way makes a handler of socket that is late until h is released. What it returns beside
 	// releases what h does not.
 	type way = func(*hold, *tcpserver.TcpSocket, *net.TCPConn) (*tcpserver.SocketHandlers, func())
@@ -167,7 +167,7 @@ func TestLateHandlerDelaysNobodyElse(t *testing.T) {
 	}
 }
 
-func TestFiftyLateHandlersDelayNobodyElse(t *testing.T) {
+func TestFiftySlowHandlersDoNotDelayOtherSockets(t *testing.T) {
 	const many = 50
 	server, other := oneLoop(t)
 	h := newHold()
@@ -217,7 +217,7 @@ func TestFiftyLateHandlersDelayNobodyElse(t *testing.T) {
 	}
 }
 
-func TestLateNewConnectionHandlerDelaysNobodyElse(t *testing.T) {
+func TestSlowNewConnectionHandlerDoesNotDelaySockets(t *testing.T) {
 	var inside, calls atomic.Int32
 	h := newHold()
 	server := listen(t, &tcpserver.TcpServer{
@@ -253,7 +253,7 @@ func TestLateNewConnectionHandlerDelaysNobodyElse(t *testing.T) {
 }
 
 // What the system has queued already when the handler begins gets no event of its own.
-func TestLateNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
+func TestSlowNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	const clients = 10
 	h := newHold()
 	server := listen(t, &tcpserver.TcpServer{
@@ -278,7 +278,7 @@ func TestLateNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	}
 }
 
-func TestHeldSocketLosesNothingAndGoesOn(t *testing.T) {
+func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 	server, other := oneLoop(t)
 	socket, conn := connect(t, server)
 	h := newHold()
@@ -320,7 +320,7 @@ func TestHeldSocketLosesNothingAndGoesOn(t *testing.T) {
 	ping(t, other)
 }
 
-func TestDisconnectedComesAfterTheHandlerThatWasHeld(t *testing.T) {
+func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 	for name, end := range map[string]func(socket *tcpserver.TcpSocket, conn *net.TCPConn){
 		"Close": func(socket *tcpserver.TcpSocket, conn *net.TCPConn) { socket.Close() },
 		"Abort": func(socket *tcpserver.TcpSocket, conn *net.TCPConn) { socket.Abort() },
@@ -368,7 +368,7 @@ func TestDisconnectedComesAfterTheHandlerThatWasHeld(t *testing.T) {
 }
 
 // The end of the last connection must not leave those behind who wait for their turn.
-func TestLateDisconnectedDelaysNobodyElseAfterTheLastConnection(t *testing.T) {
+func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
 	poller := loops(t, 1)
 	server := listen(t, &tcpserver.TcpServer{Poller: poller})
 	other := &tcpserver.TcpServer{Poller: poller}
@@ -397,7 +397,7 @@ func TestLateDisconnectedDelaysNobodyElseAfterTheLastConnection(t *testing.T) {
 	h.let(sockets)
 }
 
-func TestLateHandlersKeepNoBuffersTheyDoNotLookAt(t *testing.T) {
+func TestSlowHandlersHoldNoReadBuffers(t *testing.T) {
 	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
 	const late = 200
 	h := newHold()
