@@ -99,14 +99,14 @@ func TestUnixSocketHandoverKeepsFile(t *testing.T) {
 	require.NoError(t, first.Close())
 	require.NoError(t, second.ListenFile(f))
 	t.Cleanup(func() { second.Close() })
-	require.True(t, reaches(path))
+	require.True(t, canDial(path))
 	take(t, &second)
 
 	f = fileOf(t, &second)
 	require.NoError(t, second.Close())
 	require.NoError(t, third.ListenFile(f))
 	t.Cleanup(func() { third.Close() })
-	require.True(t, reaches(path))
+	require.True(t, canDial(path))
 	third.SetUnlinkOnClose(true)
 	require.NoError(t, third.Close())
 	assert.NoFileExists(t, path)
@@ -145,7 +145,7 @@ func TestListenOnTakesOverUnlinkOnClose(t *testing.T) {
 			require.NoError(t, server.ListenOn(l))
 			t.Cleanup(func() { server.Close() })
 			require.NoError(t, l.Close())
-			require.True(t, reaches(path))
+			require.True(t, canDial(path))
 			require.NoError(t, server.Close())
 			if c.removes {
 				assert.NoFileExists(t, path)
@@ -263,20 +263,20 @@ func TestServerSyscallConn(t *testing.T) {
 	connect(t, &server)
 
 	// Close keeps nobody, and the descriptor stays open for who is at it.
-	inside, leave, over := make(chan bool), make(chan bool), make(chan error)
+	entered, release, done := make(chan bool), make(chan bool), make(chan error)
 	go func() {
 		var inner error
 		err := raw.Control(func(fd uintptr) {
-			close(inside)
-			<-leave
+			close(entered)
+			<-release
 			inner = getOption(fd)
 		})
-		over <- errors.Join(err, inner)
+		done <- errors.Join(err, inner)
 	}()
-	receive(t, inside)
+	receive(t, entered)
 	require.NoError(t, server.Close())
-	close(leave)
-	require.NoError(t, receive(t, over))
+	close(release)
+	require.NoError(t, receive(t, done))
 	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed)
 	listen(t, &server)
 	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed, "it is another descriptor")
@@ -286,12 +286,12 @@ func TestServerSyscallConn(t *testing.T) {
 // with the File of a listener.
 func TestSharedListenerInBlockingModeDoesNotBlockProcess(t *testing.T) {
 	unblocked := func(t *testing.T, server *tcpserver.TcpServer) {
-		over := make(chan bool)
+		done := make(chan bool)
 		go func() {
 			runtime.GC() // needs all threads that do not say that they are in the system
-			over <- server.IsListening()
+			done <- server.IsListening()
 		}()
-		require.True(t, receive(t, over))
+		require.True(t, receive(t, done))
 	}
 	for name, share := range map[string]func(t *testing.T, server *tcpserver.TcpServer) *os.File{
 		"ListenOn": func(t *testing.T, server *tcpserver.TcpServer) *os.File {

@@ -16,14 +16,14 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// goroutine returns the number of the calling goroutine. There is no better way to tell on which one a callback runs.
-func goroutine() string {
+// goroutineID returns the number of the calling goroutine. There is no better way to tell on which one a callback runs.
+func goroutineID() string {
 	buf := make([]byte, 64)
 	return string(bytes.Fields(buf[:runtime.Stack(buf, false)])[1])
 }
 
-// A stage is a server whose callbacks are recorded, and the place where they run.
-type stage struct {
+// An asyncServer is a server whose callbacks are recorded, and the place where they run.
+type asyncServer struct {
 	*tcpserver.TcpServer
 	t     *testing.T
 	owner string           // the test's goroutine
@@ -39,8 +39,8 @@ type outcome struct {
 	err    error
 }
 
-// onStages runs test without an Executor, and with one that the test's own goroutine runs.
-func onStages(t *testing.T, test func(t *testing.T, s *stage)) {
+// withAndWithoutExecutor runs test without an Executor, and with one that the test's own goroutine runs.
+func withAndWithoutExecutor(t *testing.T, test func(t *testing.T, s *asyncServer)) {
 	t.Parallel()
 	for _, executor := range []bool{false, true} {
 		name := "Poller"
@@ -48,10 +48,10 @@ func onStages(t *testing.T, test func(t *testing.T, s *stage)) {
 			name = "Executor"
 		}
 		t.Run(name, func(t *testing.T) {
-			s := &stage{
+			s := &asyncServer{
 				TcpServer: new(tcpserver.TcpServer),
 				t:         t,
-				owner:     goroutine(),
+				owner:     goroutineID(),
 				woken:     make(chan struct{}, 1),
 				calls:     make(chan outcome, 100),
 			}
@@ -73,19 +73,19 @@ func onStages(t *testing.T, test func(t *testing.T, s *stage)) {
 	}
 }
 
-// called is what callbacks call.
-func (s *stage) called(server *tcpserver.TcpServer, o outcome) {
+// record is what callbacks call.
+func (s *asyncServer) record(server *tcpserver.TcpServer, o outcome) {
 	if server != s.TcpServer {
 		s.t.Error("called with another server")
 	}
-	if here := goroutine() == s.owner; here != (s.queue != nil) {
+	if here := goroutineID() == s.owner; here != (s.queue != nil) {
 		s.t.Errorf("a callback on the caller's goroutine: %v", here)
 	}
 	s.calls <- o
 }
 
 // next waits for a callback. With an Executor none is called outside of it.
-func (s *stage) next() outcome {
+func (s *asyncServer) next() outcome {
 	s.t.Helper()
 	for s.queue != nil && len(s.calls) == 0 {
 		if s.queue.RunPending() == 0 {
@@ -95,8 +95,8 @@ func (s *stage) next() outcome {
 	return receive(s.t, s.calls)
 }
 
-// none sees that no callback is called for a while.
-func (s *stage) none() {
+// expectNone sees that no callback is called for a while.
+func (s *asyncServer) expectNone() {
 	s.t.Helper()
 	time.Sleep(quiet)
 	if s.queue != nil {
@@ -105,21 +105,21 @@ func (s *stage) none() {
 	require.Empty(s.t, s.calls)
 }
 
-func (s *stage) listenAsync(address string) {
-	s.ListenAsync("tcp", address, func(server *tcpserver.TcpServer, err error) { s.called(server, outcome{err: err}) })
+func (s *asyncServer) listenAsync(address string) {
+	s.ListenAsync("tcp", address, func(server *tcpserver.TcpServer, err error) { s.record(server, outcome{err: err}) })
 }
 
-func (s *stage) acceptAsync(ctx context.Context) {
+func (s *asyncServer) acceptAsync(ctx context.Context) {
 	s.AcceptAsync(ctx, func(server *tcpserver.TcpServer, socket *tcpserver.TcpSocket, err error) {
 		if socket != nil {
 			s.t.Cleanup(func() { socket.Close() })
 		}
-		s.called(server, outcome{socket: socket, err: err})
+		s.record(server, outcome{socket: socket, err: err})
 	})
 }
 
 func TestListenAsync(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		s.listenAsync("127.0.0.1:0")
 		require.NoError(t, s.next().err)
 		require.True(t, s.IsListening())
@@ -145,7 +145,7 @@ func TestListenAsync(t *testing.T) {
 
 // Whichever is first, the callback is called once and the server does not listen afterwards.
 func TestCloseDuringListenAsyncStopsListening(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		for range 50 {
 			s.listenAsync("127.0.0.1:0")
 			require.NoError(t, s.Close())
@@ -185,10 +185,10 @@ func TestCloseCancelsLookupOfListenAsync(t *testing.T) {
 }
 
 func TestNextPendingConnectionAsyncDoesNotWait(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		next := func() *tcpserver.TcpSocket {
 			s.NextPendingConnectionAsync(func(server *tcpserver.TcpServer, socket *tcpserver.TcpSocket) {
-				s.called(server, outcome{socket: socket})
+				s.record(server, outcome{socket: socket})
 			})
 			return s.next().socket
 		}
@@ -210,10 +210,10 @@ func TestNextPendingConnectionAsyncDoesNotWait(t *testing.T) {
 }
 
 func TestAcceptAsyncWaitsForConnection(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		listen(t, s.TcpServer)
 		s.acceptAsync(within(t))
-		s.none()
+		s.expectNone()
 		client := dial(t, s.TcpServer)
 		o := s.next()
 		require.NoError(t, o.err)
@@ -228,7 +228,7 @@ func TestAcceptAsyncWaitsForConnection(t *testing.T) {
 }
 
 func TestAcceptAsyncReturnsContextError(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		listen(t, s.TcpServer)
 		ctx, cancel := context.WithCancel(context.Background())
 		s.acceptAsync(ctx)
@@ -240,7 +240,7 @@ func TestAcceptAsyncReturnsContextError(t *testing.T) {
 }
 
 func TestAcceptAsyncReturnsErrServerClosedAfterClose(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		s.acceptAsync(within(t))
 		require.Equal(t, outcome{err: tcpserver.ErrNotListening}, s.next())
 		listen(t, s.TcpServer)
@@ -287,7 +287,7 @@ func TestAcceptAsyncFailsIfContextOrListeningEndsBeforeCallback(t *testing.T) {
 }
 
 func TestConcurrentAcceptAsyncCallsGetDifferentConnections(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		const n = 20
 		listen(t, s.TcpServer)
 		for range n / 2 {
@@ -328,20 +328,20 @@ func TestRepeatedCallbacksDoNotStarveHandlers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls := make(chan string, 10)
-			var welcome, stop atomic.Bool
-			welcome.Store(true)
+			var allow, stop atomic.Bool
+			allow.Store(true)
 			server := &tcpserver.TcpServer{
-				Filter:               func(netip.AddrPort) bool { return welcome.Load() },
+				Filter:               func(netip.AddrPort) bool { return allow.Load() },
 				NewConnectionHandler: func(*tcpserver.TcpServer) { calls <- "NewConnectionHandler" },
 				DropHandler:          func(*tcpserver.TcpServer, tcpserver.Drop) { calls <- "DropHandler" },
 				ClosedHandler:        func(*tcpserver.TcpServer, error) { calls <- "ClosedHandler" },
 			}
 			listen(t, server)
-			over := make(chan struct{})
+			done := make(chan struct{})
 			var again func()
 			again = func() {
 				if stop.Load() {
-					close(over)
+					close(done)
 				} else {
 					ask(server, again)
 				}
@@ -349,11 +349,11 @@ func TestRepeatedCallbacksDoNotStarveHandlers(t *testing.T) {
 			again()
 			defer func() {
 				stop.Store(true)
-				receive(t, over)
+				receive(t, done)
 			}()
 			dial(t, server)
 			require.Equal(t, "NewConnectionHandler", receive(t, calls))
-			welcome.Store(false)
+			allow.Store(false)
 			dial(t, server)
 			require.Equal(t, "DropHandler", receive(t, calls))
 			require.NoError(t, server.Close())
@@ -388,11 +388,11 @@ func TestCallbacksRequestedBeforeCloseRunBeforeClosedHandler(t *testing.T) {
 }
 
 func TestConnectionCountAsync(t *testing.T) {
-	onStages(t, func(t *testing.T, s *stage) {
+	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		is := func(want int) {
 			t.Helper()
 			s.ConnectionCountAsync(func(server *tcpserver.TcpServer, count int, err error) {
-				s.called(server, outcome{count: count, err: err})
+				s.record(server, outcome{count: count, err: err})
 			})
 			require.Equal(t, outcome{count: want}, s.next())
 		}

@@ -26,8 +26,8 @@ func cpuTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// cpuOf returns how long the process keeps a core busy while the test sleeps.
-func cpuOf(t testing.TB, sleep time.Duration) time.Duration {
+// cpuTimeDuring returns how long the process keeps a core busy while the test sleeps.
+func cpuTimeDuring(t testing.TB, sleep time.Duration) time.Duration {
 	t.Helper()
 	before := cpuTime(t)
 	time.Sleep(sleep)
@@ -93,8 +93,8 @@ func exhaust(t *testing.T, n int) (free, lift func()) {
 	}
 }
 
-// settle waits until the server has finished its round of accepting: a callback has its turn on the same loop.
-func settle(t *testing.T, server *tcpserver.TcpServer) {
+// awaitAcceptRound waits until the server has finished its round of accepting: a callback has its turn on the same loop.
+func awaitAcceptRound(t *testing.T, server *tcpserver.TcpServer) {
 	t.Helper()
 	done := make(chan bool, 1)
 	server.ConnectionCountAsync(func(*tcpserver.TcpServer, int, error) { done <- true })
@@ -126,7 +126,7 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 
 		if i == 0 {
 			// The better of two seconds: the first has most of the attempts, but a busy machine adds its own.
-			first, second := cpuOf(t, time.Second), cpuOf(t, time.Second)
+			first, second := cpuTimeDuring(t, time.Second), cpuTimeDuring(t, time.Second)
 			require.Less(t, min(first, second), 10*time.Millisecond, "%v and %v", first, second)
 			require.Less(t, server.Stats().AcceptErrors, uint64(15))
 		}
@@ -146,7 +146,7 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 		require.Empty(t, failed, "told more than once")
 		lift()
 		takes(t, server, clients...)
-		settle(t, server)
+		awaitAcceptRound(t, server)
 	}
 }
 
@@ -185,7 +185,7 @@ func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 	// No connection is waiting any more. After the end of the shortage the next one is told of.
 	lift()
 	takes(t, server, dial(t, server))
-	settle(t, server)
+	awaitAcceptRound(t, server)
 	require.True(t, server.IsAccepting())
 	server.PauseAccepting()
 	dial(t, server)
@@ -225,7 +225,7 @@ func TestWaitingServerDoesNotSpin(t *testing.T) {
 		dial(t, server)
 		receive(t, asked)
 		dialMany(t, server, 3)
-		require.Less(t, cpuOf(t, lasts), lasts/3)
+		require.Less(t, cpuTimeDuring(t, lasts), lasts/3)
 		close(think)
 		untilPending(t, server, 4)
 	})
@@ -234,6 +234,6 @@ func TestWaitingServerDoesNotSpin(t *testing.T) {
 		server.SetMaxPendingConnections(1)
 		dialMany(t, server, 3)
 		untilPending(t, server, 1)
-		require.Less(t, cpuOf(t, lasts), lasts/3)
+		require.Less(t, cpuTimeDuring(t, lasts), lasts/3)
 	})
 }

@@ -38,8 +38,8 @@ func atOnce(t testing.TB, f func() error) {
 	require.Less(t, time.Since(start), time.Second)
 }
 
-// replies are the ways to send something large.
-var replies = map[string]func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte){
+// largeSends are the ways to send something large.
+var largeSends = map[string]func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte){
 	"Write": func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte) {
 		n, err := socket.Write(reply)
 		require.NoError(t, err)
@@ -50,7 +50,7 @@ var replies = map[string]func(t testing.TB, socket *tcpserver.TcpSocket, reply [
 
 func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
 	t.Parallel()
-	for name, answer := range replies {
+	for name, send := range largeSends {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
@@ -68,7 +68,7 @@ func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
 				p, err := io.ReadAll(conn)
 				got <- err == nil && bytes.Equal(p, reply)
 			}()
-			answer(t, socket, reply)
+			send(t, socket, reply)
 			require.NoError(t, socket.Close())
 			require.True(t, receive(t, got))
 			mustEnd(t, socket, nil)

@@ -50,12 +50,12 @@ var executors = map[string]func(t *testing.T) tcpserver.Executor{
 	"queue": func(t *testing.T) tcpserver.Executor {
 		queue := new(tcpserver.Queue)
 		ctx, cancel := context.WithCancel(context.Background())
-		over := make(chan struct{})
+		done := make(chan struct{})
 		go func() {
-			defer close(over)
+			defer close(done)
 			queue.Run(ctx)
 		}()
-		t.Cleanup(func() { cancel(); <-over })
+		t.Cleanup(func() { cancel(); <-done })
 		return queue.Post
 	},
 }
@@ -63,9 +63,9 @@ var executors = map[string]func(t *testing.T) tcpserver.Executor{
 // serve runs what comes over queue on a goroutine, until the test's end, which closes stop.
 func serve(t *testing.T, queue <-chan func()) (stop chan struct{}) {
 	stop = make(chan struct{})
-	over := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		for {
 			select {
 			case f := <-queue:
@@ -75,7 +75,7 @@ func serve(t *testing.T, queue <-chan func()) (stop chan struct{}) {
 			}
 		}
 	}()
-	t.Cleanup(func() { close(stop); <-over })
+	t.Cleanup(func() { close(stop); <-done })
 	return stop
 }
 
@@ -155,8 +155,8 @@ func (g *guard) wrap(h *tcpserver.SocketHandlers) *tcpserver.SocketHandlers {
 	}
 }
 
-// overExecutors runs test over each executor, with a guard before it.
-func overExecutors(t *testing.T, test func(t *testing.T, g *guard)) {
+// forEachExecutor runs test over each executor, with a guard before it.
+func forEachExecutor(t *testing.T, test func(t *testing.T, g *guard)) {
 	t.Parallel()
 	for name, make := range executors {
 		t.Run(name, func(t *testing.T) {
@@ -166,8 +166,8 @@ func overExecutors(t *testing.T, test func(t *testing.T, g *guard)) {
 	}
 }
 
-// accepting starts a server under g that passes each connection to taken, in its NewConnectionHandler.
-func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.TcpServer {
+// startServer starts a server under g that passes each connection to taken, in its NewConnectionHandler.
+func (g *guard) startServer(taken func(socket *tcpserver.TcpSocket)) *tcpserver.TcpServer {
 	server := &tcpserver.TcpServer{
 		Executor:        g.execute,
 		Logger:          slog.New(slog.DiscardHandler),
@@ -185,16 +185,16 @@ func (g *guard) accepting(taken func(socket *tcpserver.TcpSocket)) *tcpserver.Tc
 
 func TestExecutorRunsHandlersInOrder(t *testing.T) {
 	const clients, pings, burst = 20, 30, 200
-	overExecutors(t, func(t *testing.T, g *guard) {
-		over := make(chan error, clients)
-		server := g.accepting(func(socket *tcpserver.TcpSocket) {
+	forEachExecutor(t, func(t *testing.T, g *guard) {
+		done := make(chan error, clients)
+		server := g.startServer(func(socket *tcpserver.TcpSocket) {
 			w := watch(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				if line, ok := socket.ReadLine(); ok {
 					socket.Send(line)
 				}
 			}
-			w.disconnected = func(_ *tcpserver.TcpSocket, err error) { over <- err }
+			w.disconnected = func(_ *tcpserver.TcpSocket, err error) { done <- err }
 			socket.SetHandlers(g.wrap(w.handlers()))
 		})
 		var wg sync.WaitGroup
@@ -231,14 +231,14 @@ func TestExecutorRunsHandlersInOrder(t *testing.T) {
 		}
 		wg.Wait()
 		for range clients {
-			require.NoError(t, receive(t, over))
+			require.NoError(t, receive(t, done))
 		}
 		require.Zero(t, server.ConnectionCount())
 	})
 }
 
 func TestExecutorRunsAllHandlersOfSocket(t *testing.T) {
-	overExecutors(t, func(t *testing.T, g *guard) {
+	forEachExecutor(t, func(t *testing.T, g *guard) {
 		w := watch(t)
 		want := noise(8 << 20)
 		w.readClosed = func(socket *tcpserver.TcpSocket) {
@@ -246,7 +246,7 @@ func TestExecutorRunsAllHandlersOfSocket(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		server := g.accepting(func(socket *tcpserver.TcpSocket) { socket.SetHandlers(g.wrap(w.handlers())) })
+		server := g.startServer(func(socket *tcpserver.TcpSocket) { socket.SetHandlers(g.wrap(w.handlers())) })
 		conn := dial(t, server)
 		say(t, conn, "hello")
 		w.awaitBytes("hello")
@@ -268,7 +268,7 @@ func TestExecutorRunsAllHandlersOfSocket(t *testing.T) {
 }
 
 func TestNoNewConnectionHandlerAfterServerCloseOnExecutor(t *testing.T) {
-	overExecutors(t, func(t *testing.T, g *guard) {
+	forEachExecutor(t, func(t *testing.T, g *guard) {
 		const clients = 10
 		calls := make(chan int, clients)
 		server := &tcpserver.TcpServer{Executor: g.execute}
@@ -299,14 +299,14 @@ func TestNoNewConnectionHandlerAfterServerCloseOnExecutor(t *testing.T) {
 }
 
 func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
-	overExecutors(t, func(t *testing.T, g *guard) {
+	forEachExecutor(t, func(t *testing.T, g *guard) {
 		// Each handler closes the other socket, too, for which something is due at the time.
 		var sockets [2]*tcpserver.TcpSocket
 		watches := [2]*witness{watch(t), watch(t)}
-		over := make(chan struct{}, 2)
+		done := make(chan struct{}, 2)
 		n := 0
 		ready := make(chan struct{})
-		server := g.accepting(func(socket *tcpserver.TcpSocket) {
+		server := g.startServer(func(socket *tcpserver.TcpSocket) {
 			socket.PauseReading()
 			sockets[n] = socket
 			w := watches[n]
@@ -315,7 +315,7 @@ func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 				sockets[0].Close()
 				sockets[1].Close()
 			}
-			w.disconnected = func(*tcpserver.TcpSocket, error) { over <- struct{}{} }
+			w.disconnected = func(*tcpserver.TcpSocket, error) { done <- struct{}{} }
 			socket.SetHandlers(g.wrap(w.handlers()))
 			if n++; n == 2 {
 				close(ready)
@@ -329,8 +329,8 @@ func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 		receive(t, ready)
 		sockets[0].ResumeReading()
 		sockets[1].ResumeReading()
-		receive(t, over)
-		receive(t, over)
+		receive(t, done)
+		receive(t, done)
 		time.Sleep(awhile)
 		require.Equal(t, 1, watches[0].count()+watches[1].count())
 		require.NotContains(t, append(watches[0].names(), watches[1].names()...), "ReadClosed")
@@ -338,10 +338,10 @@ func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 }
 
 func TestPanicUnderExecutorReachesApplication(t *testing.T) {
-	overExecutors(t, func(t *testing.T, g *guard) {
-		over := make(chan error, 10)
+	forEachExecutor(t, func(t *testing.T, g *guard) {
+		done := make(chan error, 10)
 		connections := 0
-		server := g.accepting(func(socket *tcpserver.TcpSocket) {
+		server := g.startServer(func(socket *tcpserver.TcpSocket) {
 			if connections++; connections == 1 {
 				socket.Close()
 				panic("boom")
@@ -354,7 +354,7 @@ func TestPanicUnderExecutorReachesApplication(t *testing.T) {
 					}
 					socket.Send(p)
 				},
-				Disconnected: func(_ *tcpserver.TcpSocket, err error) { over <- err },
+				Disconnected: func(_ *tcpserver.TcpSocket, err error) { done <- err },
 			}))
 		})
 		require.Empty(t, hearEnd(t, dial(t, server)))
@@ -369,10 +369,10 @@ func TestPanicUnderExecutorReachesApplication(t *testing.T) {
 			require.Eventually(t, func() bool { return int(g.panics.Load()) == i+2 }, patience, time.Millisecond)
 			// It is not said what becomes of the socket; it must not be left hanging.
 			conn.Close()
-			receive(t, over)
+			receive(t, done)
 		}
 		other.Close()
-		require.NoError(t, receive(t, over))
+		require.NoError(t, receive(t, done))
 	})
 }
 
@@ -440,16 +440,16 @@ func TestRunPendingReturnsSoonUnderLoad(t *testing.T) {
 	const clients = 8
 	var queue tcpserver.Queue
 	g := &guard{t: t, exec: queue.Post}
-	over := make(chan struct{}, clients)
+	done := make(chan struct{}, clients)
 	var taken atomic.Int64
 	var sockets []*tcpserver.TcpSocket
-	server := g.accepting(func(socket *tcpserver.TcpSocket) {
+	server := g.startServer(func(socket *tcpserver.TcpSocket) {
 		sockets = append(sockets, socket)
 		socket.SetHandlers(g.wrap(&tcpserver.SocketHandlers{
 			ReadyRead: func(socket *tcpserver.TcpSocket) {
 				taken.Add(int64(socket.Discard(1 << 10)))
 			},
-			Disconnected: func(*tcpserver.TcpSocket, error) { over <- struct{}{} },
+			Disconnected: func(*tcpserver.TcpSocket, error) { done <- struct{}{} },
 		}))
 	})
 	var wg sync.WaitGroup
@@ -490,7 +490,7 @@ func TestRunPendingReturnsSoonUnderLoad(t *testing.T) {
 	for _, socket := range sockets {
 		socket.Abort()
 	}
-	for len(over) < clients {
+	for len(done) < clients {
 		queue.RunPending()
 		time.Sleep(time.Millisecond)
 	}
@@ -555,12 +555,12 @@ func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {
 					}()
 				}
 			})
-			running, goOn, next := make(chan bool), make(chan bool), make(chan bool, 10)
+			running, resume, next := make(chan bool), make(chan bool), make(chan bool, 10)
 			server := &tcpserver.TcpServer{
 				Logger: slog.New(slog.NewTextHandler(lines, nil)),
 				NewConnectionHandler: func(*tcpserver.TcpServer) {
 					close(running)
-					<-goOn
+					<-resume
 					panic("on purpose")
 				},
 			}
@@ -571,10 +571,10 @@ func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {
 			receive(t, running)
 			require.NoError(t, server.Close())
 			server.Executor = executors[!executed]
-			server.NewConnectionHandler = func(*tcpserver.TcpServer) { next <- calledByAQueue() }
+			server.NewConnectionHandler = func(*tcpserver.TcpServer) { next <- inQueueRun() }
 			listen(t, server)
 			dial(t, server)
-			close(goOn)
+			close(resume)
 			require.Contains(t, receive(t, lines), "handler failed")
 			if executed {
 				require.Equal(t, "on purpose", receive(t, panics))
@@ -585,8 +585,8 @@ func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {
 	}
 }
 
-// calledByAQueue reports whether the caller runs in a call of Queue.Run.
-func calledByAQueue() bool { return strings.Contains(string(debug.Stack()), "tcpserver.(*Queue).Run(") }
+// inQueueRun reports whether the caller runs in a call of Queue.Run.
+func inQueueRun() bool { return strings.Contains(string(debug.Stack()), "tcpserver.(*Queue).Run(") }
 
 // A user interface stays alive however slow its handlers are: a call goes on for at most 4 ms and the handler that is
 // running then.

@@ -15,8 +15,8 @@ import (
 // The tests of this file show in which order handlers are called at the end of a connection, and that nothing comes
 // after it.
 
-// byHand is an executor that the test runs: handlers are called in runPending alone.
-func byHand(t *testing.T) (server *tcpserver.TcpServer, queue *tcpserver.Queue) {
+// listenWithQueue is an executor that the test runs: handlers are called in runPending alone.
+func listenWithQueue(t *testing.T) (server *tcpserver.TcpServer, queue *tcpserver.Queue) {
 	queue = new(tcpserver.Queue)
 	return listen(t, &tcpserver.TcpServer{Executor: queue.Post, Logger: slog.New(slog.DiscardHandler)}), queue
 }
@@ -29,7 +29,7 @@ func runUntil(t *testing.T, queue *tcpserver.Queue, done func() bool) {
 
 func TestReadyReadReportsUnreadBytesBeforeDisconnected(t *testing.T) {
 	t.Parallel()
-	server, queue := byHand(t)
+	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
 	w := watch(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) { // more calls than one turn makes
@@ -50,7 +50,7 @@ func TestReadyReadReportsUnreadBytesBeforeDisconnected(t *testing.T) {
 
 func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 	t.Parallel()
-	server, queue := byHand(t)
+	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
 	w := watch(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
@@ -84,7 +84,7 @@ func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 	t.Parallel()
 	for _, before := range []bool{false, true} { // other handlers, which did not want to know of the end
-		server, queue := byHand(t)
+		server, queue := listenWithQueue(t)
 		socket, conn := connect(t, server)
 		if before {
 			socket.PauseReading()
@@ -110,7 +110,7 @@ func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 // A handler that does not return takes nothing with it that is due.
 func TestDisconnectedIsCalledAfterPanicInReadyRead(t *testing.T) {
 	t.Parallel()
-	server, queue := byHand(t)
+	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
 	put(t, socket, conn, "unread")
 	require.NotEmpty(t, socket.Peek(10))
@@ -145,9 +145,9 @@ func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 			}
 		},
 	})
-	stop, over := make(chan struct{}), make(chan struct{})
+	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		flood := make([]byte, 1<<20)
 		for {
 			select {
@@ -163,13 +163,13 @@ func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 	require.NoError(t, err)
 	receive(t, all)
 	close(stop)
-	receive(t, over)
+	receive(t, done)
 }
 
 // A peer that takes without end does not keep ReadyRead from being called.
 func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 	t.Parallel()
-	server, queue := byHand(t)
+	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
 	socket.SetWriteBufferSize(16 * mib)
 	jam(t, socket, conn)
@@ -188,9 +188,9 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 			written.Add(1)
 		},
 	})
-	over := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		for p := make([]byte, 16<<10); ; {
 			n, err := conn.Read(p)
 			taken.Add(int64(n))
@@ -205,7 +205,7 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 	runUntil(t, queue, func() bool { return len(read) > 0 || written.Load() > before+20 })
 	require.NotEmpty(t, read)
 	socket.Abort()
-	receive(t, over)
+	receive(t, done)
 }
 
 // What was queued before there were handlers is a part of what they are told.

@@ -18,8 +18,8 @@ import (
 
 // The tests of this file show what is announced to the handlers, and what stays in place for whoever looks at it.
 
-// looks are ways to look at what has come, or to take some of it, outside of a handler.
-var looks = map[string]func(ctx context.Context, socket *tcpserver.TcpSocket){
+// readsOutsideHandler are ways to look at what has come, or to take some of it, outside of a handler.
+var readsOutsideHandler = map[string]func(ctx context.Context, socket *tcpserver.TcpSocket){
 	"Peek":        func(_ context.Context, socket *tcpserver.TcpSocket) { socket.Peek(1) },
 	"CanReadLine": func(_ context.Context, socket *tcpserver.TcpSocket) { socket.CanReadLine() },
 	"ReadLine":    func(_ context.Context, socket *tcpserver.TcpSocket) { socket.ReadLine() },
@@ -33,7 +33,7 @@ var looks = map[string]func(ctx context.Context, socket *tcpserver.TcpSocket){
 
 func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 	t.Parallel()
-	for name, look := range looks {
+	for name, read := range readsOutsideHandler {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var queue tcpserver.Queue
@@ -49,7 +49,7 @@ func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 			}})
 			say(t, conn, "one\ntwo\n")
 			receive(t, posted)
-			look(within(t), socket)
+			read(within(t), socket)
 			run(t, &queue)
 			require.True(t, strings.HasSuffix("one\ntwo\n", receive(t, rest)))
 			require.Zero(t, socket.BytesAvailable())
@@ -60,12 +60,12 @@ func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 // run has queue run on a goroutine until the test's end.
 func run(t *testing.T, queue *tcpserver.Queue) {
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		queue.Run(ctx)
 	}()
-	t.Cleanup(func() { cancel(); <-over })
+	t.Cleanup(func() { cancel(); <-done })
 }
 
 func TestWaitForDisconnectedLeavesDataToHandlers(t *testing.T) {
@@ -94,9 +94,9 @@ func TestReadyReadIsNotLostToConcurrentReads(t *testing.T) {
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 		taken.Add(int64(len(socket.ReadAll())))
 	}})
-	stop, over := make(chan struct{}), make(chan struct{})
+	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(done)
 		for {
 			select {
 			case <-stop:
@@ -114,7 +114,7 @@ func TestReadyReadIsNotLostToConcurrentReads(t *testing.T) {
 		require.Eventually(t, func() bool { return taken.Load() == 10*int64(i+1) }, patience, 50*time.Microsecond)
 	}
 	close(stop)
-	receive(t, over)
+	receive(t, done)
 }
 
 func TestPauseAndResumeInReadyReadDoNotCallItAgain(t *testing.T) {
@@ -166,20 +166,20 @@ func TestSetHandlersInReadyReadDoesNotCallItAgain(t *testing.T) {
 func TestConcurrentPauseAndResumeCallReadyReadAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	inside, leave := make(chan struct{}), make(chan struct{})
+	entered, release := make(chan struct{}), make(chan struct{})
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
-		inside <- struct{}{}
-		<-leave
+		entered <- struct{}{}
+		<-release
 	}})
 	say(t, conn, "x")
 	for range 10 {
-		receive(t, inside)
+		receive(t, entered)
 		socket.PauseReading()
 		socket.ResumeReading()
-		leave <- struct{}{}
+		release <- struct{}{}
 	}
-	receive(t, inside)
-	close(leave)
+	receive(t, entered)
+	close(release)
 }
 
 // Somebody else may resume before the handler that has paused returns: the sink of a proxy, for example.
@@ -371,17 +371,17 @@ func TestPeekOutsideHandlerStaysValidAfterHandlerReturns(t *testing.T) {
 	for _, size := range []int{100, 10_000} {
 		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
 		socket, conn := connect(t, server)
-		inside, leave := make(chan struct{}, 100), make(chan struct{})
+		entered, release := make(chan struct{}, 100), make(chan struct{})
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
-			inside <- struct{}{}
-			<-leave
+			entered <- struct{}{}
+			<-release
 		}})
 		mine := noise(size)
 		say(t, conn, mine)
-		receive(t, inside)
+		receive(t, entered)
 		view := socket.Peek(1 << 20)
 		require.NotEmpty(t, view)
-		close(leave)
+		close(release)
 		for range 10 {
 			other, otherConn := connect(t, server)
 			w := watch(t)
@@ -423,12 +423,12 @@ func TestReadyReadMayWaitForRestOfLine(t *testing.T) {
 func TestConcurrentTryReadSeesNewBytesDuringHandler(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	entered, leave := make(chan struct{}, 10), make(chan struct{})
+	entered, release := make(chan struct{}, 10), make(chan struct{})
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
 		entered <- struct{}{}
-		<-leave
+		<-release
 	}})
-	defer close(leave)
+	defer close(release)
 	say(t, conn, "0")
 	receive(t, entered)
 	p := make([]byte, 100)

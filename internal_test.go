@@ -49,8 +49,8 @@ func TestFailedListenBoundReleasesAddress(t *testing.T) {
 
 // What befalls an accept is told after a moment. The server may listen anew by then.
 func TestAcceptErrorOfEarlierPeriodIsNotReported(t *testing.T) {
-	told := make(chan error, 2)
-	server := &TcpServer{AcceptErrorHandler: func(_ *TcpServer, err error) { told <- err }}
+	reported := make(chan error, 2)
+	server := &TcpServer{AcceptErrorHandler: func(_ *TcpServer, err error) { reported <- err }}
 	for _, shortage := range []bool{true, false} {
 		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 		ended := server.period()
@@ -62,13 +62,13 @@ func TestAcceptErrorOfEarlierPeriodIsNotReported(t *testing.T) {
 		called := make(chan bool)
 		server.ConnectionCountAsync(func(*TcpServer, int, error) { close(called) })
 		<-called
-		assert.Empty(t, told)
+		assert.Empty(t, reported)
 		require.NoError(t, server.Close())
 	}
 }
 
-// flush runs queue until the server has nothing to call any more.
-func flush(t *testing.T, server *TcpServer, queue *Queue) {
+// drainQueue runs queue until the server has nothing to call any more.
+func drainQueue(t *testing.T, server *TcpServer, queue *Queue) {
 	t.Helper()
 	idle := func() bool {
 		queue.RunPending()
@@ -82,11 +82,11 @@ func flush(t *testing.T, server *TcpServer, queue *Queue) {
 // AcceptErrorHandler may rely on it that the server does not listen after an error that has ended the listening.
 func TestAcceptErrorHandlerIsNotCalledAfterNextListen(t *testing.T) {
 	var queue Queue
-	var told []error
+	var reported []error
 	cause := errors.New("of the first period")
 	server := &TcpServer{
 		Executor:           queue.Post,
-		AcceptErrorHandler: func(_ *TcpServer, err error) { told = append(told, err) },
+		AcceptErrorHandler: func(_ *TcpServer, err error) { reported = append(reported, err) },
 		ClosedHandler:      func(_ *TcpServer, err error) { assert.ErrorIs(t, err, cause) },
 	}
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
@@ -94,25 +94,25 @@ func TestAcceptErrorHandlerIsNotCalledAfterNextListen(t *testing.T) {
 	require.False(t, server.IsListening())
 	server.ClosedHandler = nil
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	flush(t, server, &queue)
-	assert.Empty(t, told)
+	drainQueue(t, server, &queue)
+	assert.Empty(t, reported)
 	require.NoError(t, server.Close())
-	flush(t, server, &queue)
+	drainQueue(t, server, &queue)
 }
 
-// holdClose has Close stand still before it closes the server, which has an address: it waits for somebody else who
-// removes the file of a unix socket. closing waits for a Close to begin; goOn ends the wait, and may be called again.
-func holdClose(t *testing.T, server *TcpServer) (closing, goOn func()) {
+// blockClose has Close stand still before it closes the server, which has an address: it waits for somebody else who
+// removes the file of a unix socket. closing waits for a Close to begin; resume ends the wait, and may be called again.
+func blockClose(t *testing.T, server *TcpServer) (closing, resume func()) {
 	server.mu.Lock()
 	defer server.mu.Unlock()
 	ln := server.address()
 	ln.file, ln.unlink = &socketFile{path: filepath.Join(t.TempDir(), "s")}, true
-	removing, over := make(chan bool), make(chan bool)
-	go ln.file.removed.Do(func() { close(removing); <-over })
+	removing, done := make(chan bool), make(chan bool)
+	go ln.file.removed.Do(func() { close(removing); <-done })
 	<-removing
 	life, end := context.WithCancel(context.Background()) // which ends when Close begins
 	server.life, server.endLife = life, end
-	return func() { <-life.Done() }, sync.OnceFunc(func() { close(over) })
+	return func() { <-life.Done() }, sync.OnceFunc(func() { close(done) })
 }
 
 // Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows it.
@@ -131,7 +131,7 @@ func TestAcceptErrorDuringCloseIsNotReported(t *testing.T) {
 			server.mu.Lock()
 			server.keepFailure(ln, errors.New("before"))
 			server.mu.Unlock()
-			closing, goOn := holdClose(t, server)
+			closing, resume := blockClose(t, server)
 			var both sync.WaitGroup
 			both.Go(func() { server.Close() })
 			closing()
@@ -140,9 +140,9 @@ func TestAcceptErrorDuringCloseIsNotReported(t *testing.T) {
 			} else {
 				both.Go(fail) // waits for the file
 			}
-			goOn()
+			resume()
 			both.Wait()
-			flush(t, server, &queue)
+			drainQueue(t, server, &queue)
 			require.Equal(t, []string{"Closed"}, calls)
 		})
 	}
@@ -155,15 +155,15 @@ func TestShutdownWaitsOnlyForPeriodsItCloses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := new(TcpServer)
 			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-			closing, goOn := holdClose(t, server)
-			defer goOn()
+			closing, resume := blockClose(t, server)
+			defer resume()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			over := make(chan error, 1)
+			done := make(chan error, 1)
 			if inHandler {
-				server.ConnectionCountAsync(func(*TcpServer, int, error) { over <- server.Shutdown(ctx) })
+				server.ConnectionCountAsync(func(*TcpServer, int, error) { done <- server.Shutdown(ctx) })
 			} else {
-				go func() { over <- server.Shutdown(ctx) }()
+				go func() { done <- server.Shutdown(ctx) }()
 			}
 			closing()
 			server.SetUnlinkOnClose(false)
@@ -172,8 +172,8 @@ func TestShutdownWaitsOnlyForPeriodsItCloses(t *testing.T) {
 			conn, err := net.Dial("tcp", server.Addr().String())
 			require.NoError(t, err)
 			require.NoError(t, server.WaitForNewConnection(ctx))
-			goOn()
-			require.NoError(t, <-over)
+			resume()
+			require.NoError(t, <-done)
 			require.True(t, server.IsListening())
 			require.NoError(t, server.Close())
 			require.NoError(t, conn.Close())
@@ -187,8 +187,8 @@ func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := new(TcpServer)
 			require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
-			closing, goOn := holdClose(t, server)
-			defer goOn()
+			closing, resume := blockClose(t, server)
+			defer resume()
 			called := make(chan error, 1)
 			go server.CloseAsync(func(_ *TcpServer, err error) { called <- err })
 			closing()
@@ -200,7 +200,7 @@ func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 				require.NoError(t, err)
 				socket, err := server.AcceptSocket(ctx)
 				require.NoError(t, err)
-				goOn()
+				resume()
 				require.NoError(t, conn.Close())
 				select {
 				case <-called:
@@ -209,7 +209,7 @@ func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 				}
 				require.NoError(t, socket.Close())
 			}
-			goOn()
+			resume()
 			require.NoError(t, <-called)
 			require.False(t, server.IsBound())
 		})
@@ -223,12 +223,12 @@ func TestPeriodEndsWhenAcceptErrorHandlerCallsGoexit(t *testing.T) {
 		Logger:             slog.New(slog.DiscardHandler),
 	}
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	over := make(chan bool)
+	done := make(chan bool)
 	go func() {
-		defer close(over)
+		defer close(done)
 		server.period().acceptFailed(new(scratch), errors.New("does not pass"), false)
 	}()
-	<-over
+	<-done
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	require.NoError(t, server.Shutdown(ctx))
@@ -237,19 +237,19 @@ func TestPeriodEndsWhenAcceptErrorHandlerCallsGoexit(t *testing.T) {
 // Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of
 // which it is about to be put on, stay until it has been turned away.
 func TestLoopsStayWhileFilterDecides(t *testing.T) {
-	for _, welcome := range []bool{true, false} {
+	for _, allow := range []bool{true, false} {
 		poller, err := NewPoller(2)
 		require.NoError(t, err)
-		inside, leave := make(chan struct{}), make(chan struct{})
+		entered, release := make(chan struct{}), make(chan struct{})
 		server := &TcpServer{Poller: poller, Filter: func(netip.AddrPort) bool {
-			close(inside)
-			<-leave
-			return welcome
+			close(entered)
+			<-release
+			return allow
 		}}
 		require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 		conn, err := net.Dial("tcp", server.Addr().String())
 		require.NoError(t, err)
-		<-inside
+		<-entered
 		require.NoError(t, server.Close())
 		loops := func() int {
 			poller.mu.Lock()
@@ -257,7 +257,7 @@ func TestLoopsStayWhileFilterDecides(t *testing.T) {
 			return len(poller.loops)
 		}
 		assert.Equal(t, 2, loops())
-		close(leave)
+		close(release)
 		_, err = conn.Read(make([]byte, 1))
 		assert.Error(t, err)
 		require.NoError(t, conn.Close())

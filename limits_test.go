@@ -16,8 +16,8 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// turnedAway waits until conn has been closed by the server, orderly or not.
-func turnedAway(t testing.TB, conn net.Conn) {
+// mustBeClosed waits until conn has been closed by the server, orderly or not.
+func mustBeClosed(t testing.TB, conn net.Conn) {
 	t.Helper()
 	_, err := conn.Read(make([]byte, 1))
 	require.Error(t, err)
@@ -25,8 +25,8 @@ func turnedAway(t testing.TB, conn net.Conn) {
 	require.NotErrorAs(t, err, &timeout)
 }
 
-// countDrops makes server report its drops.
-func countDrops(server *tcpserver.TcpServer) <-chan tcpserver.Drop {
+// recordDrops makes server report its drops.
+func recordDrops(server *tcpserver.TcpServer) <-chan tcpserver.Drop {
 	drops := make(chan tcpserver.Drop, 1000)
 	server.DropHandler = func(_ *tcpserver.TcpServer, drop tcpserver.Drop) { drops <- drop }
 	return drops
@@ -34,7 +34,7 @@ func countDrops(server *tcpserver.TcpServer) <-chan tcpserver.Drop {
 
 func TestMaxConnectionsCountsPendingAndTaken(t *testing.T) {
 	server := new(tcpserver.TcpServer)
-	drops := countDrops(server)
+	drops := recordDrops(server)
 	assert.Zero(t, server.MaxConnections(), "no limit by default")
 	server.SetMaxConnections(2)
 	assert.Equal(t, 2, server.MaxConnections())
@@ -66,14 +66,14 @@ func TestSetMaxConnectionsClosesNoExistingConnection(t *testing.T) {
 	socket, _ := connect(t, server)
 	connect(t, server)
 	server.SetMaxConnections(1)
-	turnedAway(t, dial(t, server))
+	mustBeClosed(t, dial(t, server))
 	assert.Equal(t, tcpserver.StateConnected, socket.State())
 	assert.Equal(t, 2, server.ConnectionCount())
 }
 
 func TestOverflowDropClosesConnectionsWhenQueueIsFull(t *testing.T) {
 	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop}
-	drops := countDrops(server)
+	drops := recordDrops(server)
 	server.SetMaxPendingConnections(1)
 	listen(t, server)
 	dial(t, server)
@@ -83,13 +83,13 @@ func TestOverflowDropClosesConnectionsWhenQueueIsFull(t *testing.T) {
 	drop := receive(t, drops)
 	assert.Equal(t, tcpserver.DropQueueFull, drop.Reason)
 	assert.Equal(t, second.LocalAddr().String(), drop.Remote.String())
-	turnedAway(t, second)
+	mustBeClosed(t, second)
 	take(t, server)
 	assert.True(t, server.IsAccepting())
 	connect(t, server)
 
 	server.SetMaxPendingConnections(0)
-	turnedAway(t, dial(t, server))
+	mustBeClosed(t, dial(t, server))
 	assert.EqualValues(t, 2, server.Stats().Dropped)
 }
 
@@ -97,7 +97,7 @@ func TestPausedServerDropsNothing(t *testing.T) {
 	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop}
 	server.SetMaxPendingConnections(0)
 	server.PauseAccepting()
-	drops := countDrops(server)
+	drops := recordDrops(server)
 	listen(t, server)
 	conn := dial(t, server)
 	server.SetMaxPendingConnections(1)
@@ -108,12 +108,12 @@ func TestPausedServerDropsNothing(t *testing.T) {
 
 func TestFilterRejectsConnections(t *testing.T) {
 	asked := make(chan netip.AddrPort, 10)
-	var welcome atomic.Bool
+	var allow atomic.Bool
 	server := &tcpserver.TcpServer{Filter: func(remote netip.AddrPort) bool {
 		asked <- remote
-		return welcome.Load()
+		return allow.Load()
 	}}
-	drops := countDrops(server)
+	drops := recordDrops(server)
 	// A server of both families has IPv4 peers with mapped addresses.
 	require.NoError(t, server.Listen("tcp", ":0"))
 	t.Cleanup(func() { server.Close() })
@@ -128,10 +128,10 @@ func TestFilterRejectsConnections(t *testing.T) {
 	assert.Equal(t, tcpserver.DropFiltered, drop.Reason)
 	assert.Equal(t, conn.LocalAddr().String(), drop.Remote.String())
 	assert.Equal(t, addr, drop.Local.String())
-	turnedAway(t, conn)
+	mustBeClosed(t, conn)
 	assert.Zero(t, server.ConnectionCount())
 
-	welcome.Store(true)
+	allow.Store(true)
 	second, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	defer second.Close()
@@ -160,9 +160,9 @@ func TestFilterThatPanicsOrExitsRejectsConnection(t *testing.T) {
 				},
 				Logger: slog.New(slog.NewTextHandler(logged, nil)),
 			}
-			drops := countDrops(server)
+			drops := recordDrops(server)
 			listen(t, server)
-			turnedAway(t, dial(t, server))
+			mustBeClosed(t, dial(t, server))
 			assert.Contains(t, receive(t, logged), "filter failed")
 			assert.Equal(t, tcpserver.DropFiltered, receive(t, drops).Reason)
 			connect(t, server) // it goes on
@@ -182,7 +182,7 @@ func TestEveryDropIsCountedAndHandlerCallsAreBounded(t *testing.T) {
 	server.SetMaxPendingConnections(0)
 	listen(t, server)
 	for range all {
-		turnedAway(t, dial(t, server))
+		mustBeClosed(t, dial(t, server))
 	}
 	assert.EqualValues(t, all, server.Stats().Dropped)
 	close(release)
@@ -202,10 +202,10 @@ func TestDropReasonString(t *testing.T) {
 func TestDropHandlerRunsOnExecutor(t *testing.T) {
 	var queue tcpserver.Queue
 	server := &tcpserver.TcpServer{Overflow: tcpserver.OverflowDrop, Executor: queue.Post}
-	drops := countDrops(server)
+	drops := recordDrops(server)
 	server.SetMaxPendingConnections(0)
 	listen(t, server)
-	turnedAway(t, dial(t, server))
+	mustBeClosed(t, dial(t, server))
 	assert.Empty(t, drops)
 	ctx := within(t)
 	for len(drops) == 0 && ctx.Err() == nil {

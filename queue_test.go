@@ -113,19 +113,19 @@ func TestWakeIsCalledForFunctionsLeftByRun(t *testing.T) {
 	var wakes atomic.Int32
 	q := tcpserver.Queue{Wake: func() { wakes.Add(1) }}
 	ctx, cancel := context.WithCancel(context.Background())
-	over := make(chan error)
-	go func() { over <- q.Run(ctx) }()
-	entered, leave := make(chan struct{}), make(chan struct{})
+	done := make(chan error)
+	go func() { done <- q.Run(ctx) }()
+	entered, release := make(chan struct{}), make(chan struct{})
 	q.Post(func() {
 		close(entered)
-		<-leave
+		<-release
 	})
 	receive(t, entered)
 	cancel()
 	q.Post(func() {})
 	before := wakes.Load()
-	close(leave)
-	require.Equal(t, context.Canceled, receive(t, over))
+	close(release)
+	require.Equal(t, context.Canceled, receive(t, done))
 	require.Greater(t, wakes.Load(), before)
 	require.Equal(t, 1, q.RunPending())
 }
@@ -141,17 +141,17 @@ func TestConcurrentRunPendingOnWakeRunsEverything(t *testing.T) {
 		default: // one is to come
 		}
 	}}
-	over := make(chan struct{})
+	done := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer close(over)
+	defer close(done)
 	for range runners {
 		wg.Go(func() {
 			for {
 				select {
 				case <-frames:
 					q.RunPending()
-				case <-over:
+				case <-done:
 					return
 				}
 			}
@@ -186,26 +186,26 @@ func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 		default: // one is to come
 		}
 	}}
-	over := make(chan struct{})
+	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
 			select {
 			case <-frames:
 				q.RunPending()
-			case <-over:
+			case <-done:
 				return
 			}
 		}
 	})
 	defer wg.Wait()
-	defer close(over)
+	defer close(done)
 	failed := make(chan error, servers*clients)
 	for range servers {
 		server := listen(t, &tcpserver.TcpServer{Executor: q.Post, NewConnectionHandler: echo})
 		defer until(t, func() bool { return server.ConnectionCount() == 0 })
 		for range clients {
-			go func() { failed <- talk(server.Addr().String(), messages) }()
+			go func() { failed <- exchangeMessages(server.Addr().String(), messages) }()
 		}
 	}
 	for range servers * clients {
@@ -213,8 +213,8 @@ func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 	}
 }
 
-// talk has that many messages come back, one after another.
-func talk(addr string, messages int) error {
+// exchangeMessages has that many messages come back, one after another.
+func exchangeMessages(addr string, messages int) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
@@ -253,15 +253,15 @@ func TestRunReturnsWhenContextEnds(t *testing.T) {
 	for range 3 {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		defer cancel(nil)
-		over := make(chan error)
-		go func() { over <- q.Run(ctx) }()
+		done := make(chan error)
+		go func() { done <- q.Run(ctx) }()
 		receive(t, ran)
 		for range 100 { // Run sleeps between them, or not
 			q.Post(func() { ran <- struct{}{} })
 			receive(t, ran)
 		}
 		cancel(cause)
-		require.Equal(t, context.Canceled, receive(t, over))
+		require.Equal(t, context.Canceled, receive(t, done))
 		q.Post(func() { ran <- struct{}{} }) // for the next one
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -324,9 +324,9 @@ func TestRunThatReturnsLeavesRestToAnotherRun(t *testing.T) {
 	var q tcpserver.Queue
 	run := func() (stop func()) {
 		ctx, cancel := context.WithCancel(context.Background())
-		over := make(chan error, 1)
-		go func() { over <- q.Run(ctx) }()
-		return func() { cancel(); receive(t, over) }
+		done := make(chan error, 1)
+		go func() { done <- q.Run(ctx) }()
+		return func() { cancel(); receive(t, done) }
 	}
 	t.Cleanup(run())
 	ran := make(chan struct{})

@@ -15,15 +15,15 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// tellClosed makes server report the ends of its periods.
-func tellClosed(server *tcpserver.TcpServer) <-chan error {
+// recordClosed makes server report the ends of its periods.
+func recordClosed(server *tcpserver.TcpServer) <-chan error {
 	closed := make(chan error, 10)
 	server.ClosedHandler = func(_ *tcpserver.TcpServer, err error) { closed <- err }
 	return closed
 }
 
 // never makes sure that nothing comes for a moment.
-func never[T any](t testing.TB, from <-chan T) {
+func receiveNothing[T any](t testing.TB, from <-chan T) {
 	t.Helper()
 	select {
 	case v := <-from:
@@ -34,7 +34,7 @@ func never[T any](t testing.TB, from <-chan T) {
 
 func TestClosedHandlerIsCalledAfterLastConnectionEnds(t *testing.T) {
 	server := new(tcpserver.TcpServer)
-	closed := tellClosed(server)
+	closed := recordClosed(server)
 	listen(t, server)
 	first, _ := connect(t, server)
 	second, conn := connect(t, server)
@@ -42,7 +42,7 @@ func TestClosedHandlerIsCalledAfterLastConnectionEnds(t *testing.T) {
 	require.NoError(t, server.WaitForNewConnection(within(t)))
 	require.NoError(t, server.Close())
 	require.NoError(t, first.Close())
-	never(t, closed)
+	receiveNothing(t, closed)
 	assert.Equal(t, 1, server.ConnectionCount(), "the pending one has ended")
 	conn.Close()
 	_, err := second.Read(make([]byte, 1))
@@ -50,7 +50,7 @@ func TestClosedHandlerIsCalledAfterLastConnectionEnds(t *testing.T) {
 	require.NoError(t, second.Close())
 	require.NoError(t, receive(t, closed))
 	require.NoError(t, server.Close())
-	never(t, closed)
+	receiveNothing(t, closed)
 }
 
 func TestClosedHandlerIsNotCalledInsideClose(t *testing.T) {
@@ -121,7 +121,7 @@ func TestEachListenGetsItsOwnClosedHandlerCall(t *testing.T) {
 		connections = append(connections, socket)
 		require.NoError(t, server.Close())
 	}
-	never(t, closed)
+	receiveNothing(t, closed)
 	require.NoError(t, connections[1].Close())
 	assert.Equal(t, "second", receive(t, closed))
 	require.NoError(t, connections[0].Close())
@@ -132,7 +132,7 @@ func TestPollerCloseCallsClosedHandlerWithError(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
 	server := &tcpserver.TcpServer{Poller: poller}
-	closed := tellClosed(server)
+	closed := recordClosed(server)
 	listen(t, server)
 	connect(t, server)
 	require.NoError(t, poller.Close())
@@ -157,7 +157,7 @@ func TestCloseAsyncCallsBackAfterClosedHandler(t *testing.T) {
 	server.CloseAsync(called("first"))
 	assert.False(t, server.IsListening())
 	server.CloseAsync(called("second"))
-	never(t, events)
+	receiveNothing(t, events)
 	require.NoError(t, socket.Close())
 	assert.Equal(t, "handler", receive(t, events))
 	assert.Equal(t, "first <nil>", receive(t, events))
@@ -189,56 +189,56 @@ func TestShutdownWaitsForConnections(t *testing.T) {
 	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
 }
 
-// An exit is a server whose last handlers take their time. It counts those that have returned.
-type exit struct {
+// A slowServer is a server whose last handlers take their time. It counts those that have returned.
+type slowServer struct {
 	*tcpserver.TcpServer
 	t        *testing.T
-	let      chan struct{} // closed: the handlers return
+	release  chan struct{} // closed: the handlers return
 	returned atomic.Int32
 }
 
-func slowExit(t *testing.T, executor tcpserver.Executor) *exit {
-	e := &exit{TcpServer: &tcpserver.TcpServer{Executor: executor}, t: t, let: make(chan struct{})}
-	e.ClosedHandler = func(*tcpserver.TcpServer, error) { e.leave() }
-	return e
+func newSlowServer(t *testing.T, executor tcpserver.Executor) *slowServer {
+	s := &slowServer{TcpServer: &tcpserver.TcpServer{Executor: executor}, t: t, release: make(chan struct{})}
+	s.ClosedHandler = func(*tcpserver.TcpServer, error) { s.block() }
+	return s
 }
 
-func (e *exit) leave() {
-	<-e.let
-	e.returned.Add(1)
+func (s *slowServer) block() {
+	<-s.release
+	s.returned.Add(1)
 }
 
-// take is connect with a Disconnected that takes its time.
-func (e *exit) take() *tcpserver.TcpSocket {
-	socket, _ := connect(e.t, e.TcpServer)
+// connect is connect with a Disconnected that takes its time.
+func (s *slowServer) connect() *tcpserver.TcpSocket {
+	socket, _ := connect(s.t, s.TcpServer)
 	socket.SetHandlers(&tcpserver.SocketHandlers{
-		Disconnected: func(*tcpserver.TcpSocket, error) { e.leave() },
+		Disconnected: func(*tcpserver.TcpSocket, error) { s.block() },
 	})
 	return socket
 }
 
-// follows sees that what wait waits for is the return of all n handlers.
-func (e *exit) follows(n int32, wait func() error) {
-	e.t.Helper()
+// requireWaits sees that what wait waits for is the return of all n handlers.
+func (s *slowServer) requireWaits(n int32, wait func() error) {
+	s.t.Helper()
 	ended := make(chan error, 1)
 	go func() { ended <- wait() }()
-	never(e.t, ended)
-	close(e.let)
-	require.NoError(e.t, receive(e.t, ended))
-	require.Equal(e.t, n, e.returned.Load())
+	receiveNothing(s.t, ended)
+	close(s.release)
+	require.NoError(s.t, receive(s.t, ended))
+	require.Equal(s.t, n, s.returned.Load())
 }
 
-// overEnds runs test for each way to wait for the end of a server, on the loops and with an executor.
-func overEnds(t *testing.T, test func(t *testing.T, e *exit, wait func() error)) {
-	waits := map[string]func(e *exit) error{
-		"Shutdown": func(e *exit) error { return e.Shutdown(within(e.t)) },
-		"Wait": func(e *exit) error {
-			e.Close()
-			return tcpserver.Wait(within(e.t))
+// forEachWait runs test for each way to wait for the end of a server, on the loops and with an executor.
+func forEachWait(t *testing.T, test func(t *testing.T, s *slowServer, wait func() error)) {
+	waits := map[string]func(s *slowServer) error{
+		"Shutdown": func(s *slowServer) error { return s.Shutdown(within(s.t)) },
+		"Wait": func(s *slowServer) error {
+			s.Close()
+			return tcpserver.Wait(within(s.t))
 		},
-		"CloseAsync": func(e *exit) error {
+		"CloseAsync": func(s *slowServer) error {
 			called := make(chan struct{})
-			e.CloseAsync(func(*tcpserver.TcpServer, error) { close(called) })
+			s.CloseAsync(func(*tcpserver.TcpServer, error) { close(called) })
 			<-called
 			return nil
 		},
@@ -247,42 +247,42 @@ func overEnds(t *testing.T, test func(t *testing.T, e *exit, wait func() error))
 		for _, style := range []string{"loops", "executor"} {
 			t.Run(name+"/"+style, func(t *testing.T) {
 				var queue tcpserver.Queue
-				e := slowExit(t, nil)
+				s := newSlowServer(t, nil)
 				if style == "executor" {
-					e.Executor = queue.Post
+					s.Executor = queue.Post
 					ctx, cancel := context.WithCancel(context.Background())
 					done := make(chan struct{})
 					go func() { queue.Run(ctx); close(done) }()
 					t.Cleanup(func() { cancel(); <-done })
 				}
-				listen(t, e.TcpServer)
-				test(t, e, func() error { return wait(e) })
+				listen(t, s.TcpServer)
+				test(t, s, func() error { return wait(s) })
 			})
 		}
 	}
 }
 
 func TestShutdownWaitAndCloseAsyncWaitForLastHandler(t *testing.T) {
-	overEnds(t, func(t *testing.T, e *exit, wait func() error) {
+	forEachWait(t, func(t *testing.T, s *slowServer, wait func() error) {
 		for range 3 {
-			e.take()
+			s.connect()
 		}
-		e.CloseConnections()
-		require.Zero(t, e.ConnectionCount())
-		e.follows(4, wait)
+		s.CloseConnections()
+		require.Zero(t, s.ConnectionCount())
+		s.requireWaits(4, wait)
 	})
 }
 
 func TestShutdownWaitAndCloseAsyncWaitForEarlierPeriods(t *testing.T) {
-	overEnds(t, func(t *testing.T, e *exit, wait func() error) {
-		early := e.take()
-		require.NoError(t, e.Close())
-		listen(t, e.TcpServer)
-		require.NoError(t, e.Close())
-		listen(t, e.TcpServer)
-		e.take().Close()
+	forEachWait(t, func(t *testing.T, s *slowServer, wait func() error) {
+		early := s.connect()
+		require.NoError(t, s.Close())
+		listen(t, s.TcpServer)
+		require.NoError(t, s.Close())
+		listen(t, s.TcpServer)
+		s.connect().Close()
 		early.Close()
-		e.follows(5, wait)
+		s.requireWaits(5, wait)
 	})
 }
 
@@ -303,16 +303,16 @@ func TestShutdownWaitsForRunningHandler(t *testing.T) {
 		} {
 			t.Run(handler+"/"+name, func(t *testing.T) {
 				running := make(chan struct{})
-				e := slowExit(t, executor)
-				e.ClosedHandler = nil
-				use(e.TcpServer, func() {
+				s := newSlowServer(t, executor)
+				s.ClosedHandler = nil
+				use(s.TcpServer, func() {
 					close(running)
-					e.leave()
+					s.block()
 				})
-				listen(t, e.TcpServer)
-				dial(t, e.TcpServer)
+				listen(t, s.TcpServer)
+				dial(t, s.TcpServer)
 				receive(t, running)
-				e.follows(1, func() error { return e.Shutdown(within(t)) })
+				s.requireWaits(1, func() error { return s.Shutdown(within(t)) })
 			})
 		}
 	}
@@ -327,7 +327,7 @@ func TestCloseAsyncWaitsForEarlierButNotLaterPeriods(t *testing.T) {
 	listen(t, server)
 	called := make(chan error, 1)
 	server.CloseAsync(func(_ *tcpserver.TcpServer, err error) { called <- err })
-	never(t, called)
+	receiveNothing(t, called)
 
 	// What begins after the call is none of its business.
 	listen(t, server)
@@ -400,18 +400,18 @@ func TestShutdownInHandlerWaitsOnlyForConnections(t *testing.T) {
 
 func TestWaitWaitsForListenAsyncCallback(t *testing.T) {
 	var returned atomic.Bool
-	let := make(chan struct{})
+	release := make(chan struct{})
 	server := new(tcpserver.TcpServer)
 	server.ListenAsync("tcp", "127.0.0.1:0", func(server *tcpserver.TcpServer, err error) {
 		assert.NoError(t, err)
 		server.Close()
-		<-let
+		<-release
 		returned.Store(true)
 	})
 	ended := make(chan error, 1)
 	go func() { ended <- tcpserver.Wait(within(t)) }()
-	never(t, ended)
-	close(let)
+	receiveNothing(t, ended)
+	close(release)
 	require.NoError(t, receive(t, ended))
 	require.True(t, returned.Load())
 
@@ -459,7 +459,7 @@ func TestWaitReturnsAfterLastReferencedServerEnds(t *testing.T) {
 	go func() { ended <- tcpserver.Wait(within(t)) }()
 	require.NoError(t, first.Close())
 	require.NoError(t, second.Close())
-	never(t, ended)
+	receiveNothing(t, ended)
 	require.NoError(t, socket.Close())
 	require.NoError(t, receive(t, ended))
 	assert.True(t, other.IsListening())

@@ -157,8 +157,8 @@ func TestSocketModeSetsPermissions(t *testing.T) {
 	}
 }
 
-// reaches reports whether a client finds a server at path.
-func reaches(path string) bool {
+// canDial reports whether a client finds a server at path.
+func canDial(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
 		return false
@@ -204,14 +204,14 @@ func TestUnixPathIsFreeOnceIsListeningReturnsFalse(t *testing.T) {
 			has, open = server.IsBound, server.Bind
 		}
 		require.NoError(t, open("unix", path))
-		over := make(chan struct{})
-		go func() { server.Close(); close(over) }()
+		done := make(chan struct{})
+		go func() { server.Close(); close(done) }()
 		for has() {
 			runtime.Gosched()
 		}
 		var next tcpserver.TcpServer
 		require.NoError(t, next.Listen("unix", path))
-		<-over
+		<-done
 		require.NoError(t, next.Close())
 	}
 }

@@ -69,7 +69,7 @@ type reader struct {
 	got    atomic.Int64
 	inside atomic.Int32
 	ended  atomic.Bool
-	over   chan error
+	done   chan error
 }
 
 func (r *reader) take(p []byte) {
@@ -97,7 +97,7 @@ func (r *reader) handlers() *tcpserver.SocketHandlers {
 			if r.inside.Load() != 0 || r.ended.Swap(true) {
 				r.t.Error("Disconnected during a handler, or twice")
 			}
-			r.over <- err
+			r.done <- err
 		},
 	}
 }
@@ -145,8 +145,8 @@ func (r *reader) read(socket *tcpserver.TcpSocket) {
 	}
 }
 
-// meddle does until ctx ends what others may do with a socket whose handlers read.
-func meddle(ctx context.Context, random *rand.Rand, socket *tcpserver.TcpSocket, handlers *tcpserver.SocketHandlers) {
+// interfere does until ctx ends what others may do with a socket whose handlers read.
+func interfere(ctx context.Context, random *rand.Rand, socket *tcpserver.TcpSocket, handlers *tcpserver.SocketHandlers) {
 	pause := func() { time.Sleep(time.Duration(random.IntN(300)) * time.Microsecond) }
 	wait := func(f func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
@@ -184,13 +184,13 @@ func meddle(ctx context.Context, random *rand.Rand, socket *tcpserver.TcpSocket,
 }
 
 func stressReader(t *testing.T, random *rand.Rand, socket *tcpserver.TcpSocket, conn io.WriteCloser) {
-	r := &reader{t: t, random: rand.New(rand.NewPCG(random.Uint64(), 1)), over: make(chan error, 1)}
+	r := &reader{t: t, random: rand.New(rand.NewPCG(random.Uint64(), 1)), done: make(chan error, 1)}
 	handlers := r.handlers()
 	ctx, cancel := context.WithCancel(within(t))
-	var meddlers sync.WaitGroup
+	var others sync.WaitGroup
 	for range 2 {
 		source := rand.New(rand.NewPCG(random.Uint64(), 2))
-		meddlers.Go(func() { meddle(ctx, source, socket, handlers) })
+		others.Go(func() { interfere(ctx, source, socket, handlers) })
 	}
 	socket.SetHandlers(handlers)
 	total, number := 0, uint32(0)
@@ -210,7 +210,7 @@ func stressReader(t *testing.T, random *rand.Rand, socket *tcpserver.TcpSocket, 
 	}
 	if random.IntN(2) == 0 {
 		cancel()
-		meddlers.Wait()
+		others.Wait()
 	}
 	for end := time.Now().Add(patience); r.got.Load() < int64(total); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -219,11 +219,11 @@ func stressReader(t *testing.T, random *rand.Rand, socket *tcpserver.TcpSocket, 
 		}
 	}
 	conn.Close()
-	if err := receive(t, r.over); err != nil {
+	if err := receive(t, r.done); err != nil {
 		t.Error(err)
 	}
 	cancel()
-	meddlers.Wait()
+	others.Wait()
 }
 
 // A clean end says that all has come that was taken for sending.
@@ -252,14 +252,14 @@ func TestStressWriting(t *testing.T) {
 				socket.Close()
 			}
 		})
-		over := make(chan struct{})
+		done := make(chan struct{})
 		go func() {
-			defer close(over)
+			defer close(done)
 			all.Wait()
 			socket.Close()
 		}()
 		got, err := readSlowly(t, random, conn)
-		receive(t, over)
+		receive(t, done)
 		if err == io.EOF && got != taken.Load() && resetsAreSeen() {
 			t.Errorf("a clean end after %d of %d bytes; error: %v", got, taken.Load(), socket.Err())
 		}

@@ -18,34 +18,34 @@ import (
 // The tests of this file hold a handler on a poller of one loop, and look whether the others wait. They measure time
 // and are not parallel.
 
-// tolerable is how long a handler may delay the others.
-const tolerable = 200 * time.Millisecond
+// maxDelay is how long a handler may delay the others.
+const maxDelay = 200 * time.Millisecond
 
-// A hold is what a handler waits on.
-type hold struct {
+// A gate is what a handler waits on.
+type gate struct {
 	entered chan struct{}
 	release chan struct{} // one for each handler
 }
 
-func newHold() *hold { return &hold{make(chan struct{}, 100), make(chan struct{}, 100)} }
+func newGate() *gate { return &gate{make(chan struct{}, 100), make(chan struct{}, 100)} }
 
-// let releases n handlers that wait, or will.
-func (h *hold) let(n int) {
+// open releases n handlers that wait, or will.
+func (g *gate) open(n int) {
 	for range n {
-		h.release <- struct{}{}
+		g.release <- struct{}{}
 	}
 }
 
-func (h *hold) wait() {
-	h.entered <- struct{}{}
+func (g *gate) wait() {
+	g.entered <- struct{}{}
 	select {
-	case <-h.release:
+	case <-g.release:
 	case <-time.After(2 * time.Second):
 	}
 }
 
-// ping returns how long conn waits for an answer.
-func ping(t *testing.T, conn net.Conn) time.Duration {
+// roundTripTime returns how long conn waits for an answer.
+func roundTripTime(t *testing.T, conn net.Conn) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	say(t, conn, "ping")
@@ -53,16 +53,16 @@ func ping(t *testing.T, conn net.Conn) time.Duration {
 	return time.Since(begin)
 }
 
-// requireTolerable looks at the median: the machine has other things to do as well.
-func requireTolerable(t *testing.T, rounds []time.Duration) {
+// requireShortDelay looks at the median: the machine has other things to do as well.
+func requireShortDelay(t *testing.T, rounds []time.Duration) {
 	t.Helper()
 	slices.Sort(rounds)
 	t.Log(rounds)
-	require.Less(t, rounds[len(rounds)/2], tolerable)
+	require.Less(t, rounds[len(rounds)/2], maxDelay)
 }
 
-// oneLoop starts a server on a poller of one loop and returns a client of it whose messages are echoed.
-func oneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
+// listenOnOneLoop starts a server on a poller of one loop and returns a client of it whose messages are echoed.
+func listenOnOneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
 	t.Helper()
 	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1), WriteBufferSize: 16 << 20})
 	socket, conn := connect(t, server)
@@ -70,66 +70,66 @@ func oneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
 	return server, conn
 }
 
-const lateRounds = 5
+const slowRounds = 5
 
 func TestSlowHandlerDoesNotDelayOtherSockets(t *testing.T) {
-	// Each way makes a handler of socket that is late until h is released. What it returns beside
-	// releases what h does not.
-	type way = func(*hold, *tcpserver.TcpSocket, *net.TCPConn) (*tcpserver.SocketHandlers, func())
+	// Each way makes a handler of socket that is late until g is released. What it returns beside
+	// releases what g does not.
+	type way = func(*gate, *tcpserver.TcpSocket, *net.TCPConn) (*tcpserver.SocketHandlers, func())
 	ways := map[string]way{
-		"waiting in ReadyRead": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"waiting in ReadyRead": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			say(t, conn, "x")
-			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { h.wait() }}, func() {}
+			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { g.wait() }}, func() {}
 		},
-		"waiting in BytesWritten": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"waiting in BytesWritten": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			socket.Send(make([]byte, 16<<20))
 			go io.Copy(io.Discard, conn)
 			var once atomic.Bool
 			return &tcpserver.SocketHandlers{BytesWritten: func(*tcpserver.TcpSocket, int) {
 				if !once.Swap(true) {
-					h.wait()
+					g.wait()
 				}
 			}}, func() {}
 		},
-		"waiting in ReadClosed": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"waiting in ReadClosed": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			conn.CloseWrite()
-			return &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { h.wait() }}, func() {}
+			return &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { g.wait() }}, func() {}
 		},
-		"waiting in Disconnected": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"waiting in Disconnected": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			conn.Close()
-			return &tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) { h.wait() }}, func() {}
+			return &tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) { g.wait() }}, func() {}
 		},
-		"computing": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"computing": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			say(t, conn, "x")
 			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
-				h.entered <- struct{}{}
+				g.entered <- struct{}{}
 				for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 					select {
-					case <-h.release:
+					case <-g.release:
 						return
 					default:
 					}
 				}
 			}}, func() {}
 		},
-		"in Write": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"in Write": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			say(t, conn, "x")
 			var once atomic.Bool
 			return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 				if once.Swap(true) {
 					return
 				}
-				h.entered <- struct{}{}
+				g.entered <- struct{}{}
 				if n, err := socket.Write(make([]byte, 64<<20)); err == nil {
 					t.Errorf("%d bytes went to a peer that does not read", n)
 				}
 			}}, func() { conn.SetLinger(0); conn.Close() }
 		},
-		"in Read": func(h *hold, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, let func()) {
+		"in Read": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
 			say(t, conn, "x")
 			return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 				if p := make([]byte, 2); socket.BytesAvailable() > 0 {
-					h.entered <- struct{}{}
+					g.entered <- struct{}{}
 					io.ReadFull(socket, p)
 				}
 			}}, func() { conn.Close() }
@@ -137,89 +137,89 @@ func TestSlowHandlerDoesNotDelayOtherSockets(t *testing.T) {
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
-			server, other := oneLoop(t)
+			server, other := listenOnOneLoop(t)
 			var rounds []time.Duration
-			for range lateRounds {
+			for range slowRounds {
 				socket, conn := connect(t, server)
-				h := newHold()
-				handlers, let := way(h, socket, conn)
-				over := make(chan struct{})
+				g := newGate()
+				handlers, release := way(g, socket, conn)
+				done := make(chan struct{})
 				if was := handlers.Disconnected; was != nil {
-					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) { was(s, err); close(over) }
+					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) { was(s, err); close(done) }
 				} else {
-					handlers.Disconnected = func(*tcpserver.TcpSocket, error) { close(over) }
+					handlers.Disconnected = func(*tcpserver.TcpSocket, error) { close(done) }
 				}
 				socket.SetHandlers(handlers)
-				receive(t, h.entered)
-				rounds = append(rounds, ping(t, other))
+				receive(t, g.entered)
+				rounds = append(rounds, roundTripTime(t, other))
 				select {
-				case <-over:
+				case <-done:
 					require.Fail(t, "the handler was not held")
 				default:
 				}
-				h.let(1)
-				let()
+				g.open(1)
+				release()
 				socket.Close()
-				receive(t, over)
+				receive(t, done)
 			}
-			requireTolerable(t, rounds)
+			requireShortDelay(t, rounds)
 		})
 	}
 }
 
 func TestFiftySlowHandlersDoNotDelayOtherSockets(t *testing.T) {
 	const many = 50
-	server, other := oneLoop(t)
-	h := newHold()
+	server, other := listenOnOneLoop(t)
+	g := newGate()
 	var sockets []*tcpserver.TcpSocket
 	var conns []*net.TCPConn
 	w := watch(t)
-	over := make(chan struct{}, many)
+	done := make(chan struct{}, many)
 	for range many {
 		socket, conn := connect(t, server)
 		sockets, conns = append(sockets, socket), append(conns, conn)
 		socket.SetHandlers(&tcpserver.SocketHandlers{
 			ReadyRead: func(socket *tcpserver.TcpSocket) {
 				if line, ok := socket.ReadLine(); ok {
-					h.wait()
+					g.wait()
 					w.keep(line)
 					w.tell()
 				}
 			},
-			Disconnected: func(*tcpserver.TcpSocket, error) { over <- struct{}{} },
+			Disconnected: func(*tcpserver.TcpSocket, error) { done <- struct{}{} },
 		})
 	}
 	var begun, held []time.Duration
 	want := ""
-	for range lateRounds {
+	for range slowRounds {
 		for _, conn := range conns {
 			say(t, conn, "x\n")
 			want += "x\n"
 		}
-		begun = append(begun, ping(t, other))
+		begun = append(begun, roundTripTime(t, other))
 		for range many {
-			receive(t, h.entered)
+			receive(t, g.entered)
 		}
-		held = append(held, ping(t, other))
-		h.let(many)
+		held = append(held, roundTripTime(t, other))
+		g.open(many)
 		w.awaitBytes(want)
 	}
-	requireTolerable(t, held)
+	requireShortDelay(t, held)
 	// Each of the fifty costs the loop a few milliseconds before it is found to be late.
 	slices.Sort(begun)
 	t.Log(begun)
-	require.Less(t, begun[lateRounds/2], time.Second)
+	require.Less(t, begun[slowRounds/2], time.Second)
 	for _, socket := range sockets {
 		socket.Close()
 	}
 	for range many {
-		receive(t, over)
+		receive(t, done)
 	}
 }
 
 func TestSlowNewConnectionHandlerDoesNotDelaySockets(t *testing.T) {
 	var inside, calls atomic.Int32
-	h := newHold()
+	g := newGate()
 	server := listen(t, &tcpserver.TcpServer{
 		Poller: loops(t, 1),
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
@@ -227,66 +227,66 @@ func TestSlowNewConnectionHandlerDoesNotDelaySockets(t *testing.T) {
 				t.Error("two NewConnectionHandlers at a time")
 			}
 			calls.Add(1)
-			h.wait()
+			g.wait()
 			inside.Add(-1)
 		},
 	})
 	// The first one holds the handler, and is served all the same.
 	first := dial(t, server)
-	receive(t, h.entered)
+	receive(t, g.entered)
 	socket := take(t, server)
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
-	rounds := []time.Duration{ping(t, first)}
-	for range lateRounds {
+	rounds := []time.Duration{roundTripTime(t, first)}
+	for range slowRounds {
 		begin := time.Now()
 		conn := dial(t, server)
 		take(t, server).SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
-		rounds = append(rounds, ping(t, conn)+time.Since(begin), ping(t, first))
+		rounds = append(rounds, roundTripTime(t, conn)+time.Since(begin), roundTripTime(t, first))
 	}
 	require.EqualValues(t, 1, calls.Load())
-	h.let(lateRounds + 1)
-	for range lateRounds {
-		receive(t, h.entered)
+	g.open(slowRounds + 1)
+	for range slowRounds {
+		receive(t, g.entered)
 	}
-	require.EqualValues(t, lateRounds+1, calls.Load())
-	requireTolerable(t, rounds)
+	require.EqualValues(t, slowRounds+1, calls.Load())
+	requireShortDelay(t, rounds)
 }
 
 // What the system has queued already when the handler begins gets no event of its own.
 func TestSlowNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	const clients = 10
-	h := newHold()
+	g := newGate()
 	server := listen(t, &tcpserver.TcpServer{
 		Poller:               loops(t, 1),
-		NewConnectionHandler: func(*tcpserver.TcpServer) { h.wait() },
+		NewConnectionHandler: func(*tcpserver.TcpServer) { g.wait() },
 	})
 	server.PauseAccepting()
 	for range clients {
 		dial(t, server)
 	}
 	server.ResumeAccepting()
-	receive(t, h.entered)
+	receive(t, g.entered)
 	begin := time.Now()
 	for server.PendingConnections() < clients && time.Since(begin) < time.Second {
 		time.Sleep(time.Millisecond)
 	}
 	pending := server.PendingConnections()
-	h.let(clients)
+	g.open(clients)
 	require.Equal(t, clients, pending, "connections accepted while the handler is held")
 	for range clients - 1 {
-		receive(t, h.entered)
+		receive(t, g.entered)
 	}
 }
 
 func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
-	server, other := oneLoop(t)
+	server, other := listenOnOneLoop(t)
 	socket, conn := connect(t, server)
-	h := newHold()
+	g := newGate()
 	w := watch(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		line, ok := socket.ReadLine()
 		if ok && strings.HasPrefix(string(line), "hold") {
-			h.wait()
+			g.wait()
 		}
 		w.keep(line)
 	}
@@ -295,7 +295,7 @@ func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 	for i := range 3 {
 		text := fmt.Sprintf("hold %d\n", i)
 		say(t, conn, text)
-		receive(t, h.entered)
+		receive(t, g.entered)
 		calls := w.count()
 		for j := range 20 {
 			line := fmt.Sprintf("line %d\n", j)
@@ -305,19 +305,19 @@ func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 		if i == 2 {
 			require.NoError(t, conn.CloseWrite())
 		}
-		ping(t, other)
+		roundTripTime(t, other)
 		socket.SetHandlers(w.handlers())
 		socket.PauseReading()
 		socket.ResumeReading()
-		ping(t, other)
+		roundTripTime(t, other)
 		require.Equal(t, calls, w.count())
-		h.let(1)
+		g.open(1)
 		want += text
 		w.awaitBytes(want)
 	}
 	require.NoError(t, w.awaitEnd())
 	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
-	ping(t, other)
+	roundTripTime(t, other)
 }
 
 func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
@@ -327,14 +327,14 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 		"reset": func(socket *tcpserver.TcpSocket, conn *net.TCPConn) { conn.SetLinger(0); conn.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, other := oneLoop(t)
+			server, other := listenOnOneLoop(t)
 			socket, conn := connect(t, server)
-			h := newHold()
+			g := newGate()
 			w := watch(t)
 			returned := false
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				socket.ReadLine()
-				h.wait()
+				g.wait()
 				returned = true
 			}
 			w.disconnected = func(*tcpserver.TcpSocket, error) {
@@ -344,7 +344,7 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 			}
 			socket.SetHandlers(w.handlers())
 			say(t, conn, "1\n2\n")
-			receive(t, h.entered)
+			receive(t, g.entered)
 			end(socket, conn)
 			switch name {
 			case "Close": // the connection itself does not wait for the handler
@@ -352,9 +352,9 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 			case "Abort":
 				hearReset(t, conn)
 			}
-			ping(t, other)
+			roundTripTime(t, other)
 			require.Equal(t, []string{"ReadyRead"}, w.names())
-			h.let(2)
+			g.open(2)
 			err := w.awaitEnd()
 			if name == "reset" {
 				require.ErrorIs(t, err, tcpserver.ErrReset)
@@ -372,13 +372,13 @@ func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
 	poller := loops(t, 1)
 	server := listen(t, &tcpserver.TcpServer{Poller: poller})
 	other := &tcpserver.TcpServer{Poller: poller}
-	h := newHold()
+	g := newGate()
 	const sockets = 3
 	for range sockets {
 		socket, _ := connect(t, server)
 		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) {
-			h.entered <- struct{}{}
-			<-h.release
+			g.entered <- struct{}{}
+			<-g.release
 		}})
 	}
 	closed := make(chan struct{}, 1)
@@ -388,33 +388,33 @@ func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
 	server.CloseConnections()
 	other.Close()
 	for range sockets {
-		receive(t, h.entered)
+		receive(t, g.entered)
 	}
 	receive(t, closed)
 	listen(t, other)
 	connect(t, other)
 	other.Close()
-	h.let(sockets)
+	g.open(sockets)
 }
 
 func TestSlowHandlersHoldNoReadBuffers(t *testing.T) {
 	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
 	const late = 200
-	h := newHold()
-	h.entered = make(chan struct{}, late)
+	g := newGate()
+	g.entered = make(chan struct{}, late)
 	before := heap()
 	for range late {
 		socket, conn := connect(t, server)
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 			socket.ReadAll()
-			h.entered <- struct{}{}
-			<-h.release
+			g.entered <- struct{}{}
+			<-g.release
 		}})
 		say(t, conn, "x")
 	}
 	for range late {
-		receive(t, h.entered)
+		receive(t, g.entered)
 	}
 	require.Eventually(t, func() bool { return heap() < before+late*(32<<10) }, patience, 10*time.Millisecond)
-	close(h.release)
+	close(g.release)
 }
