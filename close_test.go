@@ -510,69 +510,96 @@ func TestConcurrentUseAndCloseOfSockets(t *testing.T) {
 	require.Eventually(t, func() bool { return server.ConnectionCount() == 0 }, patience, time.Millisecond)
 }
 
-// results are what a call returned.
-type results = []any
+type tcpSocket = *tcpserver.TcpSocket
+
+// values returns what a call has returned.
+func values(v ...any) []any { return v }
+
+// errClosed stands for an error that matches ErrSocketClosed.
+var errClosed = tcpserver.ErrSocketClosed
+
+// methodsWhenClosed has every method of TcpSocket, and what it returns when the socket is closed.
+var methodsWhenClosed = map[string]struct {
+	call func(s tcpSocket) []any
+	want []any
+}{
+	"Read":        {func(s tcpSocket) []any { return values(s.Read(make([]byte, 10))) }, values(0, errClosed)},
+	"Write":       {func(s tcpSocket) []any { return values(s.Write(make([]byte, 10))) }, values(0, errClosed)},
+	"Close":       {func(s tcpSocket) []any { return values(s.Close()) }, values(errClosed)},
+	"LocalAddr":   {func(s tcpSocket) []any { return values(s.LocalAddr() != nil) }, values(true)},
+	"RemoteAddr":  {func(s tcpSocket) []any { return values(s.RemoteAddr() != nil) }, values(true)},
+	"SetDeadline": {func(s tcpSocket) []any { return values(s.SetDeadline(time.Now())) }, values(errClosed)},
+	"SetReadDeadline": {func(s tcpSocket) []any {
+		return values(s.SetReadDeadline(time.Now()))
+	}, values(errClosed)},
+	"SetWriteDeadline": {func(s tcpSocket) []any {
+		return values(s.SetWriteDeadline(time.Now()))
+	}, values(errClosed)},
+	"BytesAvailable": {func(s tcpSocket) []any { return values(s.BytesAvailable()) }, values(0)},
+	"Peek":           {func(s tcpSocket) []any { return values(len(s.Peek(10))) }, values(0)},
+	"Discard":        {func(s tcpSocket) []any { return values(s.Discard(10)) }, values(0)},
+	"TryRead": {func(s tcpSocket) []any {
+		return values(s.TryRead(make([]byte, 10)))
+	}, values(0, errClosed)},
+	"ReadAll":     {func(s tcpSocket) []any { return values(s.ReadAll() == nil) }, values(true)},
+	"CanReadLine": {func(s tcpSocket) []any { return values(s.CanReadLine()) }, values(false)},
+	"ReadLine": {func(s tcpSocket) []any {
+		p, ok := s.ReadLine()
+		return values(p == nil, ok)
+	}, values(true, false)},
+	"Send":         {func(s tcpSocket) []any { return values(s.Send(make([]byte, 10))) }, values(errClosed)},
+	"BytesToWrite": {func(s tcpSocket) []any { return values(s.BytesToWrite()) }, values(0)},
+	"WaitForReadyRead": {func(s tcpSocket) []any {
+		return values(s.WaitForReadyRead(context.Background()))
+	}, values(errClosed)},
+	"WaitForBytesWritten": {func(s tcpSocket) []any {
+		return values(s.WaitForBytesWritten(context.Background()))
+	}, []any{nil}},
+	"WaitForDisconnected": {func(s tcpSocket) []any {
+		return values(s.WaitForDisconnected(context.Background()))
+	}, []any{nil}},
+	"SetHandlers": {func(s tcpSocket) []any {
+		s.SetHandlers(&tcpserver.SocketHandlers{})
+		s.SetHandlers(nil)
+		return nil
+	}, nil},
+	"PauseReading":       {func(s tcpSocket) []any { s.PauseReading(); return nil }, nil},
+	"ResumeReading":      {func(s tcpSocket) []any { s.ResumeReading(); return nil }, nil},
+	"CloseWrite":         {func(s tcpSocket) []any { return values(s.CloseWrite()) }, values(errClosed)},
+	"CloseRead":          {func(s tcpSocket) []any { return values(s.CloseRead()) }, values(errClosed)},
+	"Abort":              {func(s tcpSocket) []any { return values(s.Abort()) }, []any{nil}},
+	"State":              {func(s tcpSocket) []any { return values(s.State()) }, values(tcpserver.StateUnconnected)},
+	"Err":                {func(s tcpSocket) []any { return values(s.Err()) }, []any{nil}},
+	"ErrorString":        {func(s tcpSocket) []any { return values(s.ErrorString()) }, values("")},
+	"Server":             {func(s tcpSocket) []any { return values(s.Server() != nil) }, values(true)},
+	"SetUserData":        {func(s tcpSocket) []any { s.SetUserData(nil); return nil }, nil},
+	"UserData":           {func(s tcpSocket) []any { return values(s.UserData()) }, []any{nil}},
+	"BytesRead":          {func(s tcpSocket) []any { return values(s.BytesRead()) }, values(uint64(1))},
+	"BytesSent":          {func(s tcpSocket) []any { return values(s.BytesSent()) }, values(uint64(2))},
+	"SetReadBufferSize":  {func(s tcpSocket) []any { s.SetReadBufferSize(10); return nil }, nil},
+	"SetWriteBufferSize": {func(s tcpSocket) []any { s.SetWriteBufferSize(10); return nil }, nil},
+	"SetIdleTimeout":     {func(s tcpSocket) []any { s.SetIdleTimeout(time.Millisecond); return nil }, nil},
+	"SetAllowHalfOpen":   {func(s tcpSocket) []any { s.SetAllowHalfOpen(true); return nil }, nil},
+	"SetNoDelay":         {func(s tcpSocket) []any { return values(s.SetNoDelay(false)) }, values(errClosed)},
+	"SetKeepAliveConfig": {func(s tcpSocket) []any {
+		return values(s.SetKeepAliveConfig(net.KeepAliveConfig{}))
+	}, values(errClosed)},
+	"SetLinger":      {func(s tcpSocket) []any { return values(s.SetLinger(1)) }, values(errClosed)},
+	"SetReadBuffer":  {func(s tcpSocket) []any { return values(s.SetReadBuffer(4096)) }, values(errClosed)},
+	"SetWriteBuffer": {func(s tcpSocket) []any { return values(s.SetWriteBuffer(4096)) }, values(errClosed)},
+	"SyscallConn": {func(s tcpSocket) []any {
+		c, err := s.SyscallConn()
+		return values(c == nil, err)
+	}, values(true, errClosed)},
+}
 
 func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 	t.Parallel()
-	type tcpSocket = *tcpserver.TcpSocket
-	p := make([]byte, 10)
-	// closed stands for an error that matches ErrSocketClosed.
-	closed := tcpserver.ErrSocketClosed
-	calls := map[string]struct {
-		call func(s tcpSocket) results
-		want results
-	}{
-		"Read":                {func(s tcpSocket) results { n, err := s.Read(p); return results{n, err} }, results{0, closed}},
-		"Write":               {func(s tcpSocket) results { n, err := s.Write(p); return results{n, err} }, results{0, closed}},
-		"Close":               {func(s tcpSocket) results { return results{s.Close()} }, results{closed}},
-		"LocalAddr":           {func(s tcpSocket) results { return results{s.LocalAddr() != nil} }, results{true}},
-		"RemoteAddr":          {func(s tcpSocket) results { return results{s.RemoteAddr() != nil} }, results{true}},
-		"SetDeadline":         {func(s tcpSocket) results { return results{s.SetDeadline(time.Now())} }, results{closed}},
-		"SetReadDeadline":     {func(s tcpSocket) results { return results{s.SetReadDeadline(time.Now())} }, results{closed}},
-		"SetWriteDeadline":    {func(s tcpSocket) results { return results{s.SetWriteDeadline(time.Now())} }, results{closed}},
-		"BytesAvailable":      {func(s tcpSocket) results { return results{s.BytesAvailable()} }, results{0}},
-		"Peek":                {func(s tcpSocket) results { return results{len(s.Peek(10))} }, results{0}},
-		"Discard":             {func(s tcpSocket) results { return results{s.Discard(10)} }, results{0}},
-		"TryRead":             {func(s tcpSocket) results { n, err := s.TryRead(p); return results{n, err} }, results{0, closed}},
-		"ReadAll":             {func(s tcpSocket) results { return results{s.ReadAll() == nil} }, results{true}},
-		"CanReadLine":         {func(s tcpSocket) results { return results{s.CanReadLine()} }, results{false}},
-		"ReadLine":            {func(s tcpSocket) results { p, ok := s.ReadLine(); return results{p == nil, ok} }, results{true, false}},
-		"Send":                {func(s tcpSocket) results { return results{s.Send(p)} }, results{closed}},
-		"BytesToWrite":        {func(s tcpSocket) results { return results{s.BytesToWrite()} }, results{0}},
-		"WaitForReadyRead":    {func(s tcpSocket) results { return results{s.WaitForReadyRead(t.Context())} }, results{closed}},
-		"WaitForBytesWritten": {func(s tcpSocket) results { return results{s.WaitForBytesWritten(t.Context())} }, results{nil}},
-		"WaitForDisconnected": {func(s tcpSocket) results { return results{s.WaitForDisconnected(t.Context())} }, results{nil}},
-		"SetHandlers":         {func(s tcpSocket) results { s.SetHandlers(&tcpserver.SocketHandlers{}); s.SetHandlers(nil); return nil }, nil},
-		"PauseReading":        {func(s tcpSocket) results { s.PauseReading(); return nil }, nil},
-		"ResumeReading":       {func(s tcpSocket) results { s.ResumeReading(); return nil }, nil},
-		"CloseWrite":          {func(s tcpSocket) results { return results{s.CloseWrite()} }, results{closed}},
-		"CloseRead":           {func(s tcpSocket) results { return results{s.CloseRead()} }, results{closed}},
-		"Abort":               {func(s tcpSocket) results { return results{s.Abort()} }, results{nil}},
-		"State":               {func(s tcpSocket) results { return results{s.State()} }, results{tcpserver.StateUnconnected}},
-		"Err":                 {func(s tcpSocket) results { return results{s.Err()} }, results{nil}},
-		"ErrorString":         {func(s tcpSocket) results { return results{s.ErrorString()} }, results{""}},
-		"Server":              {func(s tcpSocket) results { return results{s.Server() != nil} }, results{true}},
-		"SetUserData":         {func(s tcpSocket) results { s.SetUserData(nil); return nil }, nil},
-		"UserData":            {func(s tcpSocket) results { return results{s.UserData()} }, results{nil}},
-		"BytesRead":           {func(s tcpSocket) results { return results{s.BytesRead()} }, results{uint64(1)}},
-		"BytesSent":           {func(s tcpSocket) results { return results{s.BytesSent()} }, results{uint64(2)}},
-		"SetReadBufferSize":   {func(s tcpSocket) results { s.SetReadBufferSize(10); return nil }, nil},
-		"SetWriteBufferSize":  {func(s tcpSocket) results { s.SetWriteBufferSize(10); return nil }, nil},
-		"SetIdleTimeout":      {func(s tcpSocket) results { s.SetIdleTimeout(time.Millisecond); return nil }, nil},
-		"SetAllowHalfOpen":    {func(s tcpSocket) results { s.SetAllowHalfOpen(true); return nil }, nil},
-		"SetNoDelay":          {func(s tcpSocket) results { return results{s.SetNoDelay(false)} }, results{closed}},
-		"SetKeepAliveConfig":  {func(s tcpSocket) results { return results{s.SetKeepAliveConfig(net.KeepAliveConfig{})} }, results{closed}},
-		"SetLinger":           {func(s tcpSocket) results { return results{s.SetLinger(1)} }, results{closed}},
-		"SetReadBuffer":       {func(s tcpSocket) results { return results{s.SetReadBuffer(4096)} }, results{closed}},
-		"SetWriteBuffer":      {func(s tcpSocket) results { return results{s.SetWriteBuffer(4096)} }, results{closed}},
-		"SyscallConn":         {func(s tcpSocket) results { c, err := s.SyscallConn(); return results{c == nil, err} }, results{true, closed}},
-	}
 	socketType := reflect.TypeFor[tcpSocket]()
 	for i := range socketType.NumMethod() {
-		require.Contains(t, calls, socketType.Method(i).Name, "the list must be complete")
+		require.Contains(t, methodsWhenClosed, socketType.Method(i).Name, "the list must be complete")
 	}
-	for name, test := range calls {
+	for name, test := range methodsWhenClosed {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
@@ -586,8 +613,8 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 				got := test.call(socket)
 				require.Len(t, got, len(test.want))
 				for i, want := range test.want {
-					if want == error(closed) {
-						require.ErrorIs(t, got[i].(error), closed)
+					if want == error(errClosed) {
+						require.ErrorIs(t, got[i].(error), errClosed)
 						require.ErrorIs(t, got[i].(error), net.ErrClosed)
 					} else {
 						require.Equal(t, want, got[i])
@@ -595,9 +622,9 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 				}
 			}
 			never := func(uintptr) bool { t.Error("called with a closed descriptor"); return true }
-			require.ErrorIs(t, raw.Control(func(fd uintptr) { never(fd) }), closed)
-			require.ErrorIs(t, raw.Read(never), closed)
-			require.ErrorIs(t, raw.Write(never), closed)
+			require.ErrorIs(t, raw.Control(func(fd uintptr) { never(fd) }), errClosed)
+			require.ErrorIs(t, raw.Read(never), errClosed)
+			require.ErrorIs(t, raw.Write(never), errClosed)
 			require.NoError(t, socket.Err())
 			mustGet(t, conn, []byte("xx"))
 		})

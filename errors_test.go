@@ -58,7 +58,6 @@ func TestSentinelErrorsMatchStandardErrors(t *testing.T) {
 
 func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 	t.Parallel()
-	type tcpSocket = *tcpserver.TcpSocket
 	read := readOne
 	write := func(s tcpSocket) error { _, err := s.Write([]byte("x")); return err }
 	send := func(s tcpSocket) error { return s.Send([]byte("x")) }

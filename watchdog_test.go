@@ -72,93 +72,105 @@ func listenOnOneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
 
 const slowRounds = 5
 
-func TestSlowHandlerDoesNotDelayOtherSockets(t *testing.T) {
-	// Each way makes a handler of socket that is late until g is released. What it returns beside
-	// releases what g does not.
-	type way = func(*gate, *tcpserver.TcpSocket, *net.TCPConn) (*tcpserver.SocketHandlers, func())
-	ways := map[string]way{
-		"waiting in ReadyRead": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			say(t, conn, "x")
-			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { g.wait() }}, func() {}
-		},
-		"waiting in BytesWritten": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			socket.Send(make([]byte, 16<<20))
-			go io.Copy(io.Discard, conn)
-			var once atomic.Bool
-			return &tcpserver.SocketHandlers{BytesWritten: func(*tcpserver.TcpSocket, int) {
-				if !once.Swap(true) {
-					g.wait()
-				}
-			}}, func() {}
-		},
-		"waiting in ReadClosed": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			conn.CloseWrite()
-			return &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { g.wait() }}, func() {}
-		},
-		"waiting in Disconnected": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			conn.Close()
-			return &tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) { g.wait() }}, func() {}
-		},
-		"computing": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			say(t, conn, "x")
-			return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
-				g.entered <- struct{}{}
-				for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
-					select {
-					case <-g.release:
-						return
-					default:
-					}
-				}
-			}}, func() {}
-		},
-		"in Write": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			say(t, conn, "x")
-			var once atomic.Bool
-			return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
-				if once.Swap(true) {
+// A slowSocket is a socket whose handler blocks at its gate.
+type slowSocket struct {
+	*gate
+	t       *testing.T
+	socket  *tcpserver.TcpSocket
+	conn    *net.TCPConn
+	unblock func() // if not nil, it ends what the gate does not
+}
+
+// slowHandlers are the ways to block in a handler. Each sees to it that its handler is called.
+var slowHandlers = map[string]func(s *slowSocket) *tcpserver.SocketHandlers{
+	"waiting in ReadyRead": func(s *slowSocket) *tcpserver.SocketHandlers {
+		say(s.t, s.conn, "x")
+		return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { s.wait() }}
+	},
+	"waiting in BytesWritten": func(s *slowSocket) *tcpserver.SocketHandlers {
+		s.socket.Send(make([]byte, 16<<20))
+		go io.Copy(io.Discard, s.conn)
+		var once atomic.Bool
+		return &tcpserver.SocketHandlers{BytesWritten: func(*tcpserver.TcpSocket, int) {
+			if !once.Swap(true) {
+				s.wait()
+			}
+		}}
+	},
+	"waiting in ReadClosed": func(s *slowSocket) *tcpserver.SocketHandlers {
+		s.conn.CloseWrite()
+		return &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { s.wait() }}
+	},
+	"waiting in Disconnected": func(s *slowSocket) *tcpserver.SocketHandlers {
+		s.conn.Close()
+		return &tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) { s.wait() }}
+	},
+	"computing": func(s *slowSocket) *tcpserver.SocketHandlers {
+		say(s.t, s.conn, "x")
+		return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+			s.entered <- struct{}{}
+			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+				select {
+				case <-s.release:
 					return
+				default:
 				}
-				g.entered <- struct{}{}
-				if n, err := socket.Write(make([]byte, 64<<20)); err == nil {
-					t.Errorf("%d bytes went to a peer that does not read", n)
-				}
-			}}, func() { conn.SetLinger(0); conn.Close() }
-		},
-		"in Read": func(g *gate, socket *tcpserver.TcpSocket, conn *net.TCPConn) (_ *tcpserver.SocketHandlers, release func()) {
-			say(t, conn, "x")
-			return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
-				if p := make([]byte, 2); socket.BytesAvailable() > 0 {
-					g.entered <- struct{}{}
-					io.ReadFull(socket, p)
-				}
-			}}, func() { conn.Close() }
-		},
-	}
-	for name, way := range ways {
+			}
+		}}
+	},
+	"in Write": func(s *slowSocket) *tcpserver.SocketHandlers {
+		say(s.t, s.conn, "x")
+		s.unblock = func() { s.conn.SetLinger(0); s.conn.Close() }
+		var once atomic.Bool
+		return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+			if once.Swap(true) {
+				return
+			}
+			s.entered <- struct{}{}
+			if n, err := socket.Write(make([]byte, 64<<20)); err == nil {
+				s.t.Errorf("Write sent %d bytes to a peer that does not read", n)
+			}
+		}}
+	},
+	"in Read": func(s *slowSocket) *tcpserver.SocketHandlers {
+		say(s.t, s.conn, "x")
+		s.unblock = func() { s.conn.Close() }
+		return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+			if p := make([]byte, 2); socket.BytesAvailable() > 0 {
+				s.entered <- struct{}{}
+				io.ReadFull(socket, p)
+			}
+		}}
+	},
+}
+
+func TestSlowHandlerDoesNotDelayOtherSockets(t *testing.T) {
+	for name, block := range slowHandlers {
 		t.Run(name, func(t *testing.T) {
 			server, other := listenOnOneLoop(t)
 			var rounds []time.Duration
 			for range slowRounds {
 				socket, conn := connect(t, server)
-				g := newGate()
-				handlers, release := way(g, socket, conn)
+				slow := &slowSocket{gate: newGate(), t: t, socket: socket, conn: conn}
+				handlers := block(slow)
 				done := make(chan struct{})
-				if was := handlers.Disconnected; was != nil {
-					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) { was(s, err); close(done) }
+				if disconnected := handlers.Disconnected; disconnected != nil {
+					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) { disconnected(s, err); close(done) }
 				} else {
 					handlers.Disconnected = func(*tcpserver.TcpSocket, error) { close(done) }
 				}
 				socket.SetHandlers(handlers)
-				receive(t, g.entered)
+				receive(t, slow.entered)
 				rounds = append(rounds, roundTripTime(t, other))
 				select {
 				case <-done:
-					require.Fail(t, "the handler was not held")
+					require.Fail(t, "the handler did not block")
 				default:
 				}
-				g.open(1)
-				release()
+				slow.open(1)
+				if slow.unblock != nil {
+					slow.unblock()
+				}
 				socket.Close()
 				receive(t, done)
 			}
