@@ -15,12 +15,12 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// fileOf returns a duplicate of what package net has opened. It skips the test where there is no way to get one.
+// fileOf returns c's File. It skips the test on systems where package net cannot duplicate a socket.
 func fileOf(t testing.TB, c interface{ File() (*os.File, error) }) *os.File {
 	t.Helper()
 	f, err := c.File()
 	if err != nil {
-		skip(t, "package net has no duplicates: ", err)
+		skip(t, "package net cannot duplicate a socket: ", err)
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
@@ -37,7 +37,7 @@ func TestListenFile(t *testing.T) {
 	var server tcpserver.TcpServer
 	require.NoError(t, server.ListenFile(f))
 	t.Cleanup(func() { server.Close() })
-	require.NoError(t, f.Close(), "the server works on a duplicate")
+	require.NoError(t, f.Close(), "the server must use a duplicate")
 	assert.Equal(t, addr, server.Addr().String())
 	connect(t, &server)
 
@@ -112,7 +112,8 @@ func TestUnixSocketHandoverKeepsFile(t *testing.T) {
 	assert.NoFileExists(t, path)
 }
 
-// Who closes l first does not matter.
+// It makes no difference whether l or the server is closed first: the file stays until the server is closed, and is
+// removed then if l's Close would have removed it.
 func TestListenOnTakesOverUnlinkOnClose(t *testing.T) {
 	needUnix(t)
 	listenNet := func(path string) *net.UnixListener {
@@ -126,7 +127,7 @@ func TestListenOnTakesOverUnlinkOnClose(t *testing.T) {
 		removes bool
 	}{
 		"Listen": {listenNet, true},
-		"ListenThatKeeps": {func(path string) *net.UnixListener {
+		"ListenWithoutUnlink": {func(path string) *net.UnixListener {
 			l := listenNet(path)
 			l.SetUnlinkOnClose(false)
 			return l
@@ -158,7 +159,7 @@ func TestListenOnTakesOverUnlinkOnClose(t *testing.T) {
 	require.Error(t, server.ListenOn((*net.UnixListener)(nil)))
 }
 
-// Which file is its own cannot be asked of a descriptor.
+// The server cannot find out from a descriptor which file belongs to it, so it must not remove another's.
 func TestAdoptedUnixSocketKeepsFilesOfOthers(t *testing.T) {
 	needUnix(t)
 	listenOn := func(server *tcpserver.TcpServer, l *net.UnixListener) error { return server.ListenOn(l) }
@@ -262,7 +263,7 @@ func TestServerSyscallConn(t *testing.T) {
 	require.Equal(t, syscall.EINVAL, raw.Write(func(uintptr) bool { return true }))
 	connect(t, &server)
 
-	// Close keeps nobody, and the descriptor stays open for who is at it.
+	// Close does not wait for Control, which keeps the descriptor open.
 	entered, release, done := make(chan bool), make(chan bool), make(chan error)
 	go func() {
 		var inner error
@@ -279,16 +280,16 @@ func TestServerSyscallConn(t *testing.T) {
 	require.NoError(t, receive(t, done))
 	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed)
 	listen(t, &server)
-	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed, "it is another descriptor")
+	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed, "the new listener is another")
 }
 
-// Whoever has the same open file description may put it into blocking mode: another process, or exec.Cmd.ExtraFiles
-// with the File of a listener.
+// Everyone who has the same open file description can put it into blocking mode: another process, or exec.Cmd with the
+// File of a listener in ExtraFiles.
 func TestSharedListenerInBlockingModeDoesNotBlockProcess(t *testing.T) {
 	unblocked := func(t *testing.T, server *tcpserver.TcpServer) {
 		done := make(chan bool)
 		go func() {
-			runtime.GC() // needs all threads that do not say that they are in the system
+			runtime.GC() // has to stop every thread that has not announced a blocking system call
 			done <- server.IsListening()
 		}()
 		require.True(t, receive(t, done))
@@ -311,7 +312,7 @@ func TestSharedListenerInBlockingModeDoesNotBlockProcess(t *testing.T) {
 		"File": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
 			return fileOf(t, listen(t, server))
 		},
-		"FileOfABoundServer": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
+		"FileOfBoundServer": func(t *testing.T, server *tcpserver.TcpServer) *os.File {
 			f := fileOf(t, bind(t, server))
 			require.NoError(t, server.ListenBound())
 			return f
@@ -326,7 +327,7 @@ func TestSharedListenerInBlockingModeDoesNotBlockProcess(t *testing.T) {
 				connect(t, &server)
 				unblocked(t, &server)
 			}
-			// Listening ends as ever.
+			// Close must not block either.
 			require.NoError(t, systemBlock(f.Fd()))
 			require.NoError(t, server.Close())
 		})

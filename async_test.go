@@ -16,36 +16,36 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// goroutineID returns the number of the calling goroutine. There is no better way to tell on which one a callback runs.
+// goroutineID returns the number of the calling goroutine. Go offers no better way to identify it.
 func goroutineID() string {
 	buf := make([]byte, 64)
 	return string(bytes.Fields(buf[:runtime.Stack(buf, false)])[1])
 }
 
-// An asyncServer is a server whose callbacks are recorded, and the place where they run.
+// An asyncServer is a server that records its callbacks and checks on which goroutine they run.
 type asyncServer struct {
 	*tcpserver.TcpServer
 	t     *testing.T
 	owner string           // the test's goroutine
-	queue *tcpserver.Queue // run by the owner; nil: the server has no Executor
+	queue *tcpserver.Queue // run by the owner; nil if the server has no Executor
 	woken chan struct{}
 	calls chan outcome
 }
 
-// An outcome is what a callback got.
+// An outcome is what a callback was passed.
 type outcome struct {
 	socket *tcpserver.TcpSocket
 	count  int
 	err    error
 }
 
-// withAndWithoutExecutor runs test without an Executor, and with one that the test's own goroutine runs.
+// withAndWithoutExecutor runs test twice: without an Executor, and with a Queue that the test's own goroutine runs.
 func withAndWithoutExecutor(t *testing.T, test func(t *testing.T, s *asyncServer)) {
 	t.Parallel()
 	for _, executor := range []bool{false, true} {
-		name := "Poller"
+		name := "loop"
 		if executor {
-			name = "Executor"
+			name = "executor"
 		}
 		t.Run(name, func(t *testing.T) {
 			s := &asyncServer{
@@ -66,25 +66,26 @@ func withAndWithoutExecutor(t *testing.T, test func(t *testing.T, s *asyncServer
 			}
 			t.Cleanup(func() {
 				s.Close()
-				require.Empty(t, s.calls, "called more than once")
+				require.Empty(t, s.calls, "a callback was called more than once")
 			})
 			test(t, s)
 		})
 	}
 }
 
-// record is what callbacks call.
+// record is called by every callback.
 func (s *asyncServer) record(server *tcpserver.TcpServer, o outcome) {
 	if server != s.TcpServer {
-		s.t.Error("called with another server")
+		s.t.Error("a callback was passed another server")
 	}
 	if here := goroutineID() == s.owner; here != (s.queue != nil) {
-		s.t.Errorf("a callback on the caller's goroutine: %v", here)
+		s.t.Errorf("a callback ran on the test's goroutine: %v", here)
 	}
 	s.calls <- o
 }
 
-// next waits for a callback. With an Executor none is called outside of it.
+// next waits for a callback and returns its outcome. With an Executor it runs the queue, as no callback is called
+// elsewhere.
 func (s *asyncServer) next() outcome {
 	s.t.Helper()
 	for s.queue != nil && len(s.calls) == 0 {
@@ -95,7 +96,7 @@ func (s *asyncServer) next() outcome {
 	return receive(s.t, s.calls)
 }
 
-// expectNone sees that no callback is called for a while.
+// expectNone checks that no callback is called for a while.
 func (s *asyncServer) expectNone() {
 	s.t.Helper()
 	time.Sleep(quiet)
@@ -143,7 +144,7 @@ func TestListenAsync(t *testing.T) {
 	})
 }
 
-// Whichever is first, the callback is called once and the server does not listen afterwards.
+// Whether Listen or Close comes first, the callback is called once, and the server does not listen afterwards.
 func TestCloseDuringListenAsyncStopsListening(t *testing.T) {
 	withAndWithoutExecutor(t, func(t *testing.T, s *asyncServer) {
 		for range 50 {
@@ -178,7 +179,7 @@ func TestCloseCancelsLookupOfListenAsync(t *testing.T) {
 	require.NoError(t, server.Close())
 	require.ErrorIs(t, receive(t, called), tcpserver.ErrServerClosed)
 
-	// The next one has a life of its own.
+	// A later ListenAsync is not canceled.
 	server.ListenAsync("tcp", "127.0.0.1:0", func(_ *tcpserver.TcpServer, err error) { called <- err })
 	require.NoError(t, receive(t, called))
 	require.NoError(t, server.Close())
@@ -192,9 +193,9 @@ func TestNextPendingConnectionAsyncDoesNotWait(t *testing.T) {
 			})
 			return s.next().socket
 		}
-		require.Nil(t, next(), "never listened")
+		require.Nil(t, next(), "the server never listened")
 		listen(t, s.TcpServer)
-		require.Nil(t, next(), "none is pending")
+		require.Nil(t, next(), "no connection is pending")
 		clients := dialMany(t, s.TcpServer, 2)
 		untilPending(t, s.TcpServer, 2)
 		for _, client := range clients {
@@ -203,9 +204,9 @@ func TestNextPendingConnectionAsyncDoesNotWait(t *testing.T) {
 			require.Equal(t, client.LocalAddr().String(), socket.RemoteAddr().String())
 			require.NoError(t, socket.Close())
 		}
-		require.Nil(t, next(), "all are taken")
+		require.Nil(t, next(), "all connections are taken")
 		require.NoError(t, s.Close())
-		require.Nil(t, next(), "closed")
+		require.Nil(t, next(), "the server is closed")
 	})
 }
 
@@ -219,7 +220,7 @@ func TestAcceptAsyncWaitsForConnection(t *testing.T) {
 		require.NoError(t, o.err)
 		require.Equal(t, client.LocalAddr().String(), o.socket.RemoteAddr().String())
 
-		// And it does not wait for what is pending already.
+		// AcceptAsync does not wait if a connection is already pending.
 		client = dial(t, s.TcpServer)
 		untilPending(t, s.TcpServer, 1)
 		s.acceptAsync(within(t))
@@ -254,7 +255,8 @@ func TestAcceptAsyncReturnsErrServerClosedAfterClose(t *testing.T) {
 	})
 }
 
-// What has come is taken only when the callback is called: the context may have ended by then, or another period begun.
+// AcceptAsync takes a connection only when it calls back. By then the context may have ended, or the server may have
+// closed and listened again.
 func TestAcceptAsyncFailsIfContextOrListeningEndsBeforeCallback(t *testing.T) {
 	posted := make(chan func(), 10)
 	server := &tcpserver.TcpServer{Executor: func(f func()) { posted <- f }}
@@ -278,7 +280,7 @@ func TestAcceptAsyncFailsIfContextOrListeningEndsBeforeCallback(t *testing.T) {
 	dial(t, server)
 	untilPending(t, server, 1)
 	run()
-	// The dispatcher asks the executor of the present period again.
+	// The dispatcher asks the executor of the current period again.
 	for len(posted) > 0 {
 		(<-posted)()
 	}
@@ -311,7 +313,7 @@ func TestConcurrentAcceptAsyncCallsGetDifferentConnections(t *testing.T) {
 	})
 }
 
-// Callbacks that ask again at once leave the other handlers their turn.
+// Callbacks that request the next callback at once must not prevent calls of the other handlers.
 func TestRepeatedCallbacksDoNotStarveHandlers(t *testing.T) {
 	for name, ask := range map[string]func(server *tcpserver.TcpServer, callback func()){
 		"ConnectionCountAsync": func(server *tcpserver.TcpServer, callback func()) {
@@ -362,7 +364,7 @@ func TestRepeatedCallbacksDoNotStarveHandlers(t *testing.T) {
 	}
 }
 
-// What was asked before Close is answered before ClosedHandler, and CloseAsync after it.
+// Callbacks requested before Close are called before ClosedHandler, and those of CloseAsync after it.
 func TestCallbacksRequestedBeforeCloseRunBeforeClosedHandler(t *testing.T) {
 	var queue tcpserver.Queue
 	calls := make(chan string, 10)
@@ -410,16 +412,20 @@ func TestConnectionCountAsync(t *testing.T) {
 	})
 }
 
-// An application that has quit no longer runs anything, and says nothing about it.
+// An application that has quit no longer runs what it is passed, and the server cannot find out.
 func TestStoppedExecutorLosesNoConnection(t *testing.T) {
 	t.Parallel()
 	server := listen(t, &tcpserver.TcpServer{
 		Executor:             func(func()) {},
-		NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("called") },
+		NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("the handler was called") },
 	})
 	for range 3 {
-		server.AcceptAsync(within(t), func(*tcpserver.TcpServer, *tcpserver.TcpSocket, error) { t.Error("called") })
-		server.NextPendingConnectionAsync(func(*tcpserver.TcpServer, *tcpserver.TcpSocket) { t.Error("called") })
+		server.AcceptAsync(within(t), func(*tcpserver.TcpServer, *tcpserver.TcpSocket, error) {
+			t.Error("the callback was called")
+		})
+		server.NextPendingConnectionAsync(func(*tcpserver.TcpServer, *tcpserver.TcpSocket) {
+			t.Error("the callback was called")
+		})
 	}
 	clients := dialMany(t, server, 5)
 	untilPending(t, server, 5)

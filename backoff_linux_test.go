@@ -1,5 +1,3 @@
-//go:build linux
-
 package tcpserver_test
 
 import (
@@ -18,7 +16,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// cpuTime returns how long the process has kept a core busy.
+// cpuTime returns how much processor time the process has used.
 func cpuTime(t testing.TB) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
@@ -26,7 +24,7 @@ func cpuTime(t testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// cpuTimeDuring returns how long the process keeps a core busy while the test sleeps.
+// cpuTimeDuring returns how much processor time the process uses while the test sleeps.
 func cpuTimeDuring(t testing.TB, sleep time.Duration) time.Duration {
 	t.Helper()
 	before := cpuTime(t)
@@ -34,11 +32,11 @@ func cpuTimeDuring(t testing.TB, sleep time.Duration) time.Duration {
 	return cpuTime(t) - before
 }
 
-// alone runs the test once more in a process of its own, because what it does to the process would disturb the other
-// tests. It returns true in that process.
+// alone runs the test again in a separate process, because it changes the process in ways that would disturb other
+// tests. It returns true in that process, and false in the first one when the other has passed.
 func alone(t *testing.T) bool { return again(t, func(*exec.Cmd) {}) }
 
-// again is alone in a process that prepare may change.
+// again is like alone, with a process that prepare may change before it starts.
 func again(t *testing.T, prepare func(*exec.Cmd)) bool {
 	t.Helper()
 	const variable = "TCPSERVER_TEST_ALONE"
@@ -54,14 +52,14 @@ func again(t *testing.T, prepare func(*exec.Cmd)) bool {
 	return false
 }
 
-// exhaust leaves the process without a free descriptor. free, which may be called again, gives back n or more that
-// belong to nothing else; lift lifts the limit.
+// exhaust leaves the process without a free descriptor. free releases at least n descriptors that nothing else uses,
+// and may be called repeatedly; lift restores the limit.
 func exhaust(t *testing.T, n int) (free, lift func()) {
 	t.Helper()
 	var old syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old))
 	lift = func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old)) }
-	// The limit is beyond all that are open, so that each of them counts once it is closed.
+	// The limit is above every open descriptor, so that each one that is closed becomes free.
 	list, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
 	limit := old
@@ -93,7 +91,8 @@ func exhaust(t *testing.T, n int) (free, lift func()) {
 	}
 }
 
-// awaitAcceptRound waits until the server has finished its round of accepting: a callback has its turn on the same loop.
+// awaitAcceptRound waits until the server has finished its round of accepting: a callback runs on the same loop after
+// it.
 func awaitAcceptRound(t *testing.T, server *tcpserver.TcpServer) {
 	t.Helper()
 	done := make(chan bool, 1)
@@ -110,7 +109,7 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 		AcceptErrorHandler: func(_ *tcpserver.TcpServer, err error) { failed <- err },
 	}
 	listen(t, server)
-	// The second shortage is told of again.
+	// AcceptErrorHandler is called once in each of two shortages.
 	for i := range 2 {
 		server.PauseAccepting()
 		clients := dialMany(t, server, 6)
@@ -125,7 +124,7 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 		require.Equal(t, "accept", opErr.Op)
 
 		if i == 0 {
-			// The better of two seconds: the first has most of the attempts, but a busy machine adds its own.
+			// The better of two seconds counts: most attempts fall into the first, but a busy machine adds time of its own.
 			first, second := cpuTimeDuring(t, time.Second), cpuTimeDuring(t, time.Second)
 			require.Less(t, min(first, second), 10*time.Millisecond, "%v and %v", first, second)
 			require.Less(t, server.Stats().AcceptErrors, uint64(15))
@@ -136,14 +135,14 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 		require.ErrorIs(t, server.Err(), syscall.EMFILE)
 		require.NotZero(t, server.Stats().AcceptErrors)
 
-		// Nobody tells the server that there are descriptors again. It tries once a second at least; the rest is for
-		// a busy machine.
+		// The server is not notified that descriptors are free again. It tries at least once a second; the rest allows
+		// for a busy machine.
 		free()
 		began := time.Now()
 		untilPending(t, server, len(clients))
 		require.Less(t, time.Since(began), 3*time.Second)
 		until(t, server.IsAccepting)
-		require.Empty(t, failed, "told more than once")
+		require.Empty(t, failed, "AcceptErrorHandler was called more than once in one shortage")
 		lift()
 		takes(t, server, clients...)
 		awaitAcceptRound(t, server)
@@ -171,8 +170,8 @@ func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 	server.ResumeAccepting()
 	require.ErrorIs(t, receive(t, failed), syscall.EMFILE)
 
-	// Each that ends lets one in at once. By its timer alone the server would take half a second on the average for
-	// each, and a second from the eighth attempt on.
+	// Each socket that ends lets the server accept one connection at once. With its timer alone the server would need
+	// half a second on average for each, and a second from the eighth attempt on.
 	began := time.Now()
 	for i, socket := range sockets {
 		require.NoError(t, socket.Close())
@@ -180,9 +179,9 @@ func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 	}
 	require.Less(t, time.Since(began), 4*time.Second)
 	require.True(t, server.IsListening())
-	require.Empty(t, failed, "one shortage, told more than once")
+	require.Empty(t, failed, "AcceptErrorHandler was called more than once in one shortage")
 
-	// No connection is waiting any more. After the end of the shortage the next one is told of.
+	// No connection is waiting any more. The shortage has ended, and AcceptErrorHandler is called for the next one.
 	lift()
 	takes(t, server, dial(t, server))
 	awaitAcceptRound(t, server)
@@ -194,9 +193,9 @@ func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 	require.ErrorIs(t, receive(t, failed), syscall.EMFILE)
 }
 
-// Not parallel: it measures the time of all threads.
+// Not parallel: it measures the processor time of all threads.
 func TestWaitingServerDoesNotSpin(t *testing.T) {
-	const lasts = 300 * time.Millisecond
+	const duration = 300 * time.Millisecond
 	for name, holdBack := range map[string]func(*tcpserver.TcpServer){
 		"Paused": (*tcpserver.TcpServer).PauseAccepting,
 		"Full":   func(server *tcpserver.TcpServer) { server.SetMaxPendingConnections(0) },
@@ -208,32 +207,32 @@ func TestWaitingServerDoesNotSpin(t *testing.T) {
 			if name != "Idle" {
 				dialMany(t, server, 3)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), lasts)
+			ctx, cancel := context.WithTimeout(context.Background(), duration)
 			defer cancel()
 			before := cpuTime(t)
 			require.Equal(t, context.DeadlineExceeded, server.WaitForNewConnection(ctx))
-			require.Less(t, cpuTime(t)-before, lasts/3)
+			require.Less(t, cpuTime(t)-before, duration/3)
 		})
 	}
-	t.Run("FilterThinksAndMoreBehind", func(t *testing.T) {
-		asked, think := make(chan struct{}, 10), make(chan struct{})
+	t.Run("FilterBlocksAndMoreArrive", func(t *testing.T) {
+		asked, release := make(chan struct{}, 10), make(chan struct{})
 		server := listen(t, &tcpserver.TcpServer{Filter: func(netip.AddrPort) bool {
 			asked <- struct{}{}
-			<-think
+			<-release
 			return true
 		}})
 		dial(t, server)
 		receive(t, asked)
 		dialMany(t, server, 3)
-		require.Less(t, cpuTimeDuring(t, lasts), lasts/3)
-		close(think)
+		require.Less(t, cpuTimeDuring(t, duration), duration/3)
+		close(release)
 		untilPending(t, server, 4)
 	})
-	t.Run("FullAndMoreBehind", func(t *testing.T) {
+	t.Run("FullAndMoreArrive", func(t *testing.T) {
 		server := listen(t, new(tcpserver.TcpServer))
 		server.SetMaxPendingConnections(1)
 		dialMany(t, server, 3)
 		untilPending(t, server, 1)
-		require.Less(t, cpuTimeDuring(t, lasts), lasts/3)
+		require.Less(t, cpuTimeDuring(t, duration), duration/3)
 	})
 }

@@ -18,16 +18,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What an idle connection costs is this and a slot; the size classes of the allocator end at 160 bytes.
+// An idle connection costs a TcpSocket and a slot; the allocator has a size class of 160 bytes.
 func TestIdleSocketStaysSmall(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) != 8 {
-		t.Skip("the figures are those of 64-bit platforms")
+		t.Skip("the sizes are those of 64-bit platforms")
 	}
 	assert.LessOrEqual(t, unsafe.Sizeof(TcpSocket{}), uintptr(160))
 	assert.LessOrEqual(t, unsafe.Sizeof(slot{}), uintptr(24))
 }
 
-// Clients would connect to a listener that no loop serves.
+// If ListenBound failed without closing the listener, clients would connect to one that no loop serves.
 func TestFailedListenBoundReleasesAddress(t *testing.T) {
 	poller, err := NewPoller(1)
 	require.NoError(t, err)
@@ -35,7 +35,7 @@ func TestFailedListenBoundReleasesAddress(t *testing.T) {
 	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
 	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
 	addr := server.Addr().String()
-	// The poller is being closed.
+	// This is the state of a loop whose poller is being closed.
 	l := poller.loops[0]
 	l.mu.Lock()
 	l.closed = true
@@ -47,7 +47,8 @@ func TestFailedListenBoundReleasesAddress(t *testing.T) {
 	require.NoError(t, other.Close())
 }
 
-// What befalls an accept is told after a moment. The server may listen anew by then.
+// AcceptErrorHandler is called some time after the accept that failed. The server may have closed and listened again by
+// then.
 func TestAcceptErrorOfEarlierPeriodIsNotReported(t *testing.T) {
 	reported := make(chan error, 2)
 	server := &TcpServer{AcceptErrorHandler: func(_ *TcpServer, err error) { reported <- err }}
@@ -67,7 +68,7 @@ func TestAcceptErrorOfEarlierPeriodIsNotReported(t *testing.T) {
 	}
 }
 
-// drainQueue runs queue until the server has nothing to call any more.
+// drainQueue runs queue until the server has no more handlers and callbacks to call.
 func drainQueue(t *testing.T, server *TcpServer, queue *Queue) {
 	t.Helper()
 	idle := func() bool {
@@ -79,7 +80,8 @@ func drainQueue(t *testing.T, server *TcpServer, queue *Queue) {
 	require.Eventually(t, idle, time.Minute, time.Millisecond)
 }
 
-// AcceptErrorHandler may rely on it that the server does not listen after an error that has ended the listening.
+// AcceptErrorHandler may rely on IsListening returning false after an error that has stopped the server, so it must not
+// be called for that error after the next Listen.
 func TestAcceptErrorHandlerIsNotCalledAfterNextListen(t *testing.T) {
 	var queue Queue
 	var reported []error
@@ -100,8 +102,9 @@ func TestAcceptErrorHandlerIsNotCalledAfterNextListen(t *testing.T) {
 	drainQueue(t, server, &queue)
 }
 
-// blockClose has Close stand still before it closes the server, which has an address: it waits for somebody else who
-// removes the file of a unix socket. closing waits for a Close to begin; resume ends the wait, and may be called again.
+// blockClose makes Close block before it closes server, which must be bound or listening: Close waits for another
+// goroutine that pretends to remove the file of a unix socket. closing waits until a Close has begun; resume lets it
+// continue, and may be called repeatedly.
 func blockClose(t *testing.T, server *TcpServer) (closing, resume func()) {
 	server.mu.Lock()
 	defer server.mu.Unlock()
@@ -110,12 +113,13 @@ func blockClose(t *testing.T, server *TcpServer) (closing, resume func()) {
 	removing, done := make(chan bool), make(chan bool)
 	go ln.file.removed.Do(func() { close(removing); <-done })
 	<-removing
-	life, end := context.WithCancel(context.Background()) // which ends when Close begins
+	life, end := context.WithCancel(context.Background()) // ended when Close begins
 	server.life, server.endLife = life, end
 	return func() { <-life.Done() }, sync.OnceFunc(func() { close(done) })
 }
 
-// Close takes its time with the file of a unix socket. On the executor's own thread no AcceptErrorHandler follows it.
+// Close may take a while to remove the file of a unix socket. If it is called on the executor's thread,
+// AcceptErrorHandler must not be called after it.
 func TestAcceptErrorDuringCloseIsNotReported(t *testing.T) {
 	for name, shortage := range map[string]bool{"shortage": true, "end": false} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +142,7 @@ func TestAcceptErrorDuringCloseIsNotReported(t *testing.T) {
 			if fail := func() { ln.acceptFailed(new(scratch), errors.New("meanwhile"), shortage) }; shortage {
 				fail()
 			} else {
-				both.Go(fail) // waits for the file
+				both.Go(fail) // waits until the file is removed
 			}
 			resume()
 			both.Wait()
@@ -148,10 +152,10 @@ func TestAcceptErrorDuringCloseIsNotReported(t *testing.T) {
 	}
 }
 
-// The period that was closed has been ended by something else, and another goroutine listens again, before Shutdown
-// comes to wait.
+// Before Shutdown begins to wait, something else may have ended the period that it closes, and another goroutine may
+// have called Listen.
 func TestShutdownWaitsOnlyForPeriodsItCloses(t *testing.T) {
-	for name, inHandler := range map[string]bool{"elsewhere": false, "in a handler": true} {
+	for name, inHandler := range map[string]bool{"outside handlers": false, "in a handler": true} {
 		t.Run(name, func(t *testing.T) {
 			server := new(TcpServer)
 			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
@@ -181,7 +185,7 @@ func TestShutdownWaitsOnlyForPeriodsItCloses(t *testing.T) {
 	}
 }
 
-// Between the two steps of Close, ListenBound may begin a period, which Close then ends.
+// Between the two steps of CloseAsync, ListenBound may begin a period, which CloseAsync then ends and waits for.
 func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 	for name, listens := range map[string]bool{"bound": false, "listening": true} {
 		t.Run(name, func(t *testing.T) {
@@ -204,7 +208,7 @@ func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 				require.NoError(t, conn.Close())
 				select {
 				case <-called:
-					require.Fail(t, "called before the connection has ended")
+					require.Fail(t, "the callback was called before the connection had ended")
 				case <-time.After(50 * time.Millisecond):
 				}
 				require.NoError(t, socket.Close())
@@ -216,7 +220,7 @@ func TestCloseAsyncWaitsForPeriodItCloses(t *testing.T) {
 	}
 }
 
-// A handler may end its goroutine, and with it what the goroutine had to do after it.
+// A handler may end its goroutine, which then cannot do what was to follow the handler.
 func TestPeriodEndsWhenAcceptErrorHandlerCallsGoexit(t *testing.T) {
 	server := &TcpServer{
 		AcceptErrorHandler: func(*TcpServer, error) { runtime.Goexit() },
@@ -226,7 +230,7 @@ func TestPeriodEndsWhenAcceptErrorHandlerCallsGoexit(t *testing.T) {
 	done := make(chan bool)
 	go func() {
 		defer close(done)
-		server.period().acceptFailed(new(scratch), errors.New("does not pass"), false)
+		server.period().acceptFailed(new(scratch), errors.New("permanent"), false)
 	}()
 	<-done
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -234,8 +238,8 @@ func TestPeriodEndsWhenAcceptErrorHandlerCallsGoexit(t *testing.T) {
 	require.NoError(t, server.Shutdown(ctx))
 }
 
-// Listening may end while a connection is being admitted, here because the filter takes its time. The loops, one of
-// which it is about to be put on, stay until it has been turned away.
+// Listening may end while a connection is being admitted, here while Filter blocks. The loops, one of which the
+// connection is about to be added to, must not end before the connection is closed.
 func TestLoopsStayWhileFilterDecides(t *testing.T) {
 	for _, allow := range []bool{true, false} {
 		poller, err := NewPoller(2)
@@ -271,7 +275,8 @@ func TestBufferSizesAreClamped(t *testing.T) {
 	require.Equal(t, math.MaxInt32, ln.writeLimit)
 }
 
-// The timer of the deadline before may be about to take the lock. The race detector sees what it looks at before that.
+// The timer of the previous deadline may be about to take the lock. What it reads before that is checked by the race
+// detector.
 func TestDeadlineCanBeMovedWhileTimerFires(t *testing.T) {
 	server := new(TcpServer)
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
@@ -287,7 +292,7 @@ func TestDeadlineCanBeMovedWhileTimerFires(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
-// A deadline that was computed from the wall clock alone must not depend on how that is set later.
+// A deadline that was computed from the wall clock alone must not move when that clock is set.
 func TestDeadlineUsesMonotonicClock(t *testing.T) {
 	var mu sync.Mutex
 	d := deadline{cond: sync.NewCond(&mu)}
@@ -298,14 +303,14 @@ func TestDeadlineUsesMonotonicClock(t *testing.T) {
 	require.Contains(t, d.at.String(), " m=")
 }
 
-// The buffer that a loop reads into is as large as many hundred idle sockets.
+// The buffer that a loop reads into takes as much memory as many hundred idle sockets.
 func TestIdleLoopHoldsNoBuffer(t *testing.T) {
 	poller, err := NewPoller(1)
 	require.NoError(t, err)
-	came := make(chan bool, 1)
+	received := make(chan bool, 1)
 	handlers := &SocketHandlers{ReadyRead: func(socket *TcpSocket) {
 		if len(socket.ReadAll()) > 0 {
-			came <- true
+			received <- true
 		}
 	}}
 	server := &TcpServer{Poller: poller, NewConnectionHandler: func(server *TcpServer) {
@@ -316,10 +321,10 @@ func TestIdleLoopHoldsNoBuffer(t *testing.T) {
 	require.NoError(t, err)
 	_, err = conn.Write([]byte("x"))
 	require.NoError(t, err)
-	<-came
+	<-received
 	l := poller.loops[0]
 	require.Eventually(t, func() bool {
-		l.turn.now() // after it, what the loop's goroutine wrote before its last turn can be read
+		l.turn.now() // makes what the loop's goroutine wrote before its last turn visible here
 		return l.scratch.chunk.Load() == nil
 	}, time.Minute, time.Millisecond)
 	require.NoError(t, conn.Close())

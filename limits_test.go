@@ -16,7 +16,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// mustBeClosed waits until conn has been closed by the server, orderly or not.
+// mustBeClosed waits until the server has closed conn, with an end of stream or a reset.
 func mustBeClosed(t testing.TB, conn net.Conn) {
 	t.Helper()
 	_, err := conn.Read(make([]byte, 1))
@@ -25,7 +25,7 @@ func mustBeClosed(t testing.TB, conn net.Conn) {
 	require.NotErrorAs(t, err, &timeout)
 }
 
-// recordDrops makes server report its drops.
+// recordDrops sets DropHandler and returns a channel that receives its drops.
 func recordDrops(server *tcpserver.TcpServer) <-chan tcpserver.Drop {
 	drops := make(chan tcpserver.Drop, 1000)
 	server.DropHandler = func(_ *tcpserver.TcpServer, drop tcpserver.Drop) { drops <- drop }
@@ -35,7 +35,7 @@ func recordDrops(server *tcpserver.TcpServer) <-chan tcpserver.Drop {
 func TestMaxConnectionsCountsPendingAndTaken(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	drops := recordDrops(server)
-	assert.Zero(t, server.MaxConnections(), "no limit by default")
+	assert.Zero(t, server.MaxConnections(), "by default there must be no limit")
 	server.SetMaxConnections(2)
 	assert.Equal(t, 2, server.MaxConnections())
 	listen(t, server)
@@ -114,7 +114,7 @@ func TestFilterRejectsConnections(t *testing.T) {
 		return allow.Load()
 	}}
 	drops := recordDrops(server)
-	// A server of both families has IPv4 peers with mapped addresses.
+	// A server of both families gets the addresses of IPv4 peers in their IPv6-mapped form.
 	require.NoError(t, server.Listen("tcp", ":0"))
 	t.Cleanup(func() { server.Close() })
 	addr := fmt.Sprintf("127.0.0.1:%d", server.Port())
@@ -123,7 +123,7 @@ func TestFilterRejectsConnections(t *testing.T) {
 	defer conn.Close()
 	remote := receive(t, asked)
 	assert.Equal(t, conn.LocalAddr().String(), remote.String())
-	assert.True(t, remote.Addr().Is4(), "a rule for IPv4 matches")
+	assert.True(t, remote.Addr().Is4(), "a filter's rule for IPv4 must match")
 	drop := receive(t, drops)
 	assert.Equal(t, tcpserver.DropFiltered, drop.Reason)
 	assert.Equal(t, conn.LocalAddr().String(), drop.Remote.String())
@@ -143,11 +143,11 @@ func TestFilterRejectsConnections(t *testing.T) {
 	require.NoError(t, err)
 	defer third.Close()
 	assert.Equal(t, tcpserver.DropMaxConnections, receive(t, drops).Reason)
-	assert.Empty(t, asked, "the maximum is checked first")
+	assert.Empty(t, asked, "MaxConnections must be checked before Filter")
 }
 
 func TestFilterThatPanicsOrExitsRejectsConnection(t *testing.T) {
-	for name, fail := range map[string]func(){"panic": func() { panic("no") }, "exit": runtime.Goexit} {
+	for name, fail := range map[string]func(){"panic": func() { panic("no") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			var failed atomic.Bool
 			logged := make(logLines, 10)
@@ -165,7 +165,7 @@ func TestFilterThatPanicsOrExitsRejectsConnection(t *testing.T) {
 			mustBeClosed(t, dial(t, server))
 			assert.Contains(t, receive(t, logged), "filter failed")
 			assert.Equal(t, tcpserver.DropFiltered, receive(t, drops).Reason)
-			connect(t, server) // it goes on
+			connect(t, server) // the server goes on accepting
 			assert.Equal(t, 1, server.ConnectionCount())
 		})
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// bind binds a server to a free port of 127.0.0.1. The test's end closes it.
+// bind binds server to a free port of 127.0.0.1. It is closed when the test ends.
 func bind(t testing.TB, server *tcpserver.TcpServer) *tcpserver.TcpServer {
 	t.Helper()
 	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
@@ -27,13 +27,13 @@ func TestBoundServerRefusesConnectionsUntilListenBound(t *testing.T) {
 	assert.True(t, server.IsBound())
 	assert.False(t, server.IsListening())
 	assert.False(t, server.IsAccepting())
-	assert.NotZero(t, server.Port(), "the port is known right after Bind")
+	assert.NotZero(t, server.Port(), "the port must be known after Bind")
 	addr := server.Addr().String()
 	_, err := net.Dial("tcp", addr)
 	require.ErrorIs(t, err, errRefused)
 
 	require.NoError(t, server.ListenBound())
-	assert.True(t, server.IsBound(), "while listening too")
+	assert.True(t, server.IsBound(), "IsBound must stay true while listening")
 	assert.True(t, server.IsListening())
 	assert.Equal(t, addr, server.Addr().String())
 	connect(t, server)
@@ -65,7 +65,7 @@ func TestSecondBindReturnsEADDRINUSE(t *testing.T) {
 	require.NoError(t, second.Close())
 }
 
-// leaveInTimeWait has a server on addr end a connection first, so that its end of it is in TIME_WAIT.
+// leaveInTimeWait closes a connection at the server's side first, which leaves it in TIME_WAIT, and closes the server.
 func leaveInTimeWait(t *testing.T, server *tcpserver.TcpServer) {
 	t.Helper()
 	socket, conn := connect(t, server)
@@ -84,7 +84,7 @@ func TestBindSucceedsWithConnectionsInTimeWait(t *testing.T) {
 
 	require.NoError(t, first.Bind("tcp", addr))
 	t.Cleanup(func() { first.Close() })
-	require.ErrorIs(t, second.Bind("tcp", addr), syscall.EADDRINUSE, "also where TIME_WAIT had to be passed over")
+	require.ErrorIs(t, second.Bind("tcp", addr), syscall.EADDRINUSE, "Bind over TIME_WAIT must still be exclusive")
 	require.NoError(t, first.ListenBound())
 	leaveInTimeWait(t, &first)
 
@@ -100,14 +100,14 @@ func TestBindAndListenBoundInWrongStateReturnErrors(t *testing.T) {
 	port := server.Port()
 	require.ErrorIs(t, server.Bind("tcp", "127.0.0.1:0"), tcpserver.ErrAlreadyBound)
 	require.ErrorIs(t, server.Listen("tcp", "127.0.0.1:0"), tcpserver.ErrAlreadyBound)
-	assert.Equal(t, port, server.Port(), "nothing has changed")
+	assert.Equal(t, port, server.Port(), "a failed call must change nothing")
 	require.NoError(t, server.ListenBound())
 	require.ErrorIs(t, server.ListenBound(), tcpserver.ErrAlreadyListening)
 	require.ErrorIs(t, server.Bind("tcp", "127.0.0.1:0"), tcpserver.ErrAlreadyListening)
 	assert.Equal(t, port, server.Port())
 	require.NoError(t, server.Close())
 	require.ErrorIs(t, server.ListenBound(), tcpserver.ErrNotBound)
-	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"), "it can be used again")
+	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"), "a closed server can bind again")
 	require.NoError(t, server.Close())
 }
 
@@ -138,7 +138,7 @@ func TestBindCopiesConfiguration(t *testing.T) {
 	receive(t, called)
 }
 
-// sharesConnections tries whether the system shares out the connections to listeners on one port.
+// sharesConnections finds out by trial whether the system distributes connections among the listeners on one port.
 func sharesConnections(t *testing.T) bool {
 	config := net.ListenConfig{Control: reusePort}
 	var got [2]int
@@ -183,14 +183,14 @@ func TestReusePortWorksOrReturnsErrUnsupported(t *testing.T) {
 
 func TestReusePortDistributesConnections(t *testing.T) {
 	if !sharesConnections(t) {
-		skip(t, "the system does not share connections out")
+		skip(t, "the system does not distribute connections")
 	}
 	first := listen(t, &tcpserver.TcpServer{ReusePort: true})
 	second := &tcpserver.TcpServer{ReusePort: true}
 	require.NoError(t, second.Listen("tcp", first.Addr().String()))
 	t.Cleanup(func() { second.Close() })
 	var third tcpserver.TcpServer
-	require.ErrorIs(t, third.Listen("tcp", first.Addr().String()), syscall.EADDRINUSE, "all need it")
+	require.ErrorIs(t, third.Listen("tcp", first.Addr().String()), syscall.EADDRINUSE, "all servers need ReusePort")
 
 	got := make(chan *tcpserver.TcpServer)
 	ctx, cancel := context.WithCancel(within(t))
@@ -208,7 +208,7 @@ func TestReusePortDistributesConnections(t *testing.T) {
 	}
 	seen := map[*tcpserver.TcpServer]int{}
 	for i := 0; len(seen) < 2; i++ {
-		require.Less(t, i, 1000, "one of them gets nothing")
+		require.Less(t, i, 1000, "one server gets no connections")
 		dial(t, first).Close()
 		seen[receive(t, got)]++
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// socketPath returns a path that is short enough for a socket.
+// socketPath returns a path in a new directory that is short enough for a unix socket.
 func socketPath(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "tcpserver")
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func needUnix(t testing.TB) {
 	l.Close()
 }
 
-// listenUnix starts server on path. It skips the test on systems without such sockets.
+// listenUnix starts server on path. It skips the test on systems without unix sockets.
 func listenUnix(t testing.TB, server *tcpserver.TcpServer, path string) {
 	t.Helper()
 	needUnix(t)
@@ -72,8 +72,8 @@ func TestUnixSocketServesConnections(t *testing.T) {
 
 	require.NoError(t, server.Close())
 	assert.NoFileExists(t, path)
-	_, err = conn.Write([]byte("goes on"))
-	assert.NoError(t, err, "the connection lives on")
+	_, err = conn.Write([]byte("still here"))
+	assert.NoError(t, err, "the connection must outlive the server")
 }
 
 func TestRemoteAddrIsNameOfUnixPeer(t *testing.T) {
@@ -119,7 +119,7 @@ func TestListenOnUnusableUnixPathReturnsSystemError(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.ErrorIs(t, server.Listen("unix", path), syscall.EADDRINUSE)
-	assert.FileExists(t, path, "a stale file is left alone")
+	assert.FileExists(t, path, "Listen must not remove an existing file")
 }
 
 func TestListenOnLongestUnixPath(t *testing.T) {
@@ -157,7 +157,7 @@ func TestSocketModeSetsPermissions(t *testing.T) {
 	}
 }
 
-// canDial reports whether a client finds a server at path.
+// canDial reports whether a client can connect to path.
 func canDial(path string) bool {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
@@ -184,7 +184,7 @@ func TestSetUnlinkOnCloseWorksInAnyState(t *testing.T) {
 
 		require.NoError(t, open("unix", path))
 		require.NoError(t, server.Close())
-		require.FileExists(t, path, "it stays over Close and Listen")
+		require.FileExists(t, path, "the setting must survive Close and Listen")
 		require.NoError(t, os.Remove(path))
 
 		require.NoError(t, open("unix", path))
