@@ -84,7 +84,7 @@ func TestSmallSendsShareChunks(t *testing.T) {
 	assert.LessOrEqual(t, chunks, 10)
 }
 
-// What is left of a large message must not keep the memory of the whole.
+// The unread rest of a large message must not keep the memory of the whole message.
 func TestRestOfMessageKeepsLittleMemory(t *testing.T) {
 	s := &TcpSocket{in: newChunk(64 << 10)}
 	s.in.w = len(s.in.data)

@@ -17,7 +17,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// mustEnd waits until the connection has ended, for that reason.
+// mustEnd waits until the connection has ended, and requires that Err returns want.
 func mustEnd(t testing.TB, socket *tcpserver.TcpSocket, want error) {
 	t.Helper()
 	require.NoError(t, socket.WaitForDisconnected(within(t)))
@@ -30,7 +30,7 @@ func mustEnd(t testing.TB, socket *tcpserver.TcpSocket, want error) {
 	}
 }
 
-// atOnce calls what must not wait for a peer. What does takes 5 s, the CloseTimeout, or forever.
+// atOnce requires that f does not wait for the peer. If it did, it would take 5 s, the CloseTimeout, or forever.
 func atOnce(t testing.TB, f func() error) {
 	t.Helper()
 	start := time.Now()
@@ -38,7 +38,7 @@ func atOnce(t testing.TB, f func() error) {
 	require.Less(t, time.Since(start), time.Second)
 }
 
-// largeSends are the ways to send something large.
+// largeSends are the ways to send a large reply.
 var largeSends = map[string]func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte){
 	"Write": func(t testing.TB, socket *tcpserver.TcpSocket, reply []byte) {
 		n, err := socket.Write(reply)
@@ -82,7 +82,7 @@ func TestCloseWriteSendsQueuedBytesAndKeepsReading(t *testing.T) {
 	sent := jam(t, socket, conn)
 	atOnce(t, socket.CloseWrite)
 	require.NotZero(t, socket.BytesToWrite())
-	require.NoError(t, socket.CloseWrite(), "again")
+	require.NoError(t, socket.CloseWrite(), "a second CloseWrite must do nothing")
 	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrSocketClosed)
 	_, err := socket.Write([]byte("x"))
 	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
@@ -93,9 +93,9 @@ func TestCloseWriteSendsQueuedBytesAndKeepsReading(t *testing.T) {
 	require.Equal(t, "after the end of the other direction", string(socket.ReadAll()))
 	require.NoError(t, conn.Close())
 	require.Equal(t, io.EOF, readOne(socket)())
-	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions have ended")
+	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions are closed")
 	require.NoError(t, socket.Err())
-	require.Equal(t, io.EOF, readOne(socket)(), "still")
+	require.Equal(t, io.EOF, readOne(socket)(), "Read must go on returning io.EOF")
 	require.NoError(t, socket.Close())
 }
 
@@ -104,7 +104,7 @@ func TestSocketEndsWhenBothDirectionsAreClosed(t *testing.T) {
 	socket, conn := pair(t)
 	require.NoError(t, conn.CloseWrite())
 	require.Equal(t, io.EOF, readOne(socket)())
-	require.Equal(t, tcpserver.StateConnected, socket.State(), "one direction alone does not end it")
+	require.Equal(t, tcpserver.StateConnected, socket.State(), "the socket must stay open while one direction is")
 	require.NoError(t, socket.CloseWrite())
 	mustEnd(t, socket, nil)
 	require.Zero(t, socket.Server().ConnectionCount())
@@ -128,7 +128,7 @@ func TestReadReturnsEOFAfterCloseAndErrResetAfterReset(t *testing.T) {
 	}
 	mustEnd(t, socket, tcpserver.ErrReset)
 	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrReset)
-	require.NoError(t, socket.Close(), "the program has not closed it yet")
+	require.NoError(t, socket.Close(), "the program has not closed the socket before")
 	require.Equal(t, tcpserver.ErrReset, socket.Err())
 }
 
@@ -137,14 +137,14 @@ func TestReadReturnsErrResetWhenResetFollowsData(t *testing.T) {
 	socket, conn := pair(t)
 	put(t, socket, conn, "last words")
 	reset(t, conn)
-	// What comes of the data is the system's choice, but then it is a reset, and never an end of stream.
+	// The system decides whether the data can still be read, but the error after it must be ErrReset, never io.EOF.
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
 	got, err := io.ReadAll(socket)
 	require.ErrorIs(t, err, tcpserver.ErrReset)
 	require.Contains(t, []string{"", "last words"}, string(got))
 	mustEnd(t, socket, tcpserver.ErrReset)
 
-	// What was in the buffer before stays readable.
+	// Bytes that were in the read buffer before the reset stay readable.
 	socket, conn = pair(t)
 	put(t, socket, conn, "last words")
 	require.Equal(t, "l", string(socket.Peek(1)))
@@ -172,7 +172,7 @@ func TestWriteAndSendAfterResetReturnErrReset(t *testing.T) {
 				require.ErrorIs(t, err, syscall.ECONNRESET)
 			}
 			require.ErrorIs(t, socket.WaitForBytesWritten(within(t)), tcpserver.ErrReset)
-			// The system has told the writer; the reader learns it too.
+			// The system reports the reset only once, to the writer; Read must return it too.
 			require.ErrorIs(t, readOne(socket)(), tcpserver.ErrReset)
 			mustEnd(t, socket, tcpserver.ErrReset)
 		})
@@ -185,11 +185,11 @@ func TestAbortDropsQueueAndResetsConnection(t *testing.T) {
 	jam(t, socket, conn)
 	require.NoError(t, socket.Abort())
 	require.Equal(t, tcpserver.StateUnconnected, socket.State())
-	require.Zero(t, socket.BytesToWrite(), "the queue is dropped")
-	require.NoError(t, socket.Err(), "the program's own doing")
+	require.Zero(t, socket.BytesToWrite(), "Abort must drop the queue")
+	require.NoError(t, socket.Err(), "Abort by the program is not an error")
 	_, err := readToEnd(t, conn)
 	mustBeReset(t, err)
-	require.NoError(t, socket.Abort(), "again")
+	require.NoError(t, socket.Abort(), "a second Abort must do nothing")
 	require.ErrorIs(t, socket.Close(), tcpserver.ErrSocketClosed)
 }
 
@@ -215,13 +215,13 @@ func TestCloseSendsQueuedBytes(t *testing.T) {
 	require.Greater(t, socket.BytesToWrite(), mib/2)
 	atOnce(t, socket.Close)
 	require.Equal(t, tcpserver.StateClosing, socket.State())
-	require.Equal(t, 1, socket.Server().ConnectionCount(), "it has not ended")
+	require.Equal(t, 1, socket.Server().ConnectionCount(), "a closing socket counts as a connection")
 	err := socket.Close()
 	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
 	require.ErrorIs(t, err, net.ErrClosed)
 	require.ErrorIs(t, socket.Send([]byte("more")), tcpserver.ErrSocketClosed)
 
-	// A slow reader: small pieces.
+	// The peer reads slowly, in small pieces.
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	var got []byte
 	p := make([]byte, 10_000)
@@ -239,8 +239,8 @@ func TestCloseSendsQueuedBytes(t *testing.T) {
 
 func TestCloseWithUnreadDataDoesNotReset(t *testing.T) {
 	t.Parallel()
-	const question = "nobody reads this"
-	t.Run("that has come before", func(t *testing.T) {
+	const question = "never read"
+	t.Run("received before Close", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
 		put(t, socket, conn, question)
@@ -249,7 +249,7 @@ func TestCloseWithUnreadDataDoesNotReset(t *testing.T) {
 		mustGet(t, conn, sent)
 		mustEnd(t, socket, nil)
 	})
-	t.Run("that comes while the queue is sent", func(t *testing.T) {
+	t.Run("received while the queue is sent", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
 		sent := jam(t, socket, conn)
@@ -259,9 +259,9 @@ func TestCloseWithUnreadDataDoesNotReset(t *testing.T) {
 		mustGet(t, conn, sent)
 		mustEnd(t, socket, nil)
 	})
-	t.Run("that the loop has not seen yet", func(t *testing.T) {
+	t.Run("not yet seen by the loop", func(t *testing.T) {
 		t.Parallel()
-		// "Busy", as a server says it that does not want to know the question.
+		// A server that is busy may answer without reading the question.
 		server := listen(t, new(tcpserver.TcpServer))
 		for range 200 {
 			conn := dial(t, server)
@@ -288,12 +288,12 @@ func TestCloseTimeoutResetsConnection(t *testing.T) {
 	mustEnd(t, socket, os.ErrDeadlineExceeded)
 	require.Zero(t, socket.BytesToWrite())
 	_, err := readToEnd(t, conn)
-	mustBeReset(t, err) // what came is not the whole
+	mustBeReset(t, err) // the peer must not take what it received for everything
 }
 
 func TestSlowPeerGetsEverythingWithinCloseTimeout(t *testing.T) {
 	t.Parallel()
-	// Negative is no limit; a socket that has sent all in time is not touched when the time is over.
+	// If negative, there is no limit. A positive limit must not affect a socket that has sent everything in time.
 	for _, limit := range []time.Duration{-1, 10 * time.Second} {
 		socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: limit}))
 		sent := jam(t, socket, conn)
@@ -314,7 +314,7 @@ func TestResetDuringCloseEndsWithErrReset(t *testing.T) {
 	mustEnd(t, socket, tcpserver.ErrReset)
 }
 
-// The socket closes by itself after ReadClosed, but for what is still to be sent.
+// After ReadClosed the socket closes without a call of Close, as soon as everything is sent.
 func TestCloseEndsSocketThatIsClosingAfterReadClosed(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -368,7 +368,7 @@ func TestCloseUnblocksWaitingCalls(t *testing.T) {
 	}
 }
 
-// Close goes on sending, so whoever waits for the queue waits on, and learns what became of it.
+// Queued bytes are still sent after Close, so WaitForBytesWritten goes on waiting and reports whether they were sent.
 func TestWaitForBytesWrittenContinuesAfterClose(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -421,7 +421,7 @@ func TestWaitForDisconnected(t *testing.T) {
 			waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
 			test.end(t, socket, conn)
 			require.NoError(t, receive(t, waiting))
-			mustEnd(t, socket, test.cause) // and now at once
+			mustEnd(t, socket, test.cause) // now WaitForDisconnected returns at once
 		})
 	}
 	t.Run("context", func(t *testing.T) {
@@ -429,7 +429,8 @@ func TestWaitForDisconnected(t *testing.T) {
 		socket, conn := pair(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		waiting := blocked(t, func() error { return socket.WaitForDisconnected(ctx) })
-		// It reads ahead, but takes nothing, and an end of stream from the peer is not the end.
+		// WaitForDisconnected may buffer bytes but must not consume them, and the end of the peer's stream does not end
+		// the connection.
 		_, err := conn.Write([]byte("hello"))
 		require.NoError(t, err)
 		require.NoError(t, conn.CloseWrite())
@@ -461,7 +462,7 @@ func TestConcurrentUseAndCloseOfSockets(t *testing.T) {
 		}
 		p := make([]byte, 20_000)
 		until(func() error { _, err := conn.Write(p); return err })
-		if i%2 == 0 { // of some the queue fills
+		if i%2 == 0 { // the others' queues fill up
 			wg.Go(func() { io.Copy(io.Discard, conn) })
 		}
 		until(func() error { _, err := socket.Read(make([]byte, 1000)); return err })
@@ -501,7 +502,7 @@ func TestConcurrentUseAndCloseOfSockets(t *testing.T) {
 			}
 			ends.Wait()
 			if socket.Close() == nil {
-				t.Error("Close succeeded once more")
+				t.Error("the last Close did not return an error")
 			}
 			conn.Close()
 		})
@@ -510,15 +511,16 @@ func TestConcurrentUseAndCloseOfSockets(t *testing.T) {
 	require.Eventually(t, func() bool { return server.ConnectionCount() == 0 }, patience, time.Millisecond)
 }
 
+// tcpSocket keeps the tables of calls short.
 type tcpSocket = *tcpserver.TcpSocket
 
-// values returns what a call has returned.
+// values returns the results of a call as a slice.
 func values(v ...any) []any { return v }
 
-// errClosed stands for an error that matches ErrSocketClosed.
+// errClosed stands for every error that matches ErrSocketClosed.
 var errClosed = tcpserver.ErrSocketClosed
 
-// methodsWhenClosed has every method of TcpSocket, and what it returns when the socket is closed.
+// methodsWhenClosed has every method of TcpSocket and what it returns if the socket is closed.
 var methodsWhenClosed = map[string]struct {
 	call func(s tcpSocket) []any
 	want []any
@@ -597,7 +599,7 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 	t.Parallel()
 	socketType := reflect.TypeFor[tcpSocket]()
 	for i := range socketType.NumMethod() {
-		require.Contains(t, methodsWhenClosed, socketType.Method(i).Name, "the list must be complete")
+		require.Contains(t, methodsWhenClosed, socketType.Method(i).Name, "methodsWhenClosed must have every method")
 	}
 	for name, test := range methodsWhenClosed {
 		t.Run(name, func(t *testing.T) {
@@ -621,7 +623,7 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 					}
 				}
 			}
-			never := func(uintptr) bool { t.Error("called with a closed descriptor"); return true }
+			never := func(uintptr) bool { t.Error("the function was called with a closed descriptor"); return true }
 			require.ErrorIs(t, raw.Control(func(fd uintptr) { never(fd) }), errClosed)
 			require.ErrorIs(t, raw.Read(never), errClosed)
 			require.ErrorIs(t, raw.Write(never), errClosed)

@@ -21,12 +21,12 @@ func TestSentinelErrorsMatchStandardErrors(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		err     error
-		like    []error
+		matches []error
 		timeout bool
 	}{
-		{err: tcpserver.ErrServerClosed, like: []error{net.ErrClosed}},
-		{err: tcpserver.ErrSocketClosed, like: []error{net.ErrClosed}},
-		{err: tcpserver.ErrNotListening, like: []error{net.ErrClosed}},
+		{err: tcpserver.ErrServerClosed, matches: []error{net.ErrClosed}},
+		{err: tcpserver.ErrSocketClosed, matches: []error{net.ErrClosed}},
+		{err: tcpserver.ErrNotListening, matches: []error{net.ErrClosed}},
 		{err: tcpserver.ErrAlreadyListening},
 		{err: tcpserver.ErrInvalidPort},
 		{err: tcpserver.ErrInvalidAddress},
@@ -34,20 +34,20 @@ func TestSentinelErrorsMatchStandardErrors(t *testing.T) {
 		{err: tcpserver.ErrWouldBlock},
 		{err: tcpserver.ErrWriteBufferFull},
 		{err: tcpserver.ErrIdleTimeout, timeout: true},
-		{err: tcpserver.ErrReset, like: []error{syscall.ECONNRESET}},
-		{err: tcpserver.ErrUnsupported, like: []error{errors.ErrUnsupported}},
+		{err: tcpserver.ErrReset, matches: []error{syscall.ECONNRESET}},
+		{err: tcpserver.ErrUnsupported, matches: []error{errors.ErrUnsupported}},
 	} {
 		require.True(t, strings.HasPrefix(test.err.Error(), "tcpserver: "), test.err)
-		// As programs meet it, it is wrapped.
+		// Programs get these errors wrapped.
 		wrapped := fmt.Errorf("serving: %w", &net.OpError{Op: "read", Net: "tcp", Err: test.err})
 		require.ErrorIs(t, wrapped, test.err)
 		for _, foreign := range []error{net.ErrClosed, syscall.ECONNRESET, errors.ErrUnsupported, io.EOF,
 			os.ErrDeadlineExceeded, context.Canceled} {
 			want := false
-			for _, like := range test.like {
-				want = want || like == foreign
+			for _, match := range test.matches {
+				want = want || match == foreign
 			}
-			require.Equal(t, want, errors.Is(wrapped, foreign), "%v as %v", test.err, foreign)
+			require.Equal(t, want, errors.Is(wrapped, foreign), "errors.Is(%v, %v)", test.err, foreign)
 		}
 		var netErr net.Error
 		require.True(t, errors.As(wrapped, &netErr))
@@ -63,9 +63,9 @@ func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 	send := func(s tcpSocket) error { return s.Send([]byte("x")) }
 	tryRead := func(s tcpSocket) error { _, err := s.TryRead(make([]byte, 1)); return err }
 	wait := func(s tcpSocket) error { return s.WaitForReadyRead(context.Background()) }
-	closeIt := func(t testing.TB, s tcpSocket, _ *net.TCPConn) { s.Close() }
-	past := func(t testing.TB, s tcpSocket, _ *net.TCPConn) { s.SetDeadline(time.Now().Add(-time.Second)) }
-	resetIt := func(t testing.TB, s tcpSocket, c *net.TCPConn) {
+	closed := func(t testing.TB, s tcpSocket, _ *net.TCPConn) { s.Close() }
+	deadlinePassed := func(t testing.TB, s tcpSocket, _ *net.TCPConn) { s.SetDeadline(time.Now().Add(-time.Second)) }
+	resetByPeer := func(t testing.TB, s tcpSocket, c *net.TCPConn) {
 		reset(t, c)
 		require.NoError(t, s.WaitForDisconnected(within(t)))
 	}
@@ -76,27 +76,27 @@ func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 		op      string
 		want    error
 	}{
-		{"Read, closed", closeIt, func(s tcpSocket) error { return read(s)() }, "read", net.ErrClosed},
-		{"Read, deadline", past, func(s tcpSocket) error { return read(s)() }, "read", os.ErrDeadlineExceeded},
-		{"Read, reset", resetIt, func(s tcpSocket) error { return read(s)() }, "read", syscall.ECONNRESET},
-		{"TryRead, closed", closeIt, tryRead, "read", net.ErrClosed},
-		{"TryRead, reset", resetIt, tryRead, "read", syscall.ECONNRESET},
-		{"WaitForReadyRead, closed", closeIt, wait, "read", net.ErrClosed},
-		{"WaitForReadyRead, deadline", past, wait, "read", os.ErrDeadlineExceeded},
-		{"WaitForReadyRead, reset", resetIt, wait, "read", syscall.ECONNRESET},
-		{"Write, closed", closeIt, write, "write", net.ErrClosed},
-		{"Write, deadline", past, write, "write", os.ErrDeadlineExceeded},
-		{"Write, reset", resetIt, write, "write", syscall.ECONNRESET},
-		{"Send, closed", closeIt, send, "write", net.ErrClosed},
-		{"Send, reset", resetIt, send, "write", syscall.ECONNRESET},
-		{"WaitForBytesWritten, reset", resetIt,
+		{"Read, closed", closed, func(s tcpSocket) error { return read(s)() }, "read", net.ErrClosed},
+		{"Read, deadline", deadlinePassed, func(s tcpSocket) error { return read(s)() }, "read", os.ErrDeadlineExceeded},
+		{"Read, reset", resetByPeer, func(s tcpSocket) error { return read(s)() }, "read", syscall.ECONNRESET},
+		{"TryRead, closed", closed, tryRead, "read", net.ErrClosed},
+		{"TryRead, reset", resetByPeer, tryRead, "read", syscall.ECONNRESET},
+		{"WaitForReadyRead, closed", closed, wait, "read", net.ErrClosed},
+		{"WaitForReadyRead, deadline", deadlinePassed, wait, "read", os.ErrDeadlineExceeded},
+		{"WaitForReadyRead, reset", resetByPeer, wait, "read", syscall.ECONNRESET},
+		{"Write, closed", closed, write, "write", net.ErrClosed},
+		{"Write, deadline", deadlinePassed, write, "write", os.ErrDeadlineExceeded},
+		{"Write, reset", resetByPeer, write, "write", syscall.ECONNRESET},
+		{"Send, closed", closed, send, "write", net.ErrClosed},
+		{"Send, reset", resetByPeer, send, "write", syscall.ECONNRESET},
+		{"WaitForBytesWritten, reset", resetByPeer,
 			func(s tcpSocket) error { return s.WaitForBytesWritten(context.Background()) }, "write", syscall.ECONNRESET},
-		{"Close", closeIt, tcpSocket.Close, "close", net.ErrClosed},
-		{"CloseWrite", closeIt, tcpSocket.CloseWrite, "close", net.ErrClosed},
-		{"CloseRead", closeIt, tcpSocket.CloseRead, "close", net.ErrClosed},
-		{"SetNoDelay", closeIt, func(s tcpSocket) error { return s.SetNoDelay(true) }, "set", net.ErrClosed},
-		{"SetDeadline", closeIt, func(s tcpSocket) error { return s.SetDeadline(time.Time{}) }, "set", net.ErrClosed},
-		{"SyscallConn", closeIt, func(s tcpSocket) error { _, err := s.SyscallConn(); return err }, "raw", net.ErrClosed},
+		{"Close", closed, tcpSocket.Close, "close", net.ErrClosed},
+		{"CloseWrite", closed, tcpSocket.CloseWrite, "close", net.ErrClosed},
+		{"CloseRead", closed, tcpSocket.CloseRead, "close", net.ErrClosed},
+		{"SetNoDelay", closed, func(s tcpSocket) error { return s.SetNoDelay(true) }, "set", net.ErrClosed},
+		{"SetDeadline", closed, func(s tcpSocket) error { return s.SetDeadline(time.Time{}) }, "set", net.ErrClosed},
+		{"SyscallConn", closed, func(s tcpSocket) error { _, err := s.SyscallConn(); return err }, "raw", net.ErrClosed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -21,7 +21,7 @@ func TestIdleTimeoutEndsConnection(t *testing.T) {
 	socket.SetIdleTimeout(limit)
 	reading := blocked(t, readOne(socket))
 	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
-	require.GreaterOrEqual(t, time.Since(start), limit, "never early")
+	require.GreaterOrEqual(t, time.Since(start), limit, "the timeout must not expire early")
 	err := receive(t, reading)
 	require.ErrorIs(t, err, tcpserver.ErrIdleTimeout)
 	var opErr *net.OpError
@@ -48,7 +48,7 @@ func TestActivityPostponesIdleTimeout(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
 			socket.SetIdleTimeout(limit)
-			// Time itself is what is tested here.
+			// This test depends on real time: that is what it tests.
 			pace := time.NewTicker(limit / 5)
 			defer pace.Stop()
 			last := time.Now()
@@ -68,19 +68,19 @@ func TestSetIdleTimeoutReplacesServersIdleTimeout(t *testing.T) {
 	t.Parallel()
 	const limit = 150 * time.Millisecond
 	server := listen(t, &tcpserver.TcpServer{IdleTimeout: limit})
-	never, _ := connect(t, server)
-	never.SetIdleTimeout(0)
-	sooner, _ := connect(t, server)
-	sooner.SetIdleTimeout(time.Hour)
-	sooner.SetIdleTimeout(limit)
-	inherits, _ := connect(t, server)
-	mustEnd(t, inherits, tcpserver.ErrIdleTimeout)
-	mustEnd(t, sooner, tcpserver.ErrIdleTimeout)
-	// Those that waited as long as the others, and longer, would have ended by now.
-	blocked(t, func() error { return never.WaitForDisconnected(t.Context()) })
-	require.Equal(t, tcpserver.StateConnected, never.State())
-	never.SetIdleTimeout(limit)
-	mustEnd(t, never, tcpserver.ErrIdleTimeout)
+	disabled, _ := connect(t, server)
+	disabled.SetIdleTimeout(0)
+	shortened, _ := connect(t, server)
+	shortened.SetIdleTimeout(time.Hour)
+	shortened.SetIdleTimeout(limit)
+	inherited, _ := connect(t, server)
+	mustEnd(t, inherited, tcpserver.ErrIdleTimeout)
+	mustEnd(t, shortened, tcpserver.ErrIdleTimeout)
+	// With the timeout of the others, this socket would have ended by now.
+	blocked(t, func() error { return disabled.WaitForDisconnected(t.Context()) })
+	require.Equal(t, tcpserver.StateConnected, disabled.State())
+	disabled.SetIdleTimeout(limit)
+	mustEnd(t, disabled, tcpserver.ErrIdleTimeout)
 }
 
 func TestIdleTimeoutWithQueuedBytesResetsConnection(t *testing.T) {
@@ -92,7 +92,7 @@ func TestIdleTimeoutWithQueuedBytesResetsConnection(t *testing.T) {
 	mustBeCut(t, conn, sent[:len(sent)-1])
 }
 
-// The usual loop of a reader with a deadline must not go on for ever.
+// A loop that reads again after each timeout must not run forever.
 func TestErrorsAfterIdleTimeoutAreNotTimeouts(t *testing.T) {
 	t.Parallel()
 	var timeout net.Error

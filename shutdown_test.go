@@ -15,19 +15,19 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// recordClosed makes server report the ends of its periods.
+// recordClosed sets ClosedHandler and returns a channel that receives its errors.
 func recordClosed(server *tcpserver.TcpServer) <-chan error {
 	closed := make(chan error, 10)
 	server.ClosedHandler = func(_ *tcpserver.TcpServer, err error) { closed <- err }
 	return closed
 }
 
-// never makes sure that nothing comes for a moment.
+// receiveNothing checks that from delivers nothing for a moment.
 func receiveNothing[T any](t testing.TB, from <-chan T) {
 	t.Helper()
 	select {
 	case v := <-from:
-		require.Fail(t, "came too early", "%v", v)
+		require.Fail(t, "received too early", "%v", v)
 	case <-time.After(50 * time.Millisecond):
 	}
 }
@@ -43,7 +43,7 @@ func TestClosedHandlerIsCalledAfterLastConnectionEnds(t *testing.T) {
 	require.NoError(t, server.Close())
 	require.NoError(t, first.Close())
 	receiveNothing(t, closed)
-	assert.Equal(t, 1, server.ConnectionCount(), "the pending one has ended")
+	assert.Equal(t, 1, server.ConnectionCount(), "Close must end the pending connection")
 	conn.Close()
 	_, err := second.Read(make([]byte, 1))
 	require.Error(t, err)
@@ -61,7 +61,7 @@ func TestClosedHandlerIsNotCalledInsideClose(t *testing.T) {
 	server.NewConnectionHandler = func(server *tcpserver.TcpServer) {
 		closing.Store(true)
 		server.Close()
-		time.Sleep(20 * time.Millisecond) // nothing may happen meanwhile
+		time.Sleep(20 * time.Millisecond) // ClosedHandler must not be called meanwhile
 		closing.Store(false)
 		close(handled)
 	}
@@ -72,7 +72,7 @@ func TestClosedHandlerIsNotCalledInsideClose(t *testing.T) {
 }
 
 func TestDisconnectedIsCalledBeforeClosedHandler(t *testing.T) {
-	for _, style := range []string{"loops", "executor"} {
+	for _, style := range []string{"loop", "executor"} {
 		t.Run(style, func(t *testing.T) {
 			events := make(chan string, 10)
 			server := &tcpserver.TcpServer{
@@ -171,7 +171,7 @@ func TestCloseAsyncCallsBackAfterClosedHandler(t *testing.T) {
 
 func TestShutdownWaitsForConnections(t *testing.T) {
 	server := new(tcpserver.TcpServer)
-	require.NoError(t, server.Shutdown(within(t)), "of a server that never listened")
+	require.NoError(t, server.Shutdown(within(t)), "the server never listened")
 	listen(t, server)
 	socket, _ := connect(t, server)
 
@@ -185,15 +185,15 @@ func TestShutdownWaitsForConnections(t *testing.T) {
 	}
 	require.NoError(t, socket.Close())
 	waiting.Wait()
-	require.NoError(t, server.Shutdown(within(t)), "there is nothing left to wait for")
+	require.NoError(t, server.Shutdown(within(t)), "nothing is left to wait for")
 	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
 }
 
-// A slowServer is a server whose last handlers take their time. It counts those that have returned.
+// A slowServer is a server whose Disconnected and ClosedHandler block. It counts those that have returned.
 type slowServer struct {
 	*tcpserver.TcpServer
 	t        *testing.T
-	release  chan struct{} // closed: the handlers return
+	release  chan struct{} // once closed, the handlers return
 	returned atomic.Int32
 }
 
@@ -208,7 +208,7 @@ func (s *slowServer) block() {
 	s.returned.Add(1)
 }
 
-// connect is connect with a Disconnected that takes its time.
+// connect makes a connection whose Disconnected blocks.
 func (s *slowServer) connect() *tcpserver.TcpSocket {
 	socket, _ := connect(s.t, s.TcpServer)
 	socket.SetHandlers(&tcpserver.SocketHandlers{
@@ -217,7 +217,7 @@ func (s *slowServer) connect() *tcpserver.TcpSocket {
 	return socket
 }
 
-// requireWaits sees that what wait waits for is the return of all n handlers.
+// requireWaits requires that wait returns only after all n handlers have returned.
 func (s *slowServer) requireWaits(n int32, wait func() error) {
 	s.t.Helper()
 	ended := make(chan error, 1)
@@ -228,7 +228,7 @@ func (s *slowServer) requireWaits(n int32, wait func() error) {
 	require.Equal(s.t, n, s.returned.Load())
 }
 
-// forEachWait runs test for each way to wait for the end of a server, on the loops and with an executor.
+// forEachWait runs test for each method that waits for the end of a server, without and with an executor.
 func forEachWait(t *testing.T, test func(t *testing.T, s *slowServer, wait func() error)) {
 	waits := map[string]func(s *slowServer) error{
 		"Shutdown": func(s *slowServer) error { return s.Shutdown(within(s.t)) },
@@ -244,7 +244,7 @@ func forEachWait(t *testing.T, test func(t *testing.T, s *slowServer, wait func(
 		},
 	}
 	for name, wait := range waits {
-		for _, style := range []string{"loops", "executor"} {
+		for _, style := range []string{"loop", "executor"} {
 			t.Run(name+"/"+style, func(t *testing.T) {
 				var queue tcpserver.Queue
 				s := newSlowServer(t, nil)
@@ -286,9 +286,9 @@ func TestShutdownWaitAndCloseAsyncWaitForEarlierPeriods(t *testing.T) {
 	})
 }
 
-// Also of a server that has no ClosedHandler.
+// Shutdown waits even if the server has no ClosedHandler.
 func TestShutdownWaitsForRunningHandler(t *testing.T) {
-	for name, executor := range map[string]tcpserver.Executor{"loops": nil, "executor": func(f func()) { f() }} {
+	for name, executor := range map[string]tcpserver.Executor{"loop": nil, "executor": func(f func()) { f() }} {
 		for handler, use := range map[string]func(server *tcpserver.TcpServer, run func()){
 			"NewConnectionHandler": func(server *tcpserver.TcpServer, run func()) {
 				server.NewConnectionHandler = func(*tcpserver.TcpServer) { run() }
@@ -318,7 +318,7 @@ func TestShutdownWaitsForRunningHandler(t *testing.T) {
 	}
 }
 
-// The connection of the first period lives on when the last period is over.
+// A connection of an earlier period may outlive the last period.
 func TestCloseAsyncWaitsForEarlierButNotLaterPeriods(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	listen(t, server)
@@ -329,7 +329,7 @@ func TestCloseAsyncWaitsForEarlierButNotLaterPeriods(t *testing.T) {
 	server.CloseAsync(func(_ *tcpserver.TcpServer, err error) { called <- err })
 	receiveNothing(t, called)
 
-	// What begins after the call is none of its business.
+	// CloseAsync does not wait for a period that begins after the call.
 	listen(t, server)
 	require.NoError(t, early.Close())
 	require.NoError(t, receive(t, called))
@@ -347,9 +347,9 @@ func TestShutdownDoesNotWaitForLaterPeriod(t *testing.T) {
 	require.NoError(t, receive(t, ended))
 }
 
-// A handler that shuts its own server down would wait for itself.
+// If Shutdown in a handler waited for handlers, it would wait for its own caller.
 func TestShutdownInHandlerWaitsOnlyForConnections(t *testing.T) {
-	for _, style := range []string{"loops", "executor"} {
+	for _, style := range []string{"loop", "executor"} {
 		t.Run(style, func(t *testing.T) {
 			server := new(tcpserver.TcpServer)
 			if style == "executor" {
@@ -362,7 +362,7 @@ func TestShutdownInHandlerWaitsOnlyForConnections(t *testing.T) {
 					ended <- where
 				}
 			}
-			// Deep enough in the program's own functions.
+			// Shutdown must detect the handler even below many calls of the program's own functions.
 			var deeper func(n int, f func())
 			deeper = func(n int, f func()) {
 				if n == 0 {
@@ -415,7 +415,7 @@ func TestWaitWaitsForListenAsyncCallback(t *testing.T) {
 	require.NoError(t, receive(t, ended))
 	require.True(t, returned.Load())
 
-	// One that fails is over with its callback.
+	// If ListenAsync fails, Wait waits only for its callback.
 	server.ListenAsync("tcp", "127.0.0.1:65536", func(_ *tcpserver.TcpServer, err error) { assert.Error(t, err) })
 	require.NoError(t, tcpserver.Wait(within(t)))
 }
@@ -440,13 +440,13 @@ func TestCloseConnectionsAbortsTakenButNotPendingSockets(t *testing.T) {
 	_, err = conn.Read(make([]byte, 1))
 	mustBeReset(t, err)
 	assert.Equal(t, tcpserver.StateConnected, stranger.State())
-	assert.Equal(t, tcpserver.StateConnected, take(t, server).State(), "the pending one stays")
+	assert.Equal(t, tcpserver.StateConnected, take(t, server).State(), "pending connections must stay open")
 
 	new(tcpserver.TcpServer).CloseConnections()
 }
 
 func TestWaitReturnsAfterLastReferencedServerEnds(t *testing.T) {
-	require.NoError(t, tcpserver.Wait(within(t)), "there is no server")
+	require.NoError(t, tcpserver.Wait(within(t)), "no server is left")
 	require.Equal(t, context.Canceled, tcpserver.Wait(hasEnded()))
 	first, second, other := new(tcpserver.TcpServer), new(tcpserver.TcpServer), new(tcpserver.TcpServer)
 	other.Unref()

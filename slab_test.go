@@ -8,12 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A fakeTenant notes at which ticks the wheel calls it.
+// A fakeSource records the ticks at which the wheel calls it.
 type fakeSource struct {
 	postOnly
-	again  uint32 // what it answers
+	again  uint32 // returned by onTick
 	at     []uint32
-	called func() // nil: nothing
+	called func() // called by onTick if not nil
 }
 
 func (f *fakeSource) onPost(*scratch) {}

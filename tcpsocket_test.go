@@ -29,7 +29,7 @@ func TestAddressesStayValidAfterClose(t *testing.T) {
 		require.NoError(t, err)
 		defer conn.Close()
 		socket := take(t, server)
-		for range 2 { // the second time it is closed
+		for range 2 { // the second time the socket is closed
 			require.Equal(t, conn.RemoteAddr().String(), socket.LocalAddr().String())
 			require.Equal(t, conn.LocalAddr().String(), socket.RemoteAddr().String())
 			require.Equal(t, "tcp", socket.LocalAddr().Network())
@@ -62,7 +62,8 @@ func TestUserDataAndServerStayValidAfterClose(t *testing.T) {
 	require.Nil(t, socket.UserData())
 }
 
-// certificate makes a self-signed certificate for 127.0.0.1 and who trusts it.
+// certificate returns the configurations of a server with a self-signed certificate for 127.0.0.1 and of a client that
+// trusts it.
 func certificate(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
@@ -102,13 +103,13 @@ func TestSocketCarriesTLS(t *testing.T) {
 					err = from.CloseWrite()
 				}
 				if err != nil || n != len(data) {
-					t.Errorf("accepted is server: %v: %d bytes, %v", acceptedIsServer, n, err)
+					t.Errorf("accepted socket is the server: %v: wrote %d bytes, error %v", acceptedIsServer, n, err)
 				}
 			})
 			wg.Go(func() {
 				got, err := io.ReadAll(to)
 				if err != nil || !bytes.Equal(data, got) {
-					t.Errorf("accepted is server: %v: %d bytes, %v", acceptedIsServer, len(got), err)
+					t.Errorf("accepted socket is the server: %v: read %d bytes, error %v", acceptedIsServer, len(got), err)
 				}
 			})
 		}
