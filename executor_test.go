@@ -21,7 +21,7 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// executors are the ways in which user interfaces run functions on their thread.
+// executors imitate the ways in which user interfaces run functions on their thread.
 var executors = map[string]func(t *testing.T) tcpserver.Executor{
 	"inline":    func(*testing.T) tcpserver.Executor { return func(f func()) { f() } },
 	"unordered": func(*testing.T) tcpserver.Executor { return func(f func()) { go f() } },
@@ -60,7 +60,7 @@ var executors = map[string]func(t *testing.T) tcpserver.Executor{
 	},
 }
 
-// serve runs what comes over queue on a goroutine, until the test's end, which closes stop.
+// serve runs the functions from queue on a goroutine until the test ends, which closes stop.
 func serve(t *testing.T, queue <-chan func()) (stop chan struct{}) {
 	stop = make(chan struct{})
 	done := make(chan struct{})
@@ -79,9 +79,9 @@ func serve(t *testing.T, queue <-chan func()) (stop chan struct{}) {
 	return stop
 }
 
-// A guard stands before an executor. The test fails when the executor is called in a method of the library that
-// somebody has called, or while a function still waits to be run, or while a handler runs; and when two handlers run
-// at a time. What is posted panics in the place of the application, which survives it.
+// A guard wraps an executor and checks how the library calls it. The test fails if the executor is called inside a
+// method that the program has called, while an earlier function has not run yet, or while a handler is running; and if
+// two handlers run at a time. The guard recovers and counts panics, in place of an application that survives them.
 type guard struct {
 	t       *testing.T
 	exec    tcpserver.Executor
@@ -94,16 +94,16 @@ type guard struct {
 func (g *guard) execute(f func()) {
 	g.calls.Add(1)
 	if g.waiting.Add(1) != 1 {
-		g.t.Error("two calls of the executor outstanding")
+		g.t.Error("two calls of the executor are outstanding")
 	}
 	if g.inside.Load() != 0 {
-		g.t.Error("the executor is called while a handler runs")
+		g.t.Error("the executor was called while a handler was running")
 	}
 	pcs := make([]uintptr, 20)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])
 	for frame, more := frames.Next(); more; frame, more = frames.Next() {
 		if strings.Contains(frame.Function, "tcpserver.(") || strings.Contains(frame.Function, "tRunner") {
-			g.t.Errorf("the executor is called in %s", frame.Function)
+			g.t.Errorf("the executor was called in %s", frame.Function)
 		}
 	}
 	g.exec(func() {
@@ -117,15 +117,15 @@ func (g *guard) execute(f func()) {
 	})
 }
 
-// enter begins a handler; what it returns ends it.
+// enter is called at the start of a handler, and the function that it returns at the end.
 func (g *guard) enter() func() {
 	if g.inside.Add(1) != 1 {
-		g.t.Error("two handlers at a time")
+		g.t.Error("two handlers ran at a time")
 	}
 	return func() { g.inside.Add(-1) }
 }
 
-// wrap guards the handlers.
+// wrap returns handlers that call enter and then those of h.
 func (g *guard) wrap(h *tcpserver.SocketHandlers) *tcpserver.SocketHandlers {
 	return &tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
@@ -155,7 +155,7 @@ func (g *guard) wrap(h *tcpserver.SocketHandlers) *tcpserver.SocketHandlers {
 	}
 }
 
-// forEachExecutor runs test over each executor, with a guard before it.
+// forEachExecutor runs test with each executor, wrapped by a guard.
 func forEachExecutor(t *testing.T, test func(t *testing.T, g *guard)) {
 	t.Parallel()
 	for name, make := range executors {
@@ -166,7 +166,7 @@ func forEachExecutor(t *testing.T, test func(t *testing.T, g *guard)) {
 	}
 }
 
-// startServer starts a server under g that passes each connection to taken, in its NewConnectionHandler.
+// startServer starts a server with g as its executor. Its NewConnectionHandler passes each connection to taken.
 func (g *guard) startServer(taken func(socket *tcpserver.TcpSocket)) *tcpserver.TcpServer {
 	server := &tcpserver.TcpServer{
 		Executor:        g.execute,
@@ -179,7 +179,7 @@ func (g *guard) startServer(taken func(socket *tcpserver.TcpSocket)) *tcpserver.
 			}
 		},
 	}
-	server.Unref() // the executor may end before it
+	server.Unref() // the executor may stop before the server does
 	return listen(g.t, server)
 }
 
@@ -206,12 +206,12 @@ func TestExecutorRunsHandlersInOrder(t *testing.T) {
 				hear := func(j int) bool {
 					got, err := r.ReadString('\n')
 					if got != fmt.Sprintf("%d:%d\n", i, j) {
-						t.Errorf("message %d of client %d: %q, %v", j, i, got, err)
+						t.Errorf("message %d of client %d: got %q, error %v", j, i, got, err)
 						return false
 					}
 					return true
 				}
-				// One at a time, which shows a lost wake-up, and then all together.
+				// One message at a time shows a lost wake-up. All at once follow.
 				for j := range pings {
 					fmt.Fprintf(conn, "%d:%d\n", i, j)
 					if !hear(j) {
@@ -286,7 +286,7 @@ func TestNoNewConnectionHandlerAfterServerCloseOnExecutor(t *testing.T) {
 		}
 		server.ResumeAccepting()
 		require.Positive(t, receive(t, calls))
-		for _, conn := range conns { // an end of stream, or a reset from the system
+		for _, conn := range conns { // each gets an end of stream, or a reset from the system
 			conn.SetReadDeadline(time.Now().Add(patience))
 			_, err := conn.Read(make([]byte, 1))
 			require.Error(t, err)
@@ -300,7 +300,7 @@ func TestNoNewConnectionHandlerAfterServerCloseOnExecutor(t *testing.T) {
 
 func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 	forEachExecutor(t, func(t *testing.T, g *guard) {
-		// Each handler closes the other socket, too, for which something is due at the time.
+		// Each handler also closes the other socket, whose ReadyRead is due at that time.
 		var sockets [2]*tcpserver.TcpSocket
 		watches := [2]*witness{watch(t), watch(t)}
 		done := make(chan struct{}, 2)
@@ -367,7 +367,7 @@ func TestPanicUnderExecutorReachesApplication(t *testing.T) {
 			say(t, other, "still here")
 			hear(t, other, "still here")
 			require.Eventually(t, func() bool { return int(g.panics.Load()) == i+2 }, patience, time.Millisecond)
-			// It is not said what becomes of the socket; it must not be left hanging.
+			// It is not specified how the socket ends, but it must not leak.
 			conn.Close()
 			receive(t, done)
 		}
@@ -376,10 +376,10 @@ func TestPanicUnderExecutorReachesApplication(t *testing.T) {
 	})
 }
 
-// An application that has quit, and one whose thread is stuck.
+// The cases are an application that has quit, and one whose thread is stuck.
 func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"never runs", "blocks for ever"} {
+	for _, name := range []string{"never runs", "blocks forever"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			release := make(chan struct{})
@@ -387,17 +387,17 @@ func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 			server := listen(t, &tcpserver.TcpServer{
 				Executor: func(f func()) {
 					calls <- struct{}{}
-					if name == "blocks for ever" {
+					if name == "blocks forever" {
 						<-release
 					}
 				},
-				NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("called") },
+				NewConnectionHandler: func(*tcpserver.TcpServer) { t.Error("the handler was called") },
 			})
 			server.Unref() // its last handlers are never called
 			t.Cleanup(func() { close(release) })
 			h := &tcpserver.SocketHandlers{
-				ReadyRead:    func(*tcpserver.TcpSocket) { t.Error("called") },
-				Disconnected: func(*tcpserver.TcpSocket, error) { t.Error("called") },
+				ReadyRead:    func(*tcpserver.TcpSocket) { t.Error("the handler was called") },
+				Disconnected: func(*tcpserver.TcpSocket, error) { t.Error("the handler was called") },
 			}
 			var sockets []*tcpserver.TcpSocket
 			var conns []*net.TCPConn
@@ -409,7 +409,7 @@ func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 				socket.PauseReading()
 				socket.ResumeReading()
 				require.NoError(t, socket.Send([]byte("answer")))
-				// What has come can be read without handlers.
+				// Received bytes can be read without handlers.
 				require.Equal(t, "hello", string(socket.ReadAll()))
 				require.NoError(t, conn.CloseWrite())
 				_, err := socket.Read(make([]byte, 1))
@@ -429,7 +429,7 @@ func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 			}
 			require.Zero(t, server.ConnectionCount())
 			receive(t, calls)
-			require.Empty(t, calls, "one call outstanding")
+			require.Empty(t, calls, "the executor must have at most one outstanding call")
 			require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
 		})
 	}
@@ -470,7 +470,7 @@ func TestRunPendingReturnsSoonUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	// This is the application's loop. Every frame posts something of its own, which must have its turn in the next.
+	// This is the application's loop. Each frame posts a function of its own, which must run in the same frame.
 	var drains []time.Duration
 	for before := int64(0); len(drains) < 50; before = taken.Load() {
 		ran := false
@@ -535,8 +535,8 @@ func TestListenWithoutExecutorReplacesStoppedExecutor(t *testing.T) {
 	receive(t, calls)
 }
 
-// The server may get an executor, or lose it, while one of its handlers runs. Whose thread that runs on counts: a panic
-// on the library's own is logged, one on the application's is left to it.
+// The server may get another executor, or none, while one of its handlers runs. What counts is the thread that the
+// handler runs on: a panic on a goroutine of the library is logged, one on the application's thread is passed on.
 func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {
 	t.Parallel()
 	for name, executed := range map[string]bool{"loop": false, "executor": true} {
@@ -579,17 +579,17 @@ func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {
 			if executed {
 				require.Equal(t, "on purpose", receive(t, panics))
 			}
-			require.Equal(t, !executed, receive(t, next), "called by the executor")
+			require.Equal(t, !executed, receive(t, next), "the handler was called by the executor")
 			require.Empty(t, panics)
 		})
 	}
 }
 
-// inQueueRun reports whether the caller runs in a call of Queue.Run.
+// inQueueRun reports whether it is called, directly or not, by Queue.Run.
 func inQueueRun() bool { return strings.Contains(string(debug.Stack()), "tcpserver.(*Queue).Run(") }
 
-// A user interface stays alive however slow its handlers are: a call goes on for at most 4 ms and the handler that is
-// running then.
+// A user interface must stay responsive even if handlers are slow: one call of the executor lasts at most 4 ms, and
+// until the handler that is running then returns.
 func TestExecutorCallTakesFewMilliseconds(t *testing.T) {
 	t.Parallel()
 	const clients = 20
@@ -631,7 +631,7 @@ func TestExecutorCallTakesFewMilliseconds(t *testing.T) {
 	require.Eventually(t, func() bool { return reads.Load() == clients && written.Load() > 0 }, patience, time.Millisecond)
 	require.Positive(t, most.Load())
 	require.LessOrEqual(t, most.Load(), int32(2))
-	// While the executor still runs, so that Wait does not wait for the handlers of this test.
+	// Shut down while the queue is still run; otherwise Wait, in other tests, would wait for these handlers.
 	server.CloseConnections()
 	require.NoError(t, server.Shutdown(within(t)))
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The tests of this file show in which order handlers are called at the end of a connection, and that nothing comes
-// after it.
+// The tests of this file prove in which order handlers are called, that none starves another, and that none is called
+// after Disconnected.
 
-// listenWithQueue is an executor that the test runs: handlers are called in runPending alone.
+// listenWithQueue starts a server whose handlers run only when the test calls RunPending on queue.
 func listenWithQueue(t *testing.T) (server *tcpserver.TcpServer, queue *tcpserver.Queue) {
 	queue = new(tcpserver.Queue)
 	return listen(t, &tcpserver.TcpServer{Executor: queue.Post, Logger: slog.New(slog.DiscardHandler)}), queue
@@ -32,7 +32,7 @@ func TestReadyReadReportsUnreadBytesBeforeDisconnected(t *testing.T) {
 	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
 	w := watch(t)
-	w.readyRead = func(socket *tcpserver.TcpSocket) { // more calls than one turn makes
+	w.readyRead = func(socket *tcpserver.TcpSocket) { // more calls than one run of the strand makes
 		p := make([]byte, 1)
 		socket.TryRead(p)
 		w.keep(p)
@@ -64,9 +64,9 @@ func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 	runUntil(t, queue, func() bool { return w.ended })
 
 	socket.ResumeReading()
-	late := watch(t)
-	later := late.handlers()
-	socket.SetHandlers(later)
+	second := watch(t)
+	handlers := second.handlers()
+	socket.SetHandlers(handlers)
 	socket.PauseReading()
 	socket.ResumeReading()
 	for range 20 {
@@ -74,7 +74,7 @@ func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
-	require.Empty(t, late.names())
+	require.Empty(t, second.names())
 	require.Equal(t, "ello", string(socket.Peek(10)))
 	require.Equal(t, "ello", string(socket.ReadAll()))
 	_, err := socket.Read(make([]byte, 1))
@@ -83,7 +83,7 @@ func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 
 func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 	t.Parallel()
-	for _, before := range []bool{false, true} { // other handlers, which did not want to know of the end
+	for _, before := range []bool{false, true} { // other handlers were set before, without Disconnected
 		server, queue := listenWithQueue(t)
 		socket, conn := connect(t, server)
 		if before {
@@ -107,7 +107,7 @@ func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 	}
 }
 
-// A handler that does not return takes nothing with it that is due.
+// A handler that panics must not prevent the calls that are still due.
 func TestDisconnectedIsCalledAfterPanicInReadyRead(t *testing.T) {
 	t.Parallel()
 	server, queue := listenWithQueue(t)
@@ -129,7 +129,7 @@ func TestDisconnectedIsCalledAfterPanicInReadyRead(t *testing.T) {
 	}, patience, time.Millisecond)
 }
 
-// A peer that sends without end does not keep BytesWritten from being called.
+// A peer that sends continuously must not prevent calls of BytesWritten.
 func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -166,7 +166,7 @@ func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 	receive(t, done)
 }
 
-// A peer that takes without end does not keep ReadyRead from being called.
+// A peer that receives continuously must not prevent calls of ReadyRead.
 func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 	t.Parallel()
 	server, queue := listenWithQueue(t)
@@ -181,7 +181,7 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 			read <- struct{}{}
 		},
 		BytesWritten: func(socket *tcpserver.TcpSocket, _ int) {
-			// This takes longer than a call of the executor may, and by its end more has been written.
+			// This takes longer than one call of the executor may, and when it returns more bytes have been written.
 			for socket.BytesToWrite() < 4*mib && socket.Send(make([]byte, 64<<10)) == nil {
 			}
 			time.Sleep(5 * time.Millisecond)
@@ -208,7 +208,7 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 	receive(t, done)
 }
 
-// What was queued before there were handlers is a part of what they are told.
+// BytesWritten also counts the bytes that were queued before the handlers were set.
 func TestBytesWrittenReportsBytesQueuedBeforeSetHandlers(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)

@@ -16,9 +16,10 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The tests of this file show what is announced to the handlers, and what stays in place for whoever looks at it.
+// The tests of this file prove when ReadyRead is called, how much one call may read, and how long peeked bytes stay
+// valid.
 
-// readsOutsideHandler are ways to look at what has come, or to take some of it, outside of a handler.
+// readsOutsideHandler are the methods that look at received bytes, or consume some of them, outside a handler.
 var readsOutsideHandler = map[string]func(ctx context.Context, socket *tcpserver.TcpSocket){
 	"Peek":        func(_ context.Context, socket *tcpserver.TcpSocket) { socket.Peek(1) },
 	"CanReadLine": func(_ context.Context, socket *tcpserver.TcpSocket) { socket.CanReadLine() },
@@ -57,7 +58,7 @@ func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 	}
 }
 
-// run has queue run on a goroutine until the test's end.
+// run runs queue on a goroutine until the test ends.
 func run(t *testing.T, queue *tcpserver.Queue) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -86,7 +87,7 @@ func TestWaitForDisconnectedLeavesDataToHandlers(t *testing.T) {
 	require.NoError(t, receive(t, waiting))
 }
 
-// A program's own reads may hand bytes over to its handlers at any time.
+// A goroutine that reads outside the handlers may receive bytes at any time; those that it leaves are reported.
 func TestReadyReadIsNotLostToConcurrentReads(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -119,7 +120,7 @@ func TestReadyReadIsNotLostToConcurrentReads(t *testing.T) {
 
 func TestPauseAndResumeInReadyReadDoNotCallItAgain(t *testing.T) {
 	t.Parallel()
-	for name, exec := range map[string]tcpserver.Executor{"poller": nil, "executor": func(f func()) { f() }} {
+	for name, exec := range map[string]tcpserver.Executor{"loop": nil, "executor": func(f func()) { f() }} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Executor: exec}))
@@ -162,7 +163,7 @@ func TestSetHandlersInReadyReadDoesNotCallItAgain(t *testing.T) {
 	w.awaitBytes("half a line\n")
 }
 
-// Somebody else may do both before the handler returns.
+// Another goroutine may do both before the handler returns.
 func TestConcurrentPauseAndResumeCallReadyReadAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -182,7 +183,7 @@ func TestConcurrentPauseAndResumeCallReadyReadAgain(t *testing.T) {
 	close(release)
 }
 
-// Somebody else may resume before the handler that has paused returns: the sink of a proxy, for example.
+// Another goroutine may resume reading before the handler that has paused it returns: in a proxy, the writing side.
 func TestConcurrentResumeCallsReadyReadAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -213,12 +214,12 @@ func TestResumeInBytesWrittenCallsReadyReadForUnreadBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{WriteBufferSize: 1 << 20}))
 	sent := jam(t, socket, conn)
-	refused := make(chan struct{}, 100)
+	paused := make(chan struct{}, 100)
 	w := watch(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		if socket.BytesToWrite() > 0 {
 			socket.PauseReading()
-			refused <- struct{}{}
+			paused <- struct{}{}
 			return
 		}
 		w.keep(socket.ReadAll())
@@ -226,7 +227,7 @@ func TestResumeInBytesWrittenCallsReadyReadForUnreadBytes(t *testing.T) {
 	w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) { socket.ResumeReading() }
 	socket.SetHandlers(w.handlers())
 	say(t, conn, "request")
-	receive(t, refused)
+	receive(t, paused)
 	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
 	require.NoError(t, err)
 	w.awaitBytes("request")
@@ -244,14 +245,14 @@ func TestReadReturnsAllBytesAvailable(t *testing.T) {
 				t.Parallel()
 				socket, conn := pair(t)
 				put(t, socket, conn, noise(25))
-				require.Len(t, socket.Peek(10), 10) // from now on the buffer holds 25 bytes
+				require.Len(t, socket.Peek(10), 10) // now the read buffer holds all 25 bytes
 				check := make(chan struct{}, 10)
 				fill := func(socket *tcpserver.TcpSocket) {
 					n := socket.BytesAvailable()
 					p := make([]byte, n)
 					got, err := read(socket, p)
 					if err != nil || got != n || n < 75 {
-						t.Errorf("in a handler: %v: %d of %d bytes, %v", inHandler, got, n, err)
+						t.Errorf("in a handler: %v: read %d of %d bytes, error %v", inHandler, got, n, err)
 					}
 					check <- struct{}{}
 				}
@@ -273,7 +274,7 @@ func TestReadReturnsAllBytesAvailable(t *testing.T) {
 	}
 }
 
-// Qt's own idioms must not keep a handler from returning while a peer sends without end.
+// The loops that Qt programs read with must end, and the handler return, even while a peer sends continuously.
 func TestReadyReadCallReadsBoundedAmount(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
@@ -336,7 +337,7 @@ func TestReadyReadCallReadsBoundedAmount(t *testing.T) {
 	}
 }
 
-// The one goroutine that reads holds a view while others have the buffer grow.
+// A goroutine may hold peeked bytes while other methods make the read buffer grow.
 func TestPeekedBytesAreNotReusedByOtherSockets(t *testing.T) {
 	t.Parallel()
 	server := listen(t, new(tcpserver.TcpServer))
@@ -365,7 +366,7 @@ func TestPeekedBytesAreNotReusedByOtherSockets(t *testing.T) {
 	}
 }
 
-// ReadyRead may only tell another goroutine, which is the one that reads, and which may look while the handler runs.
+// ReadyRead may merely wake the goroutine that reads, which may then call Peek while the handler is still running.
 func TestPeekOutsideHandlerStaysValidAfterHandlerReturns(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{100, 10_000} {
@@ -393,7 +394,7 @@ func TestPeekOutsideHandlerStaysValidAfterHandlerReturns(t *testing.T) {
 	}
 }
 
-// Qt's blocking idiom may be used in a handler.
+// A handler may wait for more data, as Qt programs do with waitForReadyRead.
 func TestReadyReadMayWaitForRestOfLine(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -419,7 +420,7 @@ func TestReadyReadMayWaitForRestOfLine(t *testing.T) {
 	require.Equal(t, "abcd\n", receive(t, lines))
 }
 
-// What bounds a handler does not bound others that read while it runs.
+// The limit on what one call of a handler reads does not apply to other goroutines that read during the call.
 func TestConcurrentTryReadSeesNewBytesDuringHandler(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
@@ -457,7 +458,7 @@ func TestTryReadInHandlerWithLargestReadBufferSize(t *testing.T) {
 	w.awaitBytes("hello")
 }
 
-// A peer must not be able to have much memory allocated for little that it sends.
+// A peer that sends little must not cause large allocations.
 func TestPeekAtPartialMessageAllocatesLittle(t *testing.T) {
 	const size, first, messages = 2200, 2100, 500
 	socket, conn := pair(t)

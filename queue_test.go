@@ -66,13 +66,13 @@ func TestWakeIsCalledWhenQueueBecomesNonEmpty(t *testing.T) {
 	require.Equal(t, 1, wakes)
 	q.RunPending()
 	require.Equal(t, 1, wakes)
-	q.Post(func() { q.Post(func() {}) }) // posts again when it has left the queue empty
+	q.Post(func() { q.Post(func() {}) }) // posts again after the queue has become empty
 	require.Equal(t, 2, wakes)
 	q.RunPending()
 	require.Equal(t, 3, wakes)
 }
 
-// What is posted while the queue runs is not run at once. So somebody has to come for it.
+// RunPending does not run functions that are posted during the call, so Wake must announce them.
 func TestWakeIsCalledForFunctionsLeftByRunPending(t *testing.T) {
 	t.Parallel()
 	wakes := 0
@@ -85,7 +85,7 @@ func TestWakeIsCalledForFunctionsLeftByRunPending(t *testing.T) {
 	for range 5 {
 		q.Post(func() {})
 	}
-	require.Equal(t, 2, wakes, "the one that has been called is for all of them")
+	require.Equal(t, 2, wakes, "one Wake must be enough for all of them")
 	require.Equal(t, 6, q.RunPending())
 	require.Equal(t, 2, wakes)
 }
@@ -130,7 +130,7 @@ func TestWakeIsCalledForFunctionsLeftByRun(t *testing.T) {
 	require.Equal(t, 1, q.RunPending())
 }
 
-// Whoever leaves something behind wakes, also where several goroutines run the queue, each only when it is woken.
+// Wake must be called for whatever is left, even if several goroutines run the queue, each only when it is woken.
 func TestConcurrentRunPendingOnWakeRunsEverything(t *testing.T) {
 	t.Parallel()
 	const runners, chains, each = 3, 5, 2000
@@ -138,7 +138,7 @@ func TestConcurrentRunPendingOnWakeRunsEverything(t *testing.T) {
 	q := tcpserver.Queue{Wake: func() {
 		select {
 		case frames <- struct{}{}:
-		default: // one is to come
+		default: // a frame is already requested
 		}
 	}}
 	done := make(chan struct{})
@@ -175,7 +175,7 @@ func TestConcurrentRunPendingOnWakeRunsEverything(t *testing.T) {
 	}
 }
 
-// Some toolkits run the queue in a frame, and draw a frame only when they are asked to, by Wake.
+// Some toolkits run the queue in each frame, and draw a frame only when Wake asks for one.
 func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 	t.Parallel()
 	const servers, clients, messages = 3, 8, 200
@@ -183,7 +183,7 @@ func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 	q := tcpserver.Queue{Wake: func() {
 		select {
 		case frames <- struct{}{}:
-		default: // one is to come
+		default: // a frame is already requested
 		}
 	}}
 	done := make(chan struct{})
@@ -213,7 +213,7 @@ func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 	}
 }
 
-// exchangeMessages has that many messages come back, one after another.
+// exchangeMessages sends messages to an echo server and receives each before it sends the next.
 func exchangeMessages(addr string, messages int) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -233,7 +233,7 @@ func exchangeMessages(addr string, messages int) error {
 	return nil
 }
 
-// A program may ask for the next frame, which runs the queue, in Wake.
+// Wake may itself draw the frame that runs the queue.
 func TestWakeMayCallRunPending(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
@@ -248,7 +248,7 @@ func TestRunReturnsWhenContextEnds(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue
 	ran := make(chan struct{})
-	q.Post(func() { ran <- struct{}{} }) // before anybody runs the queue
+	q.Post(func() { ran <- struct{}{} }) // before Run is called
 	cause := errors.New("enough")
 	for range 3 {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -256,13 +256,13 @@ func TestRunReturnsWhenContextEnds(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- q.Run(ctx) }()
 		receive(t, ran)
-		for range 100 { // Run sleeps between them, or not
+		for range 100 { // Run may sleep between them
 			q.Post(func() { ran <- struct{}{} })
 			receive(t, ran)
 		}
 		cancel(cause)
 		require.Equal(t, context.Canceled, receive(t, done))
-		q.Post(func() { ran <- struct{}{} }) // for the next one
+		q.Post(func() { ran <- struct{}{} }) // for the next Run
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -294,7 +294,7 @@ func TestConcurrentPostsAllRunInOrder(t *testing.T) {
 	q := tcpserver.Queue{Wake: func() { wakes.Add(1) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var last [posters]int // written by Run's goroutine alone, or the race detector says so
+	var last [posters]int // written only by Run's goroutine; otherwise the race detector reports it
 	ran := 0
 	var wg sync.WaitGroup
 	for i := range posters {
@@ -302,7 +302,7 @@ func TestConcurrentPostsAllRunInOrder(t *testing.T) {
 			for j := 1; j <= each; j++ {
 				q.Post(func() {
 					if last[i] != j-1 {
-						t.Errorf("%d after %d", j, last[i])
+						t.Errorf("function %d ran after function %d", j, last[i])
 					}
 					last[i] = j
 					if ran++; ran == posters*each {
@@ -318,7 +318,7 @@ func TestConcurrentPostsAllRunInOrder(t *testing.T) {
 	require.Positive(t, wakes.Load())
 }
 
-// One that ends must not take with it the news that there is something to run.
+// A Run that returns must not consume the notification that there is something to run.
 func TestRunThatReturnsLeavesRestToAnotherRun(t *testing.T) {
 	t.Parallel()
 	var q tcpserver.Queue

@@ -17,12 +17,12 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The tests of this file do at random what programs may do, for a while, and look whether the promises hold. They log
+// The tests of this file make random calls for a while, as programs may, and check that the promises hold. They log
 // their seed.
 
 const stressTime = time.Second
 
-// stress calls do with a source of random numbers until the time is over.
+// stress calls do repeatedly, in each of several goroutines, until stressTime has passed.
 func stress(t *testing.T, workers int, do func(t *testing.T, random *rand.Rand)) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
@@ -60,12 +60,12 @@ func TestStressReading(t *testing.T) {
 	}
 }
 
-// A reader reads numbers that follow each other, four bytes each, in handlers.
+// A reader reads consecutive numbers of four bytes each in its handlers, and checks them.
 type reader struct {
 	t      *testing.T
 	random *rand.Rand
 	next   uint32
-	part   []byte // of a number
+	part   []byte // an incomplete number
 	got    atomic.Int64
 	inside atomic.Int32
 	ended  atomic.Bool
@@ -87,7 +87,7 @@ func (r *reader) handlers() *tcpserver.SocketHandlers {
 	return &tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
 			if r.inside.Add(1) != 1 || r.ended.Load() {
-				r.t.Error("ReadyRead during a handler, or after Disconnected")
+				r.t.Error("ReadyRead was called during a handler or after Disconnected")
 			}
 			r.read(socket)
 			r.inside.Add(-1)
@@ -95,14 +95,14 @@ func (r *reader) handlers() *tcpserver.SocketHandlers {
 		BytesWritten: func(*tcpserver.TcpSocket, int) {},
 		Disconnected: func(_ *tcpserver.TcpSocket, err error) {
 			if r.inside.Load() != 0 || r.ended.Swap(true) {
-				r.t.Error("Disconnected during a handler, or twice")
+				r.t.Error("Disconnected was called during a handler or twice")
 			}
 			r.done <- err
 		},
 	}
 }
 
-// read takes at least a byte, in one way or another.
+// read consumes at least one byte, by a method chosen at random.
 func (r *reader) read(socket *tcpserver.TcpSocket) {
 	try := func(n int) {
 		p := make([]byte, n)
@@ -126,7 +126,7 @@ func (r *reader) read(socket *tcpserver.TcpSocket) {
 			try(1000)
 		}
 		if r.random.IntN(50) == 0 {
-			time.Sleep(15 * time.Millisecond) // the loop goes on without it
+			time.Sleep(15 * time.Millisecond) // the watchdog replaces the loop's goroutine
 		}
 		try(1)
 	case 5:
@@ -145,8 +145,8 @@ func (r *reader) read(socket *tcpserver.TcpSocket) {
 	}
 }
 
-// interfere does until ctx ends what others may do with a socket whose handlers read.
-func interfere(ctx context.Context, random *rand.Rand, socket *tcpserver.TcpSocket, handlers *tcpserver.SocketHandlers) {
+// interfere makes calls that other goroutines may make while the handlers read, until ctx ends.
+func interfere(ctx context.Context, random *rand.Rand, socket tcpSocket, handlers *tcpserver.SocketHandlers) {
 	pause := func() { time.Sleep(time.Duration(random.IntN(300)) * time.Microsecond) }
 	wait := func(f func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
@@ -214,7 +214,7 @@ func stressReader(t *testing.T, random *rand.Rand, socket *tcpserver.TcpSocket, 
 	}
 	for end := time.Now().Add(patience); r.got.Load() < int64(total); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Errorf("got %d of %d bytes; available: %d", r.got.Load(), total, socket.BytesAvailable())
+			t.Errorf("read %d of %d bytes; BytesAvailable: %d", r.got.Load(), total, socket.BytesAvailable())
 			break
 		}
 	}
@@ -226,7 +226,7 @@ func stressReader(t *testing.T, random *rand.Rand, socket *tcpserver.TcpSocket, 
 	others.Wait()
 }
 
-// A clean end says that all has come that was taken for sending.
+// If the peer gets an end of stream, it has received every byte that Send and Write have taken.
 func TestStressWriting(t *testing.T) {
 	server := listen(t, &tcpserver.TcpServer{CloseTimeout: 20 * time.Millisecond})
 	stress(t, 1, func(t *testing.T, random *rand.Rand) {
@@ -261,16 +261,16 @@ func TestStressWriting(t *testing.T) {
 		got, err := readSlowly(t, random, conn)
 		receive(t, done)
 		if err == io.EOF && got != taken.Load() && resetsAreSeen() {
-			t.Errorf("a clean end after %d of %d bytes; error: %v", got, taken.Load(), socket.Err())
+			t.Errorf("io.EOF after %d of %d bytes; Err: %v", got, taken.Load(), socket.Err())
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error("the connection does not end; state:", socket.State())
+			t.Error("the connection did not end; State:", socket.State())
 		}
 		conn.Close()
 	})
 }
 
-// stressWriter returns how many bytes were taken for sending.
+// stressWriter sends at random and returns how many bytes Send and Write have taken.
 func stressWriter(random *rand.Rand, socket *tcpserver.TcpSocket) (taken int64) {
 	for range random.IntN(12) {
 		p := make([]byte, random.IntN(1+random.IntN(400_000)))

@@ -15,21 +15,21 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// The tests of this file hold a handler on a poller of one loop, and look whether the others wait. They measure time
-// and are not parallel.
+// The tests of this file block a handler on a poller with one loop, and check that other handlers are not delayed: the
+// watchdog lets another goroutine take over the loop. They measure time and are not parallel.
 
-// maxDelay is how long a handler may delay the others.
+// maxDelay is how long a slow handler may delay others.
 const maxDelay = 200 * time.Millisecond
 
-// A gate is what a handler waits on.
+// A gate blocks handlers.
 type gate struct {
 	entered chan struct{}
-	release chan struct{} // one for each handler
+	release chan struct{} // one value for each handler
 }
 
 func newGate() *gate { return &gate{make(chan struct{}, 100), make(chan struct{}, 100)} }
 
-// open releases n handlers that wait, or will.
+// open releases n handlers that wait now or later.
 func (g *gate) open(n int) {
 	for range n {
 		g.release <- struct{}{}
@@ -44,7 +44,7 @@ func (g *gate) wait() {
 	}
 }
 
-// roundTripTime returns how long conn waits for an answer.
+// roundTripTime returns how long the answer to a message on conn takes.
 func roundTripTime(t *testing.T, conn net.Conn) time.Duration {
 	t.Helper()
 	begin := time.Now()
@@ -53,7 +53,7 @@ func roundTripTime(t *testing.T, conn net.Conn) time.Duration {
 	return time.Since(begin)
 }
 
-// requireShortDelay looks at the median: the machine has other things to do as well.
+// requireShortDelay checks the median, because the machine is busy with other things too.
 func requireShortDelay(t *testing.T, rounds []time.Duration) {
 	t.Helper()
 	slices.Sort(rounds)
@@ -61,7 +61,7 @@ func requireShortDelay(t *testing.T, rounds []time.Duration) {
 	require.Less(t, rounds[len(rounds)/2], maxDelay)
 }
 
-// listenOnOneLoop starts a server on a poller of one loop and returns a client of it whose messages are echoed.
+// listenOnOneLoop starts a server on a poller with one loop and returns it with a client whose messages it echoes.
 func listenOnOneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
 	t.Helper()
 	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1), WriteBufferSize: 16 << 20})
@@ -201,26 +201,26 @@ func TestFiftySlowHandlersDoNotDelayOtherSockets(t *testing.T) {
 			Disconnected: func(*tcpserver.TcpSocket, error) { done <- struct{}{} },
 		})
 	}
-	var begun, held []time.Duration
+	var starting, blocking []time.Duration
 	want := ""
 	for range slowRounds {
 		for _, conn := range conns {
 			say(t, conn, "x\n")
 			want += "x\n"
 		}
-		begun = append(begun, roundTripTime(t, other))
+		starting = append(starting, roundTripTime(t, other))
 		for range many {
 			receive(t, g.entered)
 		}
-		held = append(held, roundTripTime(t, other))
+		blocking = append(blocking, roundTripTime(t, other))
 		g.open(many)
 		w.awaitBytes(want)
 	}
-	requireShortDelay(t, held)
-	// Each of the fifty costs the loop a few milliseconds before it is found to be late.
-	slices.Sort(begun)
-	t.Log(begun)
-	require.Less(t, begun[slowRounds/2], time.Second)
+	requireShortDelay(t, blocking)
+	// Each of the fifty delays the loop for a few milliseconds until the watchdog detects it.
+	slices.Sort(starting)
+	t.Log(starting)
+	require.Less(t, starting[slowRounds/2], time.Second)
 	for _, socket := range sockets {
 		socket.Close()
 	}
@@ -236,14 +236,14 @@ func TestSlowNewConnectionHandlerDoesNotDelaySockets(t *testing.T) {
 		Poller: loops(t, 1),
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
 			if inside.Add(1) != 1 {
-				t.Error("two NewConnectionHandlers at a time")
+				t.Error("two calls of NewConnectionHandler ran at a time")
 			}
 			calls.Add(1)
 			g.wait()
 			inside.Add(-1)
 		},
 	})
-	// The first one holds the handler, and is served all the same.
+	// The first connection blocks the handler and must be served nevertheless.
 	first := dial(t, server)
 	receive(t, g.entered)
 	socket := take(t, server)
@@ -264,7 +264,7 @@ func TestSlowNewConnectionHandlerDoesNotDelaySockets(t *testing.T) {
 	requireShortDelay(t, rounds)
 }
 
-// What the system has queued already when the handler begins gets no event of its own.
+// Connections that the system has already queued when the handler begins cause no further event.
 func TestSlowNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	const clients = 10
 	g := newGate()
@@ -284,7 +284,7 @@ func TestSlowNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	}
 	pending := server.PendingConnections()
 	g.open(clients)
-	require.Equal(t, clients, pending, "connections accepted while the handler is held")
+	require.Equal(t, clients, pending, "connections accepted while the handler blocks")
 	for range clients - 1 {
 		receive(t, g.entered)
 	}
@@ -297,7 +297,7 @@ func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 	w := watch(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		line, ok := socket.ReadLine()
-		if ok && strings.HasPrefix(string(line), "hold") {
+		if ok && strings.HasPrefix(string(line), "wait") {
 			g.wait()
 		}
 		w.keep(line)
@@ -305,7 +305,7 @@ func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 	socket.SetHandlers(w.handlers())
 	want := ""
 	for i := range 3 {
-		text := fmt.Sprintf("hold %d\n", i)
+		text := fmt.Sprintf("wait %d\n", i)
 		say(t, conn, text)
 		receive(t, g.entered)
 		calls := w.count()
@@ -351,7 +351,7 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 			}
 			w.disconnected = func(*tcpserver.TcpSocket, error) {
 				if !returned {
-					t.Error("Disconnected while another handler runs")
+					t.Error("Disconnected was called while another handler was running")
 				}
 			}
 			socket.SetHandlers(w.handlers())
@@ -359,7 +359,7 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 			receive(t, g.entered)
 			end(socket, conn)
 			switch name {
-			case "Close": // the connection itself does not wait for the handler
+			case "Close": // closing does not wait for the handler
 				require.Empty(t, hearEnd(t, conn))
 			case "Abort":
 				hearReset(t, conn)
@@ -379,7 +379,7 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 	}
 }
 
-// The end of the last connection must not leave those behind who wait for their turn.
+// When the last connection ends, calls that are due for other servers must not be lost.
 func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
 	poller := loops(t, 1)
 	server := listen(t, &tcpserver.TcpServer{Poller: poller})
@@ -411,11 +411,11 @@ func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
 
 func TestSlowHandlersHoldNoReadBuffers(t *testing.T) {
 	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
-	const late = 200
+	const sockets = 200
 	g := newGate()
-	g.entered = make(chan struct{}, late)
+	g.entered = make(chan struct{}, sockets)
 	before := heap()
-	for range late {
+	for range sockets {
 		socket, conn := connect(t, server)
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 			socket.ReadAll()
@@ -424,9 +424,9 @@ func TestSlowHandlersHoldNoReadBuffers(t *testing.T) {
 		}})
 		say(t, conn, "x")
 	}
-	for range late {
+	for range sockets {
 		receive(t, g.entered)
 	}
-	require.Eventually(t, func() bool { return heap() < before+late*(32<<10) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return heap() < before+sockets*(32<<10) }, patience, 10*time.Millisecond)
 	close(g.release)
 }
