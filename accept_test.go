@@ -19,13 +19,13 @@ func TestNextPendingConnectionDoesNotEndPause(t *testing.T) {
 	untilPending(t, server, 2)
 	server.PauseAccepting()
 	after := dialMany(t, server, 3)
-	takes(t, server, before...)
+	mustTake(t, server, before...)
 	require.Nil(t, server.NextPendingConnection())
 	require.False(t, server.IsAccepting())
 	mustNotAccept(t, server)
 
 	server.ResumeAccepting()
-	takes(t, server, after...)
+	mustTake(t, server, after...)
 }
 
 func TestPauseAndResumeAcceptingWorkInAnyState(t *testing.T) {
@@ -52,7 +52,7 @@ func TestPauseAndResumeAcceptingWorkInAnyState(t *testing.T) {
 	require.False(t, server.IsAccepting())
 	listen(t, server)
 	require.True(t, server.IsAccepting())
-	takes(t, server, dial(t, server))
+	mustTake(t, server, dial(t, server))
 }
 
 func TestIsAcceptingFollowsPauseQueueAndClose(t *testing.T) {
@@ -74,7 +74,7 @@ func TestIsAcceptingFollowsPauseQueueAndClose(t *testing.T) {
 	untilPending(t, server, 1)
 	is(false, "full")
 	server.PauseAccepting()
-	takes(t, server, client)
+	mustTake(t, server, client)
 	is(false, "paused when the queue was drained")
 	server.ResumeAccepting()
 	is(true, "drained")
@@ -154,8 +154,8 @@ func TestBlockingNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	server.ResumeAccepting()
 	receive(t, entered)
 	defer func() { close(unblock) }()
-	takes(t, server, clients...)
-	takes(t, server, dial(t, server))
+	mustTake(t, server, clients...)
+	mustTake(t, server, dial(t, server))
 	require.Empty(t, entered, "the handler was called while another call was running")
 }
 
@@ -209,7 +209,7 @@ func TestResetBeforeAcceptDoesNotStopServer(t *testing.T) {
 	}
 	server.ResumeAccepting()
 	conn := dial(t, server)
-	say(t, conn, "hello")
-	hear(t, conn, "hello")
+	writeString(t, conn, "hello")
+	mustRead(t, conn, "hello")
 	require.True(t, server.IsListening())
 }

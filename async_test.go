@@ -124,7 +124,7 @@ func TestListenAsync(t *testing.T) {
 		s.listenAsync("127.0.0.1:0")
 		require.NoError(t, s.next().err)
 		require.True(t, s.IsListening())
-		takes(t, s.TcpServer, dial(t, s.TcpServer))
+		mustTake(t, s.TcpServer, dial(t, s.TcpServer))
 
 		s.listenAsync("127.0.0.1:0")
 		require.ErrorIs(t, s.next().err, tcpserver.ErrAlreadyListening)
@@ -236,7 +236,7 @@ func TestAcceptAsyncReturnsContextError(t *testing.T) {
 		cancel()
 		require.Equal(t, outcome{err: context.Canceled}, s.next())
 		client := dial(t, s.TcpServer)
-		takes(t, s.TcpServer, client)
+		mustTake(t, s.TcpServer, client)
 	})
 }
 
@@ -431,5 +431,5 @@ func TestStoppedExecutorLosesNoConnection(t *testing.T) {
 	untilPending(t, server, 5)
 	time.Sleep(quiet)
 	require.Equal(t, 5, server.PendingConnections())
-	takes(t, server, clients...)
+	mustTake(t, server, clients...)
 }

@@ -144,7 +144,7 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 		until(t, server.IsAccepting)
 		require.Empty(t, failed, "AcceptErrorHandler was called more than once in one shortage")
 		lift()
-		takes(t, server, clients...)
+		mustTake(t, server, clients...)
 		awaitAcceptRound(t, server)
 	}
 }
@@ -175,7 +175,7 @@ func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 	began := time.Now()
 	for i, socket := range sockets {
 		require.NoError(t, socket.Close())
-		takes(t, server, clients[i])
+		mustTake(t, server, clients[i])
 	}
 	require.Less(t, time.Since(began), 4*time.Second)
 	require.True(t, server.IsListening())
@@ -183,7 +183,7 @@ func TestAcceptResumesWhenSocketFreesDescriptor(t *testing.T) {
 
 	// No connection is waiting any more. The shortage has ended, and AcceptErrorHandler is called for the next one.
 	lift()
-	takes(t, server, dial(t, server))
+	mustTake(t, server, dial(t, server))
 	awaitAcceptRound(t, server)
 	require.True(t, server.IsAccepting())
 	server.PauseAccepting()

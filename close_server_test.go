@@ -91,7 +91,7 @@ func TestPortCanBeListenedOnAgainRightAfterClose(t *testing.T) {
 		require.Equal(t, addr, server.Addr().String())
 	}
 	roundTrip(t, client, alive)
-	takes(t, server, dial(t, server))
+	mustTake(t, server, dial(t, server))
 }
 
 func TestServerCanBeClosedInNewConnectionHandler(t *testing.T) {

@@ -45,7 +45,7 @@ var largeSends = map[string]func(t testing.TB, socket *tcpserver.TcpSocket, repl
 		require.NoError(t, err)
 		require.Equal(t, len(reply), n)
 	},
-	"Send": sendPaced,
+	"Send": sendInPieces,
 }
 
 func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
@@ -62,7 +62,7 @@ func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
 			require.Equal(t, "question", string(question))
 			require.Equal(t, tcpserver.StateConnected, socket.State())
 
-			reply := pattern(1, large)
+			reply := randomBytes(1, large)
 			got := make(chan bool, 1)
 			go func() {
 				p, err := io.ReadAll(conn)
@@ -79,23 +79,23 @@ func TestHalfClosedPeerGetsWholeReply(t *testing.T) {
 func TestCloseWriteSendsQueuedBytesAndKeepsReading(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	atOnce(t, socket.CloseWrite)
 	require.NotZero(t, socket.BytesToWrite())
 	require.NoError(t, socket.CloseWrite(), "a second CloseWrite must do nothing")
 	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrSocketClosed)
 	_, err := socket.Write([]byte("x"))
 	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
-	mustGet(t, conn, sent)
+	mustReadExactly(t, conn, sent)
 	require.Equal(t, tcpserver.StateConnected, socket.State())
 
-	put(t, socket, conn, "after the end of the other direction")
+	sendFromPeer(t, socket, conn, "after the end of the other direction")
 	require.Equal(t, "after the end of the other direction", string(socket.ReadAll()))
 	require.NoError(t, conn.Close())
-	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, io.EOF, readByte(socket)())
 	require.Equal(t, tcpserver.StateUnconnected, socket.State(), "both directions are closed")
 	require.NoError(t, socket.Err())
-	require.Equal(t, io.EOF, readOne(socket)(), "Read must go on returning io.EOF")
+	require.Equal(t, io.EOF, readByte(socket)(), "Read must go on returning io.EOF")
 	require.NoError(t, socket.Close())
 }
 
@@ -103,25 +103,25 @@ func TestSocketEndsWhenBothDirectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, conn.CloseWrite())
-	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, io.EOF, readByte(socket)())
 	require.Equal(t, tcpserver.StateConnected, socket.State(), "the socket must stay open while one direction is")
 	require.NoError(t, socket.CloseWrite())
 	mustEnd(t, socket, nil)
 	require.Zero(t, socket.Server().ConnectionCount())
-	mustGet(t, conn, nil)
+	mustReadExactly(t, conn, nil)
 }
 
 func TestReadReturnsEOFAfterCloseAndErrResetAfterReset(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, conn.Close())
-	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, io.EOF, readByte(socket)())
 	require.NoError(t, socket.Err())
 
 	socket, conn = pair(t)
 	reset(t, conn)
 	for range 2 {
-		err := readOne(socket)()
+		err := readByte(socket)()
 		require.ErrorIs(t, err, tcpserver.ErrReset)
 		require.ErrorIs(t, err, syscall.ECONNRESET)
 		require.NotErrorIs(t, err, net.ErrClosed)
@@ -135,7 +135,7 @@ func TestReadReturnsEOFAfterCloseAndErrResetAfterReset(t *testing.T) {
 func TestReadReturnsErrResetWhenResetFollowsData(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	put(t, socket, conn, "last words")
+	sendFromPeer(t, socket, conn, "last words")
 	reset(t, conn)
 	// The system decides whether the data can still be read, but the error after it must be ErrReset, never io.EOF.
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
@@ -146,13 +146,13 @@ func TestReadReturnsErrResetWhenResetFollowsData(t *testing.T) {
 
 	// Bytes that were in the read buffer before the reset stay readable.
 	socket, conn = pair(t)
-	put(t, socket, conn, "last words")
+	sendFromPeer(t, socket, conn, "last words")
 	require.Equal(t, "l", string(socket.Peek(1)))
 	reset(t, conn)
 	mustEnd(t, socket, tcpserver.ErrReset)
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
 	require.Equal(t, "last words", string(socket.ReadAll()))
-	require.ErrorIs(t, readOne(socket)(), tcpserver.ErrReset)
+	require.ErrorIs(t, readByte(socket)(), tcpserver.ErrReset)
 }
 
 func TestWriteAndSendAfterResetReturnErrReset(t *testing.T) {
@@ -173,7 +173,7 @@ func TestWriteAndSendAfterResetReturnErrReset(t *testing.T) {
 			}
 			require.ErrorIs(t, socket.WaitForBytesWritten(within(t)), tcpserver.ErrReset)
 			// The system reports the reset only once, to the writer; Read must return it too.
-			require.ErrorIs(t, readOne(socket)(), tcpserver.ErrReset)
+			require.ErrorIs(t, readByte(socket)(), tcpserver.ErrReset)
 			mustEnd(t, socket, tcpserver.ErrReset)
 		})
 	}
@@ -182,7 +182,7 @@ func TestWriteAndSendAfterResetReturnErrReset(t *testing.T) {
 func TestAbortDropsQueueAndResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	require.NoError(t, socket.Abort())
 	require.Equal(t, tcpserver.StateUnconnected, socket.State())
 	require.Zero(t, socket.BytesToWrite(), "Abort must drop the queue")
@@ -196,7 +196,7 @@ func TestAbortDropsQueueAndResetsConnection(t *testing.T) {
 func TestAbortAfterCloseResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	require.NoError(t, socket.Close())
 	require.Equal(t, tcpserver.StateClosing, socket.State())
 	require.NoError(t, socket.Abort())
@@ -209,7 +209,7 @@ func TestCloseSendsQueuedBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: -1}))
 	require.NoError(t, conn.SetReadBuffer(128<<10))
-	reply := pattern(1, 6*mib)
+	reply := randomBytes(1, 6*mib)
 	socket.SetWriteBufferSize(8 * mib)
 	require.NoError(t, socket.Send(reply))
 	require.Greater(t, socket.BytesToWrite(), mib/2)
@@ -243,20 +243,20 @@ func TestCloseWithUnreadDataDoesNotReset(t *testing.T) {
 	t.Run("received before Close", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
-		put(t, socket, conn, question)
-		sent := jam(t, socket, conn)
+		sendFromPeer(t, socket, conn, question)
+		sent := fillSendQueue(t, socket, conn)
 		require.NoError(t, socket.Close())
-		mustGet(t, conn, sent)
+		mustReadExactly(t, conn, sent)
 		mustEnd(t, socket, nil)
 	})
 	t.Run("received while the queue is sent", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
-		sent := jam(t, socket, conn)
+		sent := fillSendQueue(t, socket, conn)
 		require.NoError(t, socket.Close())
-		_, err := conn.Write(pattern(1, 50_000))
+		_, err := conn.Write(randomBytes(1, 50_000))
 		require.NoError(t, err)
-		mustGet(t, conn, sent)
+		mustReadExactly(t, conn, sent)
 		mustEnd(t, socket, nil)
 	})
 	t.Run("not yet seen by the loop", func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestCloseWithUnreadDataDoesNotReset(t *testing.T) {
 			socket := take(t, server)
 			require.NoError(t, socket.Send([]byte("busy")))
 			require.NoError(t, socket.Close())
-			mustGet(t, conn, []byte("busy"))
+			mustReadExactly(t, conn, []byte("busy"))
 			conn.Close()
 		}
 	})
@@ -280,7 +280,7 @@ func TestCloseTimeoutResetsConnection(t *testing.T) {
 	t.Parallel()
 	const limit = 150 * time.Millisecond
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: limit}))
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	start := time.Now()
 	require.NoError(t, socket.Close())
 	require.NoError(t, socket.WaitForDisconnected(within(t)))
@@ -296,10 +296,10 @@ func TestSlowPeerGetsEverythingWithinCloseTimeout(t *testing.T) {
 	// If negative, there is no limit. A positive limit must not affect a socket that has sent everything in time.
 	for _, limit := range []time.Duration{-1, 10 * time.Second} {
 		socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: limit}))
-		sent := jam(t, socket, conn)
+		sent := fillSendQueue(t, socket, conn)
 		require.NoError(t, socket.Close())
-		waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
-		mustGet(t, conn, sent)
+		waiting := mustBlock(t, func() error { return socket.WaitForDisconnected(within(t)) })
+		mustReadExactly(t, conn, sent)
 		require.NoError(t, receive(t, waiting))
 		mustEnd(t, socket, nil)
 	}
@@ -308,7 +308,7 @@ func TestSlowPeerGetsEverythingWithinCloseTimeout(t *testing.T) {
 func TestResetDuringCloseEndsWithErrReset(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	require.NoError(t, socket.Close())
 	reset(t, conn)
 	mustEnd(t, socket, tcpserver.ErrReset)
@@ -318,12 +318,12 @@ func TestResetDuringCloseEndsWithErrReset(t *testing.T) {
 func TestCloseEndsSocketThatIsClosingAfterReadClosed(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	writing := make(chan error, 1)
 	w.readClosed = func(socket *tcpserver.TcpSocket) {
 		begun := socket.BytesSent()
 		go func() {
-			_, err := socket.Write(pattern(1, large))
+			_, err := socket.Write(randomBytes(1, large))
 			writing <- err
 		}()
 		for end := time.Now().Add(patience); socket.BytesSent() == begun && time.Now().Before(end); {
@@ -352,12 +352,12 @@ func TestCloseUnblocksWaitingCalls(t *testing.T) {
 			socket, _ := pair(t)
 			ctx := within(t)
 			reading := []<-chan error{
-				blocked(t, readOne(socket)),
-				blocked(t, readOne(socket)),
-				blocked(t, func() error { return socket.WaitForReadyRead(ctx) }),
-				blocked(t, func() error { _, err := socket.Write(make([]byte, large)); return err }),
+				mustBlock(t, readByte(socket)),
+				mustBlock(t, readByte(socket)),
+				mustBlock(t, func() error { return socket.WaitForReadyRead(ctx) }),
+				mustBlock(t, func() error { _, err := socket.Write(make([]byte, large)); return err }),
 			}
-			disconnected := blocked(t, func() error { return socket.WaitForDisconnected(ctx) })
+			disconnected := mustBlock(t, func() error { return socket.WaitForDisconnected(ctx) })
 			require.NoError(t, end(socket))
 			for _, waiting := range reading {
 				require.ErrorIs(t, receive(t, waiting), tcpserver.ErrSocketClosed)
@@ -372,14 +372,14 @@ func TestCloseUnblocksWaitingCalls(t *testing.T) {
 func TestWaitForBytesWrittenContinuesAfterClose(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
-	waiting := blocked(t, func() error { return socket.WaitForBytesWritten(within(t)) })
+	sent := fillSendQueue(t, socket, conn)
+	waiting := mustBlock(t, func() error { return socket.WaitForBytesWritten(within(t)) })
 	require.NoError(t, socket.Close())
-	mustGet(t, conn, sent)
+	mustReadExactly(t, conn, sent)
 	require.NoError(t, receive(t, waiting))
 
 	socket, conn = connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: 100 * time.Millisecond}))
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	require.NoError(t, socket.Close())
 	require.ErrorIs(t, socket.WaitForBytesWritten(within(t)), os.ErrDeadlineExceeded)
 }
@@ -400,7 +400,7 @@ func TestWaitForDisconnected(t *testing.T) {
 		}, nil},
 		{"reset after the end of the stream", func(t *testing.T, s *tcpserver.TcpSocket, c *net.TCPConn) {
 			c.CloseWrite()
-			if err := readOne(s)(); err != io.EOF {
+			if err := readByte(s)(); err != io.EOF {
 				t.Error(err)
 			}
 			reset(t, c)
@@ -411,14 +411,14 @@ func TestWaitForDisconnected(t *testing.T) {
 		}, tcpserver.ErrReset},
 		{"reset with a full read buffer", func(t *testing.T, s *tcpserver.TcpSocket, c *net.TCPConn) {
 			s.SetReadBufferSize(4)
-			put(t, s, c, "0123456789")
+			sendFromPeer(t, s, c, "0123456789")
 			reset(t, c)
 		}, tcpserver.ErrReset},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+			waiting := mustBlock(t, func() error { return socket.WaitForDisconnected(within(t)) })
 			test.end(t, socket, conn)
 			require.NoError(t, receive(t, waiting))
 			mustEnd(t, socket, test.cause) // now WaitForDisconnected returns at once
@@ -428,7 +428,7 @@ func TestWaitForDisconnected(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		waiting := blocked(t, func() error { return socket.WaitForDisconnected(ctx) })
+		waiting := mustBlock(t, func() error { return socket.WaitForDisconnected(ctx) })
 		// WaitForDisconnected may buffer bytes but must not consume them, and the end of the peer's stream does not end
 		// the connection.
 		_, err := conn.Write([]byte("hello"))
@@ -605,7 +605,7 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			put(t, socket, conn, "x")
+			sendFromPeer(t, socket, conn, "x")
 			socket.Peek(1)
 			require.NoError(t, socket.Send([]byte("xx")))
 			raw, err := socket.SyscallConn()
@@ -628,7 +628,7 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 			require.ErrorIs(t, raw.Read(never), errClosed)
 			require.ErrorIs(t, raw.Write(never), errClosed)
 			require.NoError(t, socket.Err())
-			mustGet(t, conn, []byte("xx"))
+			mustReadExactly(t, conn, []byte("xx"))
 		})
 	}
 }

@@ -26,10 +26,10 @@ func TestSocketInBlockingModeBlocksNobody(t *testing.T) {
 	require.Equal(t, tcpserver.ErrWouldBlock, err)
 	require.Zero(t, socket.BytesAvailable())
 	runtime.GC()
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	require.NotZero(t, socket.BytesToWrite())
-	reading := blocked(t, readOne(socket))
-	say(t, conn, "x")
+	reading := mustBlock(t, readByte(socket))
+	writeString(t, conn, "x")
 	require.NoError(t, receive(t, reading))
 }
 
@@ -68,7 +68,7 @@ func TestRawReadLeavesNobodyWaiting(t *testing.T) {
 	raw, err := socket.SyscallConn()
 	require.NoError(t, err)
 	taken, leave := make(chan struct{}), make(chan struct{})
-	over := blocked(t, func() error {
+	over := mustBlock(t, func() error {
 		return raw.Read(func(fd uintptr) bool {
 			n, _, _ := syscall.Recvfrom(int(fd), make([]byte, 5), 0)
 			if n <= 0 {
@@ -79,9 +79,9 @@ func TestRawReadLeavesNobodyWaiting(t *testing.T) {
 			return true
 		})
 	})
-	say(t, conn, "0123456789")
+	writeString(t, conn, "0123456789")
 	receive(t, taken)
-	reading := blocked(t, readOne(socket))
+	reading := mustBlock(t, readByte(socket))
 	close(leave)
 	require.NoError(t, receive(t, over))
 	require.NoError(t, receive(t, reading))

@@ -58,7 +58,7 @@ func TestSentinelErrorsMatchStandardErrors(t *testing.T) {
 
 func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 	t.Parallel()
-	read := readOne
+	read := readByte
 	write := func(s tcpSocket) error { _, err := s.Write([]byte("x")); return err }
 	send := func(s tcpSocket) error { return s.Send([]byte("x")) }
 	tryRead := func(s tcpSocket) error { _, err := s.TryRead(make([]byte, 1)); return err }
@@ -126,7 +126,7 @@ func TestCommonErrorsAreNotWrapped(t *testing.T) {
 	require.Equal(t, context.Canceled, socket.WaitForReadyRead(ended))
 	require.Equal(t, context.Canceled, socket.WaitForDisconnected(ended))
 	require.NoError(t, conn.CloseWrite())
-	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, io.EOF, readByte(socket)())
 	_, err = socket.TryRead(make([]byte, 1))
 	require.Equal(t, io.EOF, err)
 }
@@ -147,7 +147,7 @@ func TestServerErrorsAreOpErrorsWithAddress(t *testing.T) {
 	require.Equal(t, err.Error(), other.ErrorString())
 
 	addr := server.Addr()
-	accepting := blocked(t, func() error { _, err := server.Accept(); return err })
+	accepting := mustBlock(t, func() error { _, err := server.Accept(); return err })
 	require.NoError(t, server.Close())
 	err = receive(t, accepting)
 	require.ErrorIs(t, err, tcpserver.ErrServerClosed)

@@ -188,7 +188,7 @@ func TestExecutorRunsHandlersInOrder(t *testing.T) {
 	forEachExecutor(t, func(t *testing.T, g *guard) {
 		done := make(chan error, clients)
 		server := g.startServer(func(socket *tcpserver.TcpSocket) {
-			w := watch(t)
+			w := newRecorder(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				if line, ok := socket.ReadLine(); ok {
 					socket.Send(line)
@@ -239,8 +239,8 @@ func TestExecutorRunsHandlersInOrder(t *testing.T) {
 
 func TestExecutorRunsAllHandlersOfSocket(t *testing.T) {
 	forEachExecutor(t, func(t *testing.T, g *guard) {
-		w := watch(t)
-		want := noise(8 << 20)
+		w := newRecorder(t)
+		want := randomLetters(8 << 20)
 		w.readClosed = func(socket *tcpserver.TcpSocket) {
 			if err := socket.Send([]byte(want)); err != nil {
 				t.Error(err)
@@ -248,18 +248,18 @@ func TestExecutorRunsAllHandlersOfSocket(t *testing.T) {
 		}
 		server := g.startServer(func(socket *tcpserver.TcpSocket) { socket.SetHandlers(g.wrap(w.handlers())) })
 		conn := dial(t, server)
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		w.awaitBytes("hello")
 		require.NoError(t, conn.CloseWrite())
 		w.await(func() bool { return slices.Contains(w.calls, "ReadClosed") })
-		require.True(t, want == hearEnd(t, conn))
+		require.True(t, want == mustReadAll(t, conn))
 		require.NoError(t, w.awaitEnd())
 		names := slices.DeleteFunc(w.names(), func(name string) bool { return name == "BytesWritten" })
 		require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, names)
 
-		w = watch(t)
+		w = newRecorder(t)
 		conn = dial(t, server)
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		w.awaitBytes("hello")
 		reset(t, conn)
 		require.ErrorIs(t, w.awaitEnd(), tcpserver.ErrReset)
@@ -292,7 +292,7 @@ func TestNoNewConnectionHandlerAfterServerCloseOnExecutor(t *testing.T) {
 			require.Error(t, err)
 			require.NotErrorIs(t, err, context.DeadlineExceeded)
 		}
-		time.Sleep(awhile)
+		time.Sleep(quiet)
 		require.Empty(t, calls)
 		require.Zero(t, server.ConnectionCount())
 	})
@@ -302,7 +302,7 @@ func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 	forEachExecutor(t, func(t *testing.T, g *guard) {
 		// Each handler also closes the other socket, whose ReadyRead is due at that time.
 		var sockets [2]*tcpserver.TcpSocket
-		watches := [2]*witness{watch(t), watch(t)}
+		watches := [2]*recorder{newRecorder(t), newRecorder(t)}
 		done := make(chan struct{}, 2)
 		n := 0
 		ready := make(chan struct{})
@@ -323,7 +323,7 @@ func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 		})
 		for range 2 {
 			conn := dial(t, server)
-			say(t, conn, "1\n2\n")
+			writeString(t, conn, "1\n2\n")
 			require.NoError(t, conn.CloseWrite())
 		}
 		receive(t, ready)
@@ -331,7 +331,7 @@ func TestOnlyDisconnectedAfterSocketCloseOnExecutor(t *testing.T) {
 		sockets[1].ResumeReading()
 		receive(t, done)
 		receive(t, done)
-		time.Sleep(awhile)
+		time.Sleep(quiet)
 		require.Equal(t, 1, watches[0].count()+watches[1].count())
 		require.NotContains(t, append(watches[0].names(), watches[1].names()...), "ReadClosed")
 	})
@@ -357,15 +357,15 @@ func TestPanicUnderExecutorReachesApplication(t *testing.T) {
 				Disconnected: func(_ *tcpserver.TcpSocket, err error) { done <- err },
 			}))
 		})
-		require.Empty(t, hearEnd(t, dial(t, server)))
+		require.Empty(t, mustReadAll(t, dial(t, server)))
 		other := dial(t, server)
 		for i := range 3 {
 			conn := dial(t, server)
-			say(t, conn, "hello")
-			hear(t, conn, "hello")
-			say(t, conn, "panic")
-			say(t, other, "still here")
-			hear(t, other, "still here")
+			writeString(t, conn, "hello")
+			mustRead(t, conn, "hello")
+			writeString(t, conn, "panic")
+			writeString(t, other, "still here")
+			mustRead(t, other, "still here")
 			require.Eventually(t, func() bool { return int(g.panics.Load()) == i+2 }, patience, time.Millisecond)
 			// It is not specified how the socket ends, but it must not leak.
 			conn.Close()
@@ -403,7 +403,7 @@ func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 			var conns []*net.TCPConn
 			for range 5 {
 				socket, conn := connect(t, server)
-				say(t, conn, "hello")
+				writeString(t, conn, "hello")
 				require.NoError(t, socket.WaitForReadyRead(within(t)))
 				socket.SetHandlers(h)
 				socket.PauseReading()
@@ -419,10 +419,10 @@ func TestStoppedExecutorDoesNotBlockSockets(t *testing.T) {
 			pending := dial(t, server)
 			require.NoError(t, server.WaitForNewConnection(within(t)))
 			require.NoError(t, server.Close())
-			require.Empty(t, hearEnd(t, pending))
+			require.Empty(t, mustReadAll(t, pending))
 			for i, socket := range sockets {
 				require.NoError(t, socket.Close())
-				require.Equal(t, "answer", hearEnd(t, conns[i]))
+				require.Equal(t, "answer", mustReadAll(t, conns[i]))
 				require.NoError(t, socket.WaitForDisconnected(within(t)))
 				raw, err := socket.SyscallConn()
 				require.ErrorIs(t, err, tcpserver.ErrSocketClosed, "%v", raw)
@@ -620,8 +620,8 @@ func TestExecutorCallTakesFewMilliseconds(t *testing.T) {
 		},
 		BytesWritten: func(*tcpserver.TcpSocket, int) { slow(); written.Add(1) },
 	})
-	jam(t, socket, conn)
-	put(t, socket, conn, noise(clients))
+	fillSendQueue(t, socket, conn)
+	sendFromPeer(t, socket, conn, randomLetters(clients))
 	for range clients {
 		dial(t, server)
 	}

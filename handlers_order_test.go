@@ -31,14 +31,14 @@ func TestReadyReadReportsUnreadBytesBeforeDisconnected(t *testing.T) {
 	t.Parallel()
 	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) { // more calls than one run of the strand makes
 		p := make([]byte, 1)
 		socket.TryRead(p)
 		w.keep(p)
 	}
-	text := noise(500)
-	put(t, socket, conn, text)
+	text := randomLetters(500)
+	sendFromPeer(t, socket, conn, text)
 	require.Len(t, socket.Peek(len(text)), len(text))
 	socket.SetIdleTimeout(time.Millisecond)
 	require.NoError(t, socket.WaitForDisconnected(within(t)))
@@ -52,19 +52,19 @@ func TestNoHandlerIsCalledAfterDisconnected(t *testing.T) {
 	t.Parallel()
 	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		socket.Discard(1)
 		socket.PauseReading()
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "hello")
+	writeString(t, conn, "hello")
 	runUntil(t, queue, func() bool { return w.count() == 1 })
 	socket.SetIdleTimeout(time.Millisecond)
 	runUntil(t, queue, func() bool { return w.ended })
 
 	socket.ResumeReading()
-	second := watch(t)
+	second := newRecorder(t)
 	handlers := second.handlers()
 	socket.SetHandlers(handlers)
 	socket.PauseReading()
@@ -90,7 +90,7 @@ func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 			socket.PauseReading()
 			socket.SetHandlers(new(tcpserver.SocketHandlers))
 		}
-		put(t, socket, conn, "unread")
+		sendFromPeer(t, socket, conn, "unread")
 		require.NotEmpty(t, socket.Peek(10))
 		reset(t, conn)
 		require.NoError(t, socket.WaitForDisconnected(within(t)))
@@ -98,7 +98,7 @@ func TestHandlersSetAfterEndGetUnreadBytesAndDisconnected(t *testing.T) {
 			queue.RunPending()
 			socket.ResumeReading()
 		}
-		w := watch(t)
+		w := newRecorder(t)
 		socket.SetHandlers(w.handlers())
 		runUntil(t, queue, func() bool { return w.ended })
 		require.Equal(t, "unread", string(w.got))
@@ -112,11 +112,11 @@ func TestDisconnectedIsCalledAfterPanicInReadyRead(t *testing.T) {
 	t.Parallel()
 	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
-	put(t, socket, conn, "unread")
+	sendFromPeer(t, socket, conn, "unread")
 	require.NotEmpty(t, socket.Peek(10))
 	reset(t, conn)
 	require.NoError(t, socket.WaitForDisconnected(within(t)))
-	w := watch(t)
+	w := newRecorder(t)
 	h := w.handlers()
 	h.ReadyRead = func(*tcpserver.TcpSocket) { panic("on purpose") }
 	socket.SetHandlers(h)
@@ -133,7 +133,7 @@ func TestDisconnectedIsCalledAfterPanicInReadyRead(t *testing.T) {
 func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	var written atomic.Int64
 	all := make(chan struct{})
 	queued := int64(socket.BytesToWrite())
@@ -172,7 +172,7 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 	server, queue := listenWithQueue(t)
 	socket, conn := connect(t, server)
 	socket.SetWriteBufferSize(16 * mib)
-	jam(t, socket, conn)
+	fillSendQueue(t, socket, conn)
 	read := make(chan struct{}, 10)
 	var written, taken atomic.Int64
 	socket.SetHandlers(&tcpserver.SocketHandlers{
@@ -200,7 +200,7 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 		}
 	}()
 	runUntil(t, queue, func() bool { return written.Load() > 3 })
-	say(t, conn, "stop")
+	writeString(t, conn, "stop")
 	before := written.Load()
 	runUntil(t, queue, func() bool { return len(read) > 0 || written.Load() > before+20 })
 	require.NotEmpty(t, read)
@@ -212,12 +212,12 @@ func TestReadyReadIsNotStarvedByBytesWritten(t *testing.T) {
 func TestBytesWrittenReportsBytesQueuedBeforeSetHandlers(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	queued := socket.BytesToWrite()
 	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
 	require.NoError(t, err)
 	require.NoError(t, socket.WaitForBytesWritten(within(t)))
-	w := watch(t)
+	w := newRecorder(t)
 	socket.SetHandlers(w.handlers())
 	w.await(func() bool { return len(w.written) > 0 })
 	require.LessOrEqual(t, queued, w.written[0])

@@ -48,7 +48,7 @@ func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 			socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 				rest <- string(socket.ReadAll())
 			}})
-			say(t, conn, "one\ntwo\n")
+			writeString(t, conn, "one\ntwo\n")
 			receive(t, posted)
 			read(within(t), socket)
 			run(t, &queue)
@@ -77,10 +77,10 @@ func TestWaitForDisconnectedLeavesDataToHandlers(t *testing.T) {
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 		got <- string(socket.ReadAll())
 	}})
-	waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+	waiting := mustBlock(t, func() error { return socket.WaitForDisconnected(within(t)) })
 	run(t, &queue)
 	for range 10 {
-		say(t, conn, "message")
+		writeString(t, conn, "message")
 		require.Equal(t, "message", receive(t, got))
 	}
 	reset(t, conn)
@@ -111,7 +111,7 @@ func TestReadyReadIsNotLostToConcurrentReads(t *testing.T) {
 	}()
 	const messages = 2000
 	for i := range messages {
-		say(t, conn, "0123456789")
+		writeString(t, conn, "0123456789")
 		require.Eventually(t, func() bool { return taken.Load() == 10*int64(i+1) }, patience, 50*time.Microsecond)
 	}
 	close(stop)
@@ -124,7 +124,7 @@ func TestPauseAndResumeInReadyReadDoNotCallItAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Executor: exec}))
-			w := watch(t)
+			w := newRecorder(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				socket.PauseReading()
 				defer socket.ResumeReading()
@@ -132,13 +132,13 @@ func TestPauseAndResumeInReadyReadDoNotCallItAgain(t *testing.T) {
 				w.keep(line)
 			}
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "half a")
+			writeString(t, conn, "half a")
 			w.await(func() bool { return w.reads > 0 })
-			time.Sleep(awhile)
+			time.Sleep(quiet)
 			require.Equal(t, 1, w.count())
-			say(t, conn, " line\nand")
+			writeString(t, conn, " line\nand")
 			w.awaitBytes("half a line\n")
-			time.Sleep(awhile)
+			time.Sleep(quiet)
 			require.LessOrEqual(t, w.count(), 3)
 		})
 	}
@@ -147,7 +147,7 @@ func TestPauseAndResumeInReadyReadDoNotCallItAgain(t *testing.T) {
 func TestSetHandlersInReadyReadDoesNotCallItAgain(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	h := w.handlers()
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		socket.SetHandlers(h)
@@ -155,11 +155,11 @@ func TestSetHandlersInReadyReadDoesNotCallItAgain(t *testing.T) {
 		w.keep(line)
 	}
 	socket.SetHandlers(h)
-	say(t, conn, "half a")
+	writeString(t, conn, "half a")
 	w.await(func() bool { return w.reads > 0 })
-	time.Sleep(awhile)
+	time.Sleep(quiet)
 	require.Equal(t, 1, w.count())
-	say(t, conn, " line\n")
+	writeString(t, conn, " line\n")
 	w.awaitBytes("half a line\n")
 }
 
@@ -172,7 +172,7 @@ func TestConcurrentPauseAndResumeCallReadyReadAgain(t *testing.T) {
 		entered <- struct{}{}
 		<-release
 	}})
-	say(t, conn, "x")
+	writeString(t, conn, "x")
 	for range 10 {
 		receive(t, entered)
 		socket.PauseReading()
@@ -195,7 +195,7 @@ func TestConcurrentResumeCallsReadyReadAgain(t *testing.T) {
 		}
 	}()
 	defer close(resume)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		if w.count() > 10 {
 			w.keep(socket.ReadAll())
@@ -206,16 +206,16 @@ func TestConcurrentResumeCallsReadyReadAgain(t *testing.T) {
 		<-resumed
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "message")
+	writeString(t, conn, "message")
 	w.awaitBytes("message")
 }
 
 func TestResumeInBytesWrittenCallsReadyReadForUnreadBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{WriteBufferSize: 1 << 20}))
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	paused := make(chan struct{}, 100)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		if socket.BytesToWrite() > 0 {
 			socket.PauseReading()
@@ -226,7 +226,7 @@ func TestResumeInBytesWrittenCallsReadyReadForUnreadBytes(t *testing.T) {
 	}
 	w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) { socket.ResumeReading() }
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "request")
+	writeString(t, conn, "request")
 	receive(t, paused)
 	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
 	require.NoError(t, err)
@@ -244,7 +244,7 @@ func TestReadReturnsAllBytesAvailable(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				socket, conn := pair(t)
-				put(t, socket, conn, noise(25))
+				sendFromPeer(t, socket, conn, randomLetters(25))
 				require.Len(t, socket.Peek(10), 10) // now the read buffer holds all 25 bytes
 				check := make(chan struct{}, 10)
 				fill := func(socket *tcpserver.TcpSocket) {
@@ -257,12 +257,12 @@ func TestReadReturnsAllBytesAvailable(t *testing.T) {
 					check <- struct{}{}
 				}
 				if !inHandler {
-					put(t, socket, conn, noise(50))
+					sendFromPeer(t, socket, conn, randomLetters(50))
 					fill(socket)
 					return
 				}
 				socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
-					say(t, conn, noise(50))
+					writeString(t, conn, randomLetters(50))
 					for end := time.Now().Add(patience); socket.BytesAvailable() < 75 && time.Now().Before(end); {
 						time.Sleep(time.Millisecond)
 					}
@@ -313,7 +313,7 @@ func TestReadyReadCallReadsBoundedAmount(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
 			require.NoError(t, socket.SetReadBuffer(1<<20))
-			line := noise(99) + "\n"
+			line := randomLetters(99) + "\n"
 			const lines = 30_000
 			var total, most atomic.Int64
 			all := make(chan struct{})
@@ -343,13 +343,13 @@ func TestPeekedBytesAreNotReusedByOtherSockets(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	for range 20 {
 		socket, conn := connect(t, server)
-		mine := noise(1500)
-		put(t, socket, conn, mine)
+		mine := randomLetters(1500)
+		sendFromPeer(t, socket, conn, mine)
 		view := socket.Peek(len(mine))
 		require.Equal(t, mine, string(view))
-		waiting := blocked(t, func() error { return socket.WaitForDisconnected(within(t)) })
+		waiting := mustBlock(t, func() error { return socket.WaitForDisconnected(within(t)) })
 		read := socket.BytesRead()
-		say(t, conn, noise(40_000))
+		writeString(t, conn, randomLetters(40_000))
 		require.Eventually(t, func() bool { return socket.BytesRead() > read }, patience, time.Millisecond)
 		others := make([]*tcpserver.TcpSocket, 10)
 		for i := range others {
@@ -370,24 +370,24 @@ func TestPeekedBytesAreNotReusedByOtherSockets(t *testing.T) {
 func TestPeekOutsideHandlerStaysValidAfterHandlerReturns(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{100, 10_000} {
-		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
+		server := listen(t, &tcpserver.TcpServer{Poller: pollerWithLoops(t, 1)})
 		socket, conn := connect(t, server)
 		entered, release := make(chan struct{}, 100), make(chan struct{})
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
 			entered <- struct{}{}
 			<-release
 		}})
-		mine := noise(size)
-		say(t, conn, mine)
+		mine := randomLetters(size)
+		writeString(t, conn, mine)
 		receive(t, entered)
 		view := socket.Peek(1 << 20)
 		require.NotEmpty(t, view)
 		close(release)
 		for range 10 {
 			other, otherConn := connect(t, server)
-			w := watch(t)
+			w := newRecorder(t)
 			other.SetHandlers(w.handlers())
-			say(t, otherConn, strings.Repeat("#", size))
+			writeString(t, otherConn, strings.Repeat("#", size))
 			w.awaitBytes(strings.Repeat("#", size))
 		}
 		require.True(t, strings.HasPrefix(mine, string(view)))
@@ -410,11 +410,11 @@ func TestReadyReadMayWaitForRestOfLine(t *testing.T) {
 		line, _ := socket.ReadLine()
 		lines <- string(line)
 	}})
-	say(t, conn, "a")
+	writeString(t, conn, "a")
 	receive(t, step)
 	for _, piece := range []string{"b", "c", "d\n"} {
 		before := socket.BytesRead()
-		say(t, conn, piece)
+		writeString(t, conn, piece)
 		require.Eventually(t, func() bool { return socket.BytesRead() > before }, patience, time.Millisecond)
 	}
 	require.Equal(t, "abcd\n", receive(t, lines))
@@ -430,12 +430,12 @@ func TestConcurrentTryReadSeesNewBytesDuringHandler(t *testing.T) {
 		<-release
 	}})
 	defer close(release)
-	say(t, conn, "0")
+	writeString(t, conn, "0")
 	receive(t, entered)
 	p := make([]byte, 100)
 	total := 0
 	for i := range 3 {
-		say(t, conn, "x")
+		writeString(t, conn, "x")
 		require.Eventually(t, func() bool {
 			n, _ := socket.TryRead(p)
 			total += n
@@ -447,14 +447,14 @@ func TestConcurrentTryReadSeesNewBytesDuringHandler(t *testing.T) {
 func TestTryReadInHandlerWithLargestReadBufferSize(t *testing.T) {
 	t.Parallel()
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{ReadBufferSize: math.MaxInt}))
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		p := make([]byte, 3)
 		n, _ := socket.TryRead(p)
 		w.keep(p[:n])
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "hello")
+	writeString(t, conn, "hello")
 	w.awaitBytes("hello")
 }
 
@@ -471,13 +471,13 @@ func TestPeekAtPartialMessageAllocatesLittle(t *testing.T) {
 		socket.Discard(size)
 		whole <- struct{}{}
 	}})
-	message := noise(size)
+	message := randomLetters(size)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range messages {
-		say(t, conn, message[:first])
+		writeString(t, conn, message[:first])
 		receive(t, partial)
-		say(t, conn, message[first:])
+		writeString(t, conn, message[first:])
 		receive(t, whole)
 	}
 	runtime.ReadMemStats(&after)

@@ -20,7 +20,7 @@ import (
 func TestReadyReadIsCalledAgainForEachUnreadLine(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		line, _ := socket.ReadLine()
 		w.keep(line)
@@ -30,7 +30,7 @@ func TestReadyReadIsCalledAgainForEachUnreadLine(t *testing.T) {
 	for i := range 1000 {
 		fmt.Fprintf(&all, "line %d\n", i)
 	}
-	say(t, conn, all.String())
+	writeString(t, conn, all.String())
 	w.awaitBytes(all.String())
 	require.GreaterOrEqual(t, w.count(), 1000)
 }
@@ -38,30 +38,30 @@ func TestReadyReadIsCalledAgainForEachUnreadLine(t *testing.T) {
 func TestReadyReadDoesNotSpinOnAPartialLine(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		line, _ := socket.ReadLine()
 		w.keep(line)
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "one\npart")
+	writeString(t, conn, "one\npart")
 	w.awaitBytes("one\n")
 	time.Sleep(100 * time.Millisecond)
 	require.LessOrEqual(t, w.count(), 3)
-	say(t, conn, "ial\n")
+	writeString(t, conn, "ial\n")
 	w.awaitBytes("one\npartial\n")
 }
 
 func TestReadyReadThatReadsNothingIsCalledAgainForNewData(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(*tcpserver.TcpSocket) {}
 	socket.SetHandlers(w.handlers())
 	for i := range 3 {
-		say(t, conn, "x")
+		writeString(t, conn, "x")
 		w.await(func() bool { return w.reads > i })
-		time.Sleep(awhile)
+		time.Sleep(quiet)
 		require.Equal(t, i+1, w.count())
 		require.Equal(t, i+1, socket.BytesAvailable())
 	}
@@ -72,7 +72,7 @@ func TestReadyReadIsNotRepeatedForLineLongerThanReadBuffer(t *testing.T) {
 	const limit = 4 << 10
 	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
 	socket, conn := connect(t, server)
-	w := watch(t)
+	w := newRecorder(t)
 	full := make(chan struct{}, 1)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		_, ok := socket.ReadLine()
@@ -84,11 +84,11 @@ func TestReadyReadIsNotRepeatedForLineLongerThanReadBuffer(t *testing.T) {
 		}
 	}
 	socket.SetHandlers(w.handlers())
-	want := noise(8*limit) + "\n"
-	say(t, conn, want)
+	want := randomLetters(8*limit) + "\n"
+	writeString(t, conn, want)
 	receive(t, full)
 	calls := w.count()
-	time.Sleep(awhile)
+	time.Sleep(quiet)
 	require.Equal(t, calls, w.count())
 	w.readyRead = nil
 	var got []byte
@@ -105,10 +105,10 @@ func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) 
 	const limit = 32 << 10
 	server := listen(t, &tcpserver.TcpServer{ReadBufferSize: limit})
 	socket, conn := connect(t, server)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(*tcpserver.TcpSocket) {}
 	socket.SetHandlers(w.handlers())
-	want := noise(1 << 20)
+	want := randomLetters(1 << 20)
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -131,7 +131,7 @@ func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) 
 	require.Less(t, heap(), before+4<<20)
 
 	calls := w.count()
-	time.Sleep(awhile)
+	time.Sleep(quiet)
 	require.Equal(t, calls, w.count(), "ReadyRead was called while the buffer was full")
 	require.Equal(t, 1000, socket.Discard(1000))
 	w.await(func() bool { return w.reads > calls })
@@ -141,7 +141,7 @@ func TestHandlerReadingStopsAtReadBufferSizeUntilBytesAreConsumed(t *testing.T) 
 	require.NoError(t, err)
 	w.await(func() bool { return w.reads > calls })
 
-	rest := watch(t)
+	rest := newRecorder(t)
 	total := 1000 + n
 	rest.readyRead = func(socket *tcpserver.TcpSocket) {
 		all := string(socket.ReadAll())
@@ -169,7 +169,7 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
 			test.before(t, socket, conn)
-			w := watch(t)
+			w := newRecorder(t)
 			socket.SetHandlers(w.handlers())
 			w.awaitBytes(test.got)
 			if !test.open {
@@ -179,7 +179,7 @@ func TestHandlersSetLateGetEarlierDataAndEnd(t *testing.T) {
 			require.Equal(t, test.calls, w.names())
 			socket.SetHandlers(w.handlers()) // Disconnected must not be called again
 			if !test.open {
-				time.Sleep(awhile)
+				time.Sleep(quiet)
 				require.Equal(t, test.calls, w.names())
 			} else {
 				socket.Close()
@@ -200,20 +200,20 @@ var lateHandlerTests = []struct {
 }{{
 	name: "data",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 	},
 	got: "hello", calls: []string{"ReadyRead"}, open: true,
 }, {
 	name: "data already in the read buffer",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, socket.WaitForReadyRead(within(t)))
 	},
 	got: "hello", calls: []string{"ReadyRead"}, open: true,
 }, {
 	name: "data and end of stream",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, conn.CloseWrite())
 	},
 	got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
@@ -228,7 +228,7 @@ var lateHandlerTests = []struct {
 }, {
 	name: "data and reset",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, socket.WaitForReadyRead(within(t)))
 		reset(t, conn)
 	},
@@ -236,7 +236,7 @@ var lateHandlerTests = []struct {
 }, {
 	name: "data, reset and disconnection",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, socket.WaitForReadyRead(within(t)))
 		reset(t, conn)
 		require.NoError(t, socket.WaitForDisconnected(within(t)))
@@ -245,17 +245,17 @@ var lateHandlerTests = []struct {
 }, {
 	name: "Close",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, socket.Close())
 	},
 	calls: []string{"Disconnected"},
 }, {
 	name: "earlier handlers that read nothing",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		first := watch(t)
+		first := newRecorder(t)
 		first.readyRead = func(*tcpserver.TcpSocket) {}
 		socket.SetHandlers(first.handlers())
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, conn.CloseWrite())
 		first.await(func() bool { return first.reads > 0 })
 	},
@@ -263,26 +263,26 @@ var lateHandlerTests = []struct {
 }, {
 	name: "earlier handlers that were removed",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		first := watch(t)
+		first := newRecorder(t)
 		socket.SetHandlers(first.handlers())
-		say(t, conn, "a")
+		writeString(t, conn, "a")
 		first.awaitBytes("a")
 		socket.SetHandlers(nil)
-		say(t, conn, "hello")
+		writeString(t, conn, "hello")
 		require.NoError(t, conn.CloseWrite())
-		time.Sleep(awhile)
+		time.Sleep(quiet)
 		require.Equal(t, []string{"ReadyRead"}, first.names())
 	},
 	got: "hello", calls: []string{"ReadyRead", "ReadClosed", "Disconnected"},
 }, {
 	name: "earlier handlers that were removed before the end",
 	before: func(t *testing.T, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
-		first := watch(t)
+		first := newRecorder(t)
 		socket.SetHandlers(first.handlers())
 		socket.SetHandlers(nil)
 		require.NoError(t, socket.Abort())
 		require.NoError(t, socket.WaitForDisconnected(within(t)))
-		time.Sleep(awhile)
+		time.Sleep(quiet)
 		require.Empty(t, first.names())
 	},
 	calls: []string{"Disconnected"},
@@ -291,7 +291,7 @@ var lateHandlerTests = []struct {
 func TestEndOfStreamCallsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	ends, closes := 0, 0
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		w.keep(socket.ReadAll())
@@ -301,32 +301,32 @@ func TestEndOfStreamCallsReadyReadThenReadClosedThenDisconnected(t *testing.T) {
 	}
 	w.readClosed = func(*tcpserver.TcpSocket) { closes++ }
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "hello")
+	writeString(t, conn, "hello")
 	w.awaitBytes("hello")
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, w.awaitEnd())
 	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
 	require.Equal(t, 1, ends)
 	require.Equal(t, 1, closes)
-	require.Empty(t, hearEnd(t, conn))
+	require.Empty(t, mustReadAll(t, conn))
 }
 
 // A handler that reads until io.EOF, as most do, must not thereby end the connection before ReadClosed.
 func TestReadClosedIsCalledEvenAfterCloseWrite(t *testing.T) {
 	t.Parallel()
-	reads := map[string]func(w *witness, socket *tcpserver.TcpSocket){
-		"TryRead": func(w *witness, socket *tcpserver.TcpSocket) {
+	reads := map[string]func(w *recorder, socket *tcpserver.TcpSocket){
+		"TryRead": func(w *recorder, socket *tcpserver.TcpSocket) {
 			p := make([]byte, 100)
 			for n, err := socket.TryRead(p); err == nil; n, err = socket.TryRead(p) {
 				w.keep(p[:n])
 			}
 		},
-		"ReadAll": func(w *witness, socket *tcpserver.TcpSocket) {
+		"ReadAll": func(w *recorder, socket *tcpserver.TcpSocket) {
 			for p := socket.ReadAll(); p != nil; p = socket.ReadAll() {
 				w.keep(p)
 			}
 		},
-		"Discard": func(w *witness, socket *tcpserver.TcpSocket) {
+		"Discard": func(w *recorder, socket *tcpserver.TcpSocket) {
 			w.keep(bytes.Clone(socket.Peek(100)))
 			socket.Discard(100)
 		},
@@ -335,12 +335,12 @@ func TestReadClosedIsCalledEvenAfterCloseWrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			w := watch(t)
+			w := newRecorder(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) { read(w, socket) }
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, socket.CloseWrite())
-			require.Empty(t, hearEnd(t, conn))
-			say(t, conn, "hello")
+			require.Empty(t, mustReadAll(t, conn))
+			writeString(t, conn, "hello")
 			require.NoError(t, conn.CloseWrite())
 			require.NoError(t, w.awaitEnd())
 			w.awaitBytes("hello")
@@ -355,7 +355,7 @@ func TestReadClosedIsCalledOnlyAfterAllDataIsRead(t *testing.T) {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			w := watch(t)
+			w := newRecorder(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				if where == "in a handler" {
 					w.keep(bytes.Clone(socket.Peek(1)))
@@ -368,13 +368,13 @@ func TestReadClosedIsCalledOnlyAfterAllDataIsRead(t *testing.T) {
 				}
 			}
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "hello")
+			writeString(t, conn, "hello")
 			require.NoError(t, conn.CloseWrite())
 			if where == "in a handler" {
 				w.awaitBytes("hello")
 			} else {
 				w.await(func() bool { return w.reads > 0 })
-				time.Sleep(awhile)
+				time.Sleep(quiet)
 				require.Equal(t, []string{"ReadyRead"}, w.names())
 				require.Equal(t, "hello", string(socket.ReadAll()))
 			}
@@ -386,10 +386,10 @@ func TestReadClosedIsCalledOnlyAfterAllDataIsRead(t *testing.T) {
 
 func TestReadClosedCanSendLargeReply(t *testing.T) {
 	t.Parallel()
-	want := noise(5 << 20)
+	want := randomLetters(5 << 20)
 	socket, conn := pair(t)
 	socket.SetWriteBufferSize(len(want))
-	w := watch(t)
+	w := newRecorder(t)
 	w.readClosed = func(socket *tcpserver.TcpSocket) {
 		if err := socket.Send([]byte(want)); err != nil {
 			t.Error(err)
@@ -398,7 +398,7 @@ func TestReadClosedCanSendLargeReply(t *testing.T) {
 	socket.SetHandlers(w.handlers())
 	require.NoError(t, conn.CloseWrite())
 	w.await(func() bool { return slices.Contains(w.calls, "ReadClosed") })
-	require.True(t, want == hearEnd(t, conn))
+	require.True(t, want == mustReadAll(t, conn))
 	require.NoError(t, w.awaitEnd())
 	require.EqualValues(t, len(want), socket.BytesSent())
 }
@@ -440,16 +440,16 @@ func TestAllowHalfOpenKeepsSocketOpenAfterReadClosed(t *testing.T) {
 	t.Parallel()
 	server := listen(t, &tcpserver.TcpServer{AllowHalfOpen: true})
 	socket, conn := connect(t, server)
-	w := watch(t)
+	w := newRecorder(t)
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "question")
+	writeString(t, conn, "question")
 	require.NoError(t, conn.CloseWrite())
 	w.await(func() bool { return slices.Contains(w.calls, "ReadClosed") })
-	time.Sleep(awhile)
+	time.Sleep(quiet)
 	require.Equal(t, tcpserver.StateConnected, socket.State())
 	require.NoError(t, socket.Send([]byte("answer")))
 	require.NoError(t, socket.CloseWrite())
-	require.Equal(t, "answer", hearEnd(t, conn))
+	require.Equal(t, "answer", mustReadAll(t, conn))
 	require.NoError(t, w.awaitEnd())
 	require.Equal(t, []string{"ReadyRead", "ReadClosed", "Disconnected"}, w.names())
 	require.Zero(t, server.ConnectionCount())
@@ -457,41 +457,41 @@ func TestAllowHalfOpenKeepsSocketOpenAfterReadClosed(t *testing.T) {
 
 func TestDisconnectedReportsReset(t *testing.T) {
 	t.Parallel()
-	tests := map[string]func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn){
-		"idle": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+	tests := map[string]func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn){
+		"idle": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetHandlers(w.handlers())
 		},
-		"only Disconnected set": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"only Disconnected set": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: w.handlers().Disconnected})
 		},
-		"paused": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"paused": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetHandlers(w.handlers())
 			socket.PauseReading()
 		},
-		"paused with data": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"paused with data": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.PauseReading()
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "hello")
+			writeString(t, conn, "hello")
 		},
-		"half-closed by the peer": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"half-closed by the peer": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.PauseReading()
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, conn.CloseWrite())
 		},
-		"unread data": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"unread data": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			w.readyRead = func(*tcpserver.TcpSocket) {}
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "hello")
+			writeString(t, conn, "hello")
 			w.await(func() bool { return w.reads > 0 })
 		},
-		"full read buffer": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"full read buffer": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetReadBufferSize(100)
 			w.readyRead = func(*tcpserver.TcpSocket) {}
 			socket.SetHandlers(w.handlers())
-			say(t, conn, noise(1000))
+			writeString(t, conn, randomLetters(1000))
 			w.await(func() bool { return socket.BytesRead() == 100 })
 		},
-		"bytes in the send queue": func(t *testing.T, w *witness, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
+		"bytes in the send queue": func(t *testing.T, w *recorder, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			socket.SetWriteBufferSize(16 << 20)
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, socket.Send(make([]byte, 16<<20)))
@@ -501,7 +501,7 @@ func TestDisconnectedReportsReset(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			w := watch(t)
+			w := newRecorder(t)
 			before(t, w, socket, conn)
 			reset(t, conn)
 			err := w.awaitEnd()
@@ -515,7 +515,7 @@ func TestDisconnectedReportsReset(t *testing.T) {
 func TestDisconnectedReportsResetFoundBySend(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	wasReset := make(chan struct{})
 	sendErr := make(chan error, 1)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
@@ -529,7 +529,7 @@ func TestDisconnectedReportsResetFoundBySend(t *testing.T) {
 		}
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "x")
+	writeString(t, conn, "x")
 	w.await(func() bool { return w.reads > 0 })
 	reset(t, conn)
 	close(wasReset)
@@ -549,26 +549,26 @@ func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 		t.Run(name+" in ReadyRead", func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			w := watch(t)
+			w := newRecorder(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				socket.ReadLine()
 				socket.Send([]byte("answer"))
 				end(socket)
 			}
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "1\n2\n3\n")
+			writeString(t, conn, "1\n2\n3\n")
 			conn.CloseWrite()
 			require.NoError(t, w.awaitEnd())
 			require.Equal(t, 1, w.count())
 			require.Equal(t, []string{"ReadyRead", "Disconnected"}, w.names())
 			if name == "Close" {
-				require.Equal(t, "answer", hearEnd(t, conn))
+				require.Equal(t, "answer", mustReadAll(t, conn))
 			}
 		})
 		t.Run(name+" in ReadClosed", func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			w := watch(t)
+			w := newRecorder(t)
 			w.readClosed = func(socket *tcpserver.TcpSocket) { end(socket) }
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, conn.CloseWrite())
@@ -578,7 +578,7 @@ func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
 			socket.SetWriteBufferSize(16 << 20)
-			w := watch(t)
+			w := newRecorder(t)
 			w.bytesWritten = func(socket *tcpserver.TcpSocket, _ int) { end(socket) }
 			socket.SetHandlers(w.handlers())
 			require.NoError(t, socket.Send(make([]byte, 16<<20)))
@@ -589,9 +589,9 @@ func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 		t.Run(name+" outside of handlers", func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			w := watch(t)
+			w := newRecorder(t)
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "hello")
+			writeString(t, conn, "hello")
 			w.awaitBytes("hello")
 			require.NoError(t, end(socket))
 			require.NoError(t, w.awaitEnd())
@@ -604,12 +604,12 @@ func TestOnlyDisconnectedIsCalledAfterCloseOrAbort(t *testing.T) {
 func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 	t.Parallel()
 	const pieces, size = 40, 100_000
-	server := listen(t, &tcpserver.TcpServer{WriteBufferSize: pieces * size, Poller: loops(t, 1)})
+	server := listen(t, &tcpserver.TcpServer{WriteBufferSize: pieces * size, Poller: pollerWithLoops(t, 1)})
 	socket, conn := connect(t, server)
 	require.NoError(t, socket.SetWriteBuffer(16<<10))
 	require.NoError(t, conn.SetReadBuffer(16<<10))
-	want := noise(pieces * size)
-	w := watch(t)
+	want := randomLetters(pieces * size)
+	w := newRecorder(t)
 	queued := make(chan int, 1)
 	sum := 0
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
@@ -628,10 +628,10 @@ func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 		}
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "x")
+	writeString(t, conn, "x")
 	n := receive(t, queued)
 	require.Positive(t, n)
-	hear(t, conn, want)
+	mustRead(t, conn, want)
 	require.NoError(t, socket.WaitForBytesWritten(within(t)))
 	w.await(func() bool { return w.inside.Load() == 0 && sum >= n })
 	require.Equal(t, n, sum)
@@ -640,29 +640,29 @@ func TestBytesWrittenAddsUpToQueuedBytes(t *testing.T) {
 	// Bytes that Send passes to the system at once are not reported.
 	calls := len(w.names())
 	require.NoError(t, socket.Send([]byte("x")))
-	hear(t, conn, "x")
-	time.Sleep(awhile)
+	mustRead(t, conn, "x")
+	time.Sleep(quiet)
 	require.Len(t, w.names(), calls)
 }
 
 func TestPauseReadingStopsHandlersUntilResumeReading(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	socket.PauseReading()
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "one")
-	time.Sleep(awhile)
+	writeString(t, conn, "one")
+	time.Sleep(quiet)
 	require.Empty(t, w.names())
 	require.Zero(t, socket.BytesRead(), "bytes were read while reading was paused")
 	socket.ResumeReading()
 	w.awaitBytes("one")
 
 	socket.PauseReading()
-	say(t, conn, "two")
+	writeString(t, conn, "two")
 	require.NoError(t, socket.WaitForReadyRead(within(t))) // moves the bytes to the socket's buffer
 	require.NoError(t, conn.CloseWrite())
-	time.Sleep(awhile)
+	time.Sleep(quiet)
 	w.awaitBytes("one")
 	socket.ResumeReading()
 	w.awaitBytes("onetwo")
@@ -672,7 +672,7 @@ func TestPauseReadingStopsHandlersUntilResumeReading(t *testing.T) {
 func TestPauseReadingInReadyReadStopsFurtherCalls(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		line, ok := socket.ReadLine()
 		if ok {
@@ -681,11 +681,11 @@ func TestPauseReadingInReadyReadStopsFurtherCalls(t *testing.T) {
 		w.keep(line)
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "1\n2\n3\n")
+	writeString(t, conn, "1\n2\n3\n")
 	require.NoError(t, conn.CloseWrite())
 	for want := "1\n"; len(want) <= 6; want = "1\n2\n3\n"[:len(want)+2] {
 		w.awaitBytes(want)
-		time.Sleep(awhile / 2)
+		time.Sleep(quiet / 2)
 		w.awaitBytes(want)
 		require.Equal(t, []string{"ReadyRead"}, w.names())
 		socket.ResumeReading()
@@ -699,9 +699,9 @@ func TestPauseReadingInReadyReadStopsFurtherCalls(t *testing.T) {
 
 func TestSocketCanBeClosedInNewConnectionHandler(t *testing.T) {
 	t.Parallel()
-	w := watch(t)
+	w := newRecorder(t)
 	server := listen(t, &tcpserver.TcpServer{
-		Poller: loops(t, 1),
+		Poller: pollerWithLoops(t, 1),
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
 			socket := server.NextPendingConnection()
 			socket.SetHandlers(w.handlers())
@@ -709,7 +709,7 @@ func TestSocketCanBeClosedInNewConnectionHandler(t *testing.T) {
 			socket.Close()
 		},
 	})
-	require.Equal(t, "bye", hearEnd(t, dial(t, server)))
+	require.Equal(t, "bye", mustReadAll(t, dial(t, server)))
 	require.NoError(t, w.awaitEnd())
 	require.Equal(t, []string{"Disconnected"}, w.names())
 	require.Zero(t, server.ConnectionCount())

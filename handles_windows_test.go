@@ -12,11 +12,11 @@ import (
 
 // This test is not parallel: it counts the handles of the whole process. The runtime's threads have some too.
 func TestConnectionsLeaveNoHandles(t *testing.T) {
-	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: echo})
+	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: serveEcho})
 	serve := func(connections int) {
 		for range connections {
 			conn := dial(t, server)
-			echoes(t, conn)
+			mustEcho(t, conn)
 			require.NoError(t, conn.Close())
 		}
 		until(t, func() bool { return server.ConnectionCount() == 0 })

@@ -15,11 +15,8 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// awhile is how long a test waits to see that something does not happen.
-const awhile = 60 * time.Millisecond
-
-// loops returns a poller with n loops, which ends with its last user.
-func loops(t testing.TB, n int) *tcpserver.Poller {
+// pollerWithLoops returns a poller with n loops, which ends with its last user.
+func pollerWithLoops(t testing.TB, n int) *tcpserver.Poller {
 	t.Helper()
 	poller, err := tcpserver.NewPoller(n)
 	require.NoError(t, err)
@@ -77,8 +74,8 @@ func dialMany(t testing.TB, server *tcpserver.TcpServer, n int) []*net.TCPConn {
 	return conns
 }
 
-// takes takes the next connections and checks that they are those of clients, in this order.
-func takes(t testing.TB, server *tcpserver.TcpServer, clients ...*net.TCPConn) {
+// mustTake takes the next connections and checks that they are those of clients, in this order.
+func mustTake(t testing.TB, server *tcpserver.TcpServer, clients ...*net.TCPConn) {
 	t.Helper()
 	for _, client := range clients {
 		require.Equal(t, client.LocalAddr().String(), take(t, server).RemoteAddr().String())
@@ -98,8 +95,8 @@ func roundTrip(t testing.TB, a, b net.Conn) {
 	}
 }
 
-// hasEnded returns a context that is already canceled.
-func hasEnded() context.Context {
+// canceledContext returns a context that is already canceled.
+func canceledContext() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
@@ -111,8 +108,8 @@ type signalingContext struct {
 	begun chan struct{}
 }
 
-// watchedContext returns a signalingContext that ends after patience, or with the test.
-func watchedContext(t testing.TB) signalingContext {
+// newSignalingContext returns a signalingContext that ends after patience, or with the test.
+func newSignalingContext(t testing.TB) signalingContext {
 	return signalingContext{within(t), make(chan struct{}, 100)}
 }
 
@@ -132,8 +129,8 @@ func (l logLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// heap returns how many bytes of the heap are in use.
-func heap() uint64 {
+// heapInUse returns how many bytes of the heap are in use.
+func heapInUse() uint64 {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC() // a sync.Pool is emptied by two collections
@@ -150,8 +147,8 @@ func newPoller(t testing.TB, loops int) *tcpserver.Poller {
 	return poller
 }
 
-// echo is a NewConnectionHandler that takes the connection and echoes what it receives.
-func echo(server *tcpserver.TcpServer) {
+// serveEcho is a NewConnectionHandler that takes the connection and echoes what it receives.
+func serveEcho(server *tcpserver.TcpServer) {
 	if socket := server.NextPendingConnection(); socket != nil {
 		socket.SetHandlers(&tcpserver.SocketHandlers{
 			ReadyRead: func(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) },
@@ -159,8 +156,8 @@ func echo(server *tcpserver.TcpServer) {
 	}
 }
 
-// echoes checks that the server echoes what conn sends.
-func echoes(t testing.TB, conn net.Conn) {
+// mustEcho checks that the server echoes what conn sends.
+func mustEcho(t testing.TB, conn net.Conn) {
 	t.Helper()
 	_, err := conn.Write([]byte("hello"))
 	require.NoError(t, err)

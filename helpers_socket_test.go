@@ -15,15 +15,15 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// say writes text to conn.
-func say(t testing.TB, conn net.Conn, text string) {
+// writeString writes text to conn.
+func writeString(t testing.TB, conn net.Conn, text string) {
 	t.Helper()
 	_, err := io.WriteString(conn, text)
 	require.NoError(t, err)
 }
 
-// hear reads as many bytes as want has and compares them.
-func hear(t testing.TB, conn net.Conn, want string) {
+// mustRead reads as many bytes as want has and compares them.
+func mustRead(t testing.TB, conn net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
@@ -32,8 +32,8 @@ func hear(t testing.TB, conn net.Conn, want string) {
 	require.True(t, want == string(got), "received other bytes than were sent")
 }
 
-// hearEnd reads until the end of the stream.
-func hearEnd(t testing.TB, conn net.Conn) string {
+// mustReadAll reads until the end of the stream.
+func mustReadAll(t testing.TB, conn net.Conn) string {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	all, err := io.ReadAll(conn)
@@ -41,8 +41,8 @@ func hearEnd(t testing.TB, conn net.Conn) string {
 	return string(all)
 }
 
-// hearReset reads until an error and checks that it is a reset.
-func hearReset(t testing.TB, conn net.Conn) {
+// mustReadReset reads until an error and checks that it is a reset.
+func mustReadReset(t testing.TB, conn net.Conn) {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 	_, err := io.Copy(io.Discard, conn)
@@ -52,8 +52,8 @@ func hearReset(t testing.TB, conn net.Conn) {
 // echoBack is a ReadyRead handler that echoes what it receives.
 func echoBack(socket *tcpserver.TcpSocket) { socket.Send(socket.ReadAll()) }
 
-// noise returns n random letters; n is at most 8 MiB.
-func noise(n int) string { return letters()[:n] }
+// randomLetters returns n random letters; n is at most 8 MiB.
+func randomLetters(n int) string { return letters()[:n] }
 
 var letters = sync.OnceValue(func() string {
 	p := make([]byte, 8<<20)
@@ -73,15 +73,15 @@ func readUntilEnd(t testing.TB, conn net.Conn) error {
 	return err
 }
 
-// pattern returns n random bytes, which are the same for the same seed.
-func pattern(seed byte, n int) []byte {
+// randomBytes returns n random bytes, which are the same for the same seed.
+func randomBytes(seed byte, n int) []byte {
 	p := make([]byte, n)
 	rand.NewChaCha8([32]byte{seed}).Read(p)
 	return p
 }
 
-// put sends p from the peer and waits until the socket has received all of it.
-func put(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
+// sendFromPeer sends p from the peer and waits until the socket has received all of it.
+func sendFromPeer(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
 	t.Helper()
 	want := socket.BytesAvailable() + len(p)
 	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
@@ -90,8 +90,8 @@ func put(t testing.TB, socket *tcpserver.TcpSocket, conn net.Conn, p string) {
 	require.Eventually(t, func() bool { return socket.BytesAvailable() == want }, patience, time.Millisecond)
 }
 
-// blocked starts f, checks that it blocks, and returns a channel that receives its error.
-func blocked(t testing.TB, f func() error) <-chan error {
+// mustBlock starts f, checks that it blocks, and returns a channel that receives its error.
+func mustBlock(t testing.TB, f func() error) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- f() }()
@@ -103,8 +103,8 @@ func blocked(t testing.TB, f func() error) <-chan error {
 	return done
 }
 
-// readOne returns a function that reads one byte.
-func readOne(socket *tcpserver.TcpSocket) func() error {
+// readByte returns a function that reads one byte.
+func readByte(socket *tcpserver.TcpSocket) func() error {
 	return func() error {
 		_, err := socket.Read(make([]byte, 1))
 		return err
@@ -117,14 +117,14 @@ const (
 	large = 20 * mib
 )
 
-// jam calls Send, while the peer does not read, until the send queue is full. It returns what was sent.
-func jam(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []byte) {
+// fillSendQueue calls Send, while the peer does not read, until the send queue is full. It returns what was sent.
+func fillSendQueue(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []byte) {
 	t.Helper()
 	// The system's buffers get a fixed size, well below that of the queue, so that they fill up soon.
 	require.NoError(t, conn.SetReadBuffer(128<<10))
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
 	for i := byte(0); ; i++ {
-		p := pattern(i, 64<<10)
+		p := randomBytes(i, 64<<10)
 		if err := socket.Send(p); err != nil {
 			require.Equal(t, tcpserver.ErrWriteBufferFull, err)
 			require.NotZero(t, socket.BytesToWrite())
@@ -134,8 +134,8 @@ func jam(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) (sent []b
 	}
 }
 
-// sendPaced sends p in pieces and waits for room in the queue.
-func sendPaced(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
+// sendInPieces sends p in pieces and waits for room in the queue.
+func sendInPieces(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
 	t.Helper()
 	for len(p) > 0 {
 		n := min(len(p), 256<<10)
@@ -157,16 +157,16 @@ func readToEnd(t testing.TB, conn net.Conn) ([]byte, error) {
 	return io.ReadAll(conn)
 }
 
-// mustGet reads the peer's side until the end of the stream and compares.
-func mustGet(t testing.TB, conn net.Conn, want []byte) {
+// mustReadExactly reads the peer's side until the end of the stream and compares.
+func mustReadExactly(t testing.TB, conn net.Conn, want []byte) {
 	t.Helper()
 	got, err := readToEnd(t, conn)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(want, got), "got %d bytes, want %d", len(got), len(want))
 }
 
-// mustBeCut checks that the peer's side gets a part of sent, or all of it, and then a reset.
-func mustBeCut(t testing.TB, conn net.Conn, sent []byte) {
+// mustReadPrefixThenReset checks that the peer's side gets a part of sent, or all of it, and then a reset.
+func mustReadPrefixThenReset(t testing.TB, conn net.Conn, sent []byte) {
 	t.Helper()
 	got, err := readToEnd(t, conn)
 	mustBeReset(t, err)

@@ -19,7 +19,7 @@ func TestIdleTimeoutEndsConnection(t *testing.T) {
 	socket, conn := pair(t)
 	start := time.Now()
 	socket.SetIdleTimeout(limit)
-	reading := blocked(t, readOne(socket))
+	reading := mustBlock(t, readByte(socket))
 	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
 	require.GreaterOrEqual(t, time.Since(start), limit, "the timeout must not expire early")
 	err := receive(t, reading)
@@ -28,7 +28,7 @@ func TestIdleTimeoutEndsConnection(t *testing.T) {
 	require.True(t, errors.As(err, &opErr))
 	require.ErrorIs(t, socket.Send([]byte("x")), tcpserver.ErrIdleTimeout)
 	require.ErrorIs(t, socket.WaitForReadyRead(within(t)), tcpserver.ErrIdleTimeout)
-	mustGet(t, conn, nil)
+	mustReadExactly(t, conn, nil)
 }
 
 func TestActivityPostponesIdleTimeout(t *testing.T) {
@@ -41,7 +41,7 @@ func TestActivityPostponesIdleTimeout(t *testing.T) {
 		"receiving": func(t testing.TB, socket *tcpserver.TcpSocket, conn *net.TCPConn) {
 			_, err := conn.Write([]byte("x"))
 			require.NoError(t, err)
-			require.NoError(t, readOne(socket)())
+			require.NoError(t, readByte(socket)())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestSetIdleTimeoutReplacesServersIdleTimeout(t *testing.T) {
 	mustEnd(t, inherited, tcpserver.ErrIdleTimeout)
 	mustEnd(t, shortened, tcpserver.ErrIdleTimeout)
 	// With the timeout of the others, this socket would have ended by now.
-	blocked(t, func() error { return disabled.WaitForDisconnected(t.Context()) })
+	mustBlock(t, func() error { return disabled.WaitForDisconnected(t.Context()) })
 	require.Equal(t, tcpserver.StateConnected, disabled.State())
 	disabled.SetIdleTimeout(limit)
 	mustEnd(t, disabled, tcpserver.ErrIdleTimeout)
@@ -86,10 +86,10 @@ func TestSetIdleTimeoutReplacesServersIdleTimeout(t *testing.T) {
 func TestIdleTimeoutWithQueuedBytesResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	socket.SetIdleTimeout(time.Millisecond)
 	mustEnd(t, socket, tcpserver.ErrIdleTimeout)
-	mustBeCut(t, conn, sent[:len(sent)-1])
+	mustReadPrefixThenReset(t, conn, sent[:len(sent)-1])
 }
 
 // A loop that reads again after each timeout must not run forever.

@@ -32,20 +32,20 @@ func TestCloseDoesNotBlockWithLinger(t *testing.T) {
 	require.NoError(t, conn.SetReadBuffer(64<<10))
 	require.NoError(t, socket.SetWriteBuffer(4*mib))
 	require.NoError(t, socket.SetLinger(3))
-	sent := pattern(1, mib)
+	sent := randomBytes(1, mib)
 	require.NoError(t, socket.Send(sent))
 	// The system holds all bytes but cannot send them, so that close(2) would block.
 	require.Zero(t, socket.BytesToWrite())
 	atOnce(t, socket.Close)
 	require.Equal(t, tcpserver.StateUnconnected, socket.State())
-	mustGet(t, conn, sent)
+	mustReadExactly(t, conn, sent)
 
 	// Close does not block either while bytes are in the send queue.
 	socket, conn = pair(t)
 	require.NoError(t, socket.SetLinger(3))
-	sent = jam(t, socket, conn)
+	sent = fillSendQueue(t, socket, conn)
 	atOnce(t, socket.Close)
-	mustGet(t, conn, sent)
+	mustReadExactly(t, conn, sent)
 }
 
 func TestSetLingerZeroMakesCloseReset(t *testing.T) {
@@ -61,5 +61,5 @@ func TestSetLingerZeroMakesCloseReset(t *testing.T) {
 	require.NoError(t, socket.SetLinger(-1))
 	require.NoError(t, socket.Send([]byte("x")))
 	require.NoError(t, socket.Close())
-	mustGet(t, conn, []byte("x"))
+	mustReadExactly(t, conn, []byte("x"))
 }

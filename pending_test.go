@@ -25,9 +25,9 @@ func TestMaxPendingConnectionsDefaultsTo30(t *testing.T) {
 	mustNotAccept(t, server)
 
 	// Each connection that is taken makes room for one more, in the order of the clients.
-	takes(t, server, clients[:3]...)
+	mustTake(t, server, clients[:3]...)
 	untilPending(t, server, 30)
-	takes(t, server, clients[3:]...)
+	mustTake(t, server, clients[3:]...)
 	require.True(t, server.IsAccepting())
 	require.Nil(t, server.NextPendingConnection())
 	require.EqualValues(t, 40, server.Stats().Accepted)
@@ -45,7 +45,7 @@ func TestRaisingMaxPendingConnectionsTakesEffectAtOnce(t *testing.T) {
 	mustNotAccept(t, server)
 	server.SetMaxPendingConnections(30)
 	untilPending(t, server, 5)
-	takes(t, server, clients...)
+	mustTake(t, server, clients...)
 }
 
 func TestLoweringMaxPendingConnectionsKeepsQueuedConnections(t *testing.T) {
@@ -56,10 +56,10 @@ func TestLoweringMaxPendingConnectionsKeepsQueuedConnections(t *testing.T) {
 	server.SetMaxPendingConnections(2)
 	require.Equal(t, 5, server.PendingConnections())
 	clients = append(clients, dial(t, server))
-	takes(t, server, clients[:3]...)
+	mustTake(t, server, clients[:3]...)
 	require.False(t, server.IsAccepting())
 	mustNotAccept(t, server)
-	takes(t, server, clients[3:]...)
+	mustTake(t, server, clients[3:]...)
 }
 
 func TestMaxPendingConnectionsOfZeroCanBeRaised(t *testing.T) {
@@ -72,7 +72,7 @@ func TestMaxPendingConnectionsOfZeroCanBeRaised(t *testing.T) {
 		clients := dialMany(t, server, 2)
 		mustNotAccept(t, server)
 		server.SetMaxPendingConnections(1)
-		takes(t, server, clients...)
+		mustTake(t, server, clients...)
 	}
 }
 
@@ -93,11 +93,11 @@ func TestCanceledContextWinsOverPendingConnection(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	dialMany(t, server, 3)
 	untilPending(t, server, 3)
-	require.Equal(t, context.Canceled, server.WaitForNewConnection(hasEnded()))
-	socket, err := server.AcceptSocket(hasEnded())
+	require.Equal(t, context.Canceled, server.WaitForNewConnection(canceledContext()))
+	socket, err := server.AcceptSocket(canceledContext())
 	require.Equal(t, context.Canceled, err)
 	require.Nil(t, socket)
-	for range server.Connections(hasEnded()) {
+	for range server.Connections(canceledContext()) {
 		require.Fail(t, "a connection was yielded after the end of the context")
 	}
 
@@ -197,7 +197,7 @@ func TestCloseEndsWaitsForConnectionsEvenIfListenFollows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := listen(t, new(tcpserver.TcpServer))
 			for range 20 {
-				ctx, ended := watchedContext(t), make(chan error, 1)
+				ctx, ended := newSignalingContext(t), make(chan error, 1)
 				go func() { ended <- wait(server, ctx) }()
 				receive(t, ctx.begun)
 				require.NoError(t, server.Close())
@@ -220,7 +220,7 @@ func TestSetDeadlineEndsWaitsForConnections(t *testing.T) {
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	}
 	// The deadline ends a wait that has begun.
-	ctx, ended := watchedContext(t), make(chan error, 1)
+	ctx, ended := newSignalingContext(t), make(chan error, 1)
 	go func() { ended <- server.WaitForNewConnection(ctx) }()
 	receive(t, ctx.begun)
 	require.NoError(t, server.SetDeadline(time.Now().Add(quiet)))
@@ -276,7 +276,7 @@ func TestPendingConnectionsAreNotRead(t *testing.T) {
 	client := dial(t, server)
 	untilPending(t, server, 1)
 	piece := make([]byte, 64<<10)
-	before := heap()
+	before := heapInUse()
 	sent := 0
 	var err error
 	for sent < 50<<20 && err == nil {
@@ -286,7 +286,7 @@ func TestPendingConnectionsAreNotRead(t *testing.T) {
 		sent += n
 	}
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "the client was never blocked")
-	require.Less(t, heap(), before+1<<20)
+	require.Less(t, heapInUse(), before+1<<20)
 
 	// All bytes arrive once the program reads.
 	socket := take(t, server)

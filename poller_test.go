@@ -25,7 +25,7 @@ func TestLoopCanBeWokenAnyNumberOfTimes(t *testing.T) {
 	poller, err := tcpserver.NewPoller(1)
 	require.NoError(t, err)
 	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{Poller: poller}))
-	put(t, socket, conn, "x")
+	sendFromPeer(t, socket, conn, "x")
 	announced := make(chan struct{})
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { announced <- struct{}{} }})
 	receive(t, announced)
@@ -52,18 +52,18 @@ func TestServersCanShareOnePoller(t *testing.T) {
 		var servers [3]*tcpserver.TcpServer
 		var clients [3]net.Conn
 		for i := range servers {
-			servers[i] = listen(t, &tcpserver.TcpServer{Poller: poller, NewConnectionHandler: echo})
+			servers[i] = listen(t, &tcpserver.TcpServer{Poller: poller, NewConnectionHandler: serveEcho})
 			clients[i] = dial(t, servers[i])
 		}
 		for _, client := range clients {
-			echoes(t, client)
+			mustEcho(t, client)
 		}
 		// Closing one server does not affect the others.
 		require.NoError(t, servers[0].Close())
 		for _, client := range clients {
-			echoes(t, client)
+			mustEcho(t, client)
 		}
-		echoes(t, dial(t, servers[1]))
+		mustEcho(t, dial(t, servers[1]))
 	}
 }
 
@@ -135,7 +135,7 @@ func TestPollerCloseEndsServersAndSockets(t *testing.T) {
 	// A server can listen again with another poller.
 	servers[0].Poller = nil
 	listen(t, servers[0])
-	takes(t, servers[0], dial(t, servers[0]))
+	mustTake(t, servers[0], dial(t, servers[0]))
 }
 
 // Connections are accepted while the poller is closed.
@@ -176,16 +176,16 @@ func TestPollerCloseEndsConnectionsBeingAccepted(t *testing.T) {
 }
 
 func TestEchoWorksBesideThousandIdleConnections(t *testing.T) {
-	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: echo})
+	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: serveEcho})
 	idle := dialMany(t, server, 1000)
 	until(t, func() bool { return server.Stats().Accepted == 1000 })
 	client := dial(t, server)
 	for range 200 {
-		echoes(t, client)
+		mustEcho(t, client)
 	}
 	// The idle connections still work.
 	for i := range 20 {
-		echoes(t, idle[i*50])
+		mustEcho(t, idle[i*50])
 	}
 }
 
@@ -193,7 +193,7 @@ func TestEchoWorksBesideThousandIdleConnections(t *testing.T) {
 func TestIdleTimeoutFiresDespiteBusySockets(t *testing.T) {
 	t.Parallel()
 	const timeout, enough = time.Second, 6 * time.Second
-	server := listen(t, &tcpserver.TcpServer{Poller: newPoller(t, 1), NewConnectionHandler: echoSlowly})
+	server := listen(t, &tcpserver.TcpServer{Poller: newPoller(t, 1), NewConnectionHandler: serveSlowEcho})
 	defer until(t, func() bool { return server.ConnectionCount() == 0 })
 	for range 50 {
 		client := dial(t, server)
@@ -219,8 +219,8 @@ func TestIdleTimeoutFiresDespiteBusySockets(t *testing.T) {
 	require.Less(t, time.Since(begin), enough)
 }
 
-// echoSlowly echoes with a handler that takes 8 ms.
-func echoSlowly(server *tcpserver.TcpServer) {
+// serveSlowEcho echoes with a handler that takes 8 ms.
+func serveSlowEcho(server *tcpserver.TcpServer) {
 	if socket := server.NextPendingConnection(); socket != nil {
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 			time.Sleep(8 * time.Millisecond)

@@ -202,7 +202,7 @@ func TestServersShareQueueThatRunsOnlyOnWake(t *testing.T) {
 	defer close(done)
 	failed := make(chan error, servers*clients)
 	for range servers {
-		server := listen(t, &tcpserver.TcpServer{Executor: q.Post, NewConnectionHandler: echo})
+		server := listen(t, &tcpserver.TcpServer{Executor: q.Post, NewConnectionHandler: serveEcho})
 		defer until(t, func() bool { return server.ConnectionCount() == 0 })
 		for range clients {
 			go func() { failed <- exchangeMessages(server.Addr().String(), messages) }()

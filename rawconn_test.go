@@ -88,7 +88,7 @@ func TestRawConnReadWaitsForData(t *testing.T) {
 	raw := rawConn(t, socket)
 	p := make([]byte, 5)
 	for range 3 {
-		reading := blocked(t, func() error {
+		reading := mustBlock(t, func() error {
 			_, err := rawRead(raw, p)
 			return err
 		})
@@ -102,7 +102,7 @@ func TestRawConnReadWaitsForData(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, ", world", string(rest[:n]))
 	}
-	reading := blocked(t, func() error {
+	reading := mustBlock(t, func() error {
 		if n, err := rawRead(raw, p); n != 0 || err != nil {
 			return fmt.Errorf("%d bytes: %w", n, err)
 		}
@@ -134,14 +134,14 @@ func TestRawConnWriteWaitsForBufferSpace(t *testing.T) {
 	socket, conn := pair(t)
 	require.NoError(t, conn.SetReadBuffer(128<<10))
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
-	want := pattern(1, 4*mib)
-	writing := blocked(t, func() error {
+	want := randomBytes(1, 4*mib)
+	writing := mustBlock(t, func() error {
 		if err := rawWrite(rawConn(t, socket), want); err != nil {
 			return err
 		}
 		return socket.CloseWrite()
 	})
-	mustGet(t, conn, want)
+	mustReadExactly(t, conn, want)
 	require.NoError(t, receive(t, writing))
 }
 
@@ -155,9 +155,9 @@ func TestRawConnWriteIsWokenAfterQueueIsSentOrClosed(t *testing.T) {
 			require.NoError(t, conn.SetReadBuffer(128<<10))
 			require.NoError(t, socket.SetWriteBuffer(128<<10))
 			if queue {
-				jam(t, socket, conn)
+				fillSendQueue(t, socket, conn)
 			}
-			writing := blocked(t, func() error { return rawWrite(rawConn(t, socket), make([]byte, 10*mib)) })
+			writing := mustBlock(t, func() error { return rawWrite(rawConn(t, socket), make([]byte, 10*mib)) })
 			if !queue {
 				require.NoError(t, socket.CloseWrite())
 			}
@@ -196,10 +196,10 @@ func TestRawConnCallsReturnOnDeadlineOrClose(t *testing.T) {
 				socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: -1}))
 				t.Cleanup(func() { socket.Abort() })
 				if test.jam {
-					jam(t, socket, conn)
+					fillSendQueue(t, socket, conn)
 				}
 				raw := rawConn(t, socket)
-				waiting := blocked(t, func() error { return call(raw) })
+				waiting := mustBlock(t, func() error { return call(raw) })
 				test.end(socket)
 				require.ErrorIs(t, receive(t, waiting), test.want)
 			})
@@ -229,5 +229,5 @@ func TestRawConnControlKeepsDescriptorOpen(t *testing.T) {
 	require.NoError(t, socket.WaitForDisconnected(context.Background()))
 	close(unblock)
 	require.NoError(t, receive(t, done))
-	mustGet(t, conn, []byte("still open"))
+	mustReadExactly(t, conn, []byte("still open"))
 }

@@ -24,12 +24,12 @@ import (
 func TestCanceledContextWinsOverReadySocket(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	say(t, conn, "hello")
+	writeString(t, conn, "hello")
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
-	require.Equal(t, context.Canceled, socket.WaitForReadyRead(hasEnded()))
-	require.Equal(t, context.Canceled, socket.WaitForBytesWritten(hasEnded()))
+	require.Equal(t, context.Canceled, socket.WaitForReadyRead(canceledContext()))
+	require.Equal(t, context.Canceled, socket.WaitForBytesWritten(canceledContext()))
 	require.NoError(t, socket.Abort())
-	require.Equal(t, context.Canceled, socket.WaitForDisconnected(hasEnded()))
+	require.Equal(t, context.Canceled, socket.WaitForDisconnected(canceledContext()))
 	require.NoError(t, socket.WaitForDisconnected(within(t)))
 }
 
@@ -38,7 +38,7 @@ func TestBytesAvailableIncludesSystemBuffer(t *testing.T) {
 	socket, conn := pair(t)
 	require.Zero(t, socket.BytesAvailable())
 	socket.SetReadBufferSize(4)
-	put(t, socket, conn, "0123456789")
+	sendFromPeer(t, socket, conn, "0123456789")
 	require.Equal(t, "0123", string(socket.Peek(10)))
 	require.Equal(t, 10, socket.BytesAvailable(), "4 bytes are in the read buffer and 6 in the system")
 	_, err := io.ReadFull(socket, make([]byte, 7))
@@ -56,14 +56,14 @@ func TestPeekConsumesNothing(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Empty(t, socket.Peek(10))
-	put(t, socket, conn, "hello")
+	sendFromPeer(t, socket, conn, "hello")
 	require.Equal(t, "he", string(socket.Peek(2)))
 	require.Equal(t, 2, cap(socket.Peek(2)), "appending to what Peek returned must not write into the buffer")
 	require.Equal(t, "hello", string(socket.Peek(100)))
 	require.Empty(t, socket.Peek(0))
 	require.Empty(t, socket.Peek(-1))
 	require.Equal(t, 5, socket.BytesAvailable())
-	put(t, socket, conn, " world")
+	sendFromPeer(t, socket, conn, " world")
 	require.Equal(t, "hello world", string(socket.Peek(11)))
 	require.Equal(t, "hello world", string(socket.ReadAll()))
 }
@@ -72,7 +72,7 @@ func TestPeekIsLimitedByReadBufferSize(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	socket.SetReadBufferSize(6)
-	put(t, socket, conn, "0123456789")
+	sendFromPeer(t, socket, conn, "0123456789")
 	require.Equal(t, "012345", string(socket.Peek(10)))
 	require.Equal(t, 2, socket.Discard(2))
 	require.Equal(t, "234567", string(socket.Peek(10)), "Peek must fill the room that Discard has made")
@@ -85,7 +85,7 @@ func TestDiscardReturnsNumberOfDiscardedBytes(t *testing.T) {
 	socket, conn := pair(t)
 	require.Zero(t, socket.Discard(1))
 	socket.SetReadBufferSize(4)
-	put(t, socket, conn, "0123456789abcdef")
+	sendFromPeer(t, socket, conn, "0123456789abcdef")
 	require.Zero(t, socket.Discard(0))
 	require.Zero(t, socket.Discard(-1))
 	require.Equal(t, 3, socket.Discard(3))
@@ -105,7 +105,7 @@ func TestTryReadNeverBlocks(t *testing.T) {
 	require.Zero(t, n)
 	require.NoError(t, err)
 
-	put(t, socket, conn, "hello")
+	sendFromPeer(t, socket, conn, "hello")
 	n, err = socket.TryRead(p[:3])
 	require.NoError(t, err)
 	require.Equal(t, "hel", string(p[:n]))
@@ -129,22 +129,22 @@ func TestReadAllReturnsAllAvailableBytes(t *testing.T) {
 	socket, conn := pair(t)
 	require.Nil(t, socket.ReadAll())
 	require.NoError(t, socket.SetReadBuffer(2<<20))
-	want := pattern(1, 300_000)
-	put(t, socket, conn, string(want))
+	want := randomBytes(1, 300_000)
+	sendFromPeer(t, socket, conn, string(want))
 	require.NotEmpty(t, socket.Peek(1)) // moves a part, but not all, to the read buffer
 	got := socket.ReadAll()
 	require.True(t, bytes.Equal(want, got), "got %d bytes", len(got))
 	require.Nil(t, socket.ReadAll())
 
 	// The slice is a copy that later reads do not change.
-	put(t, socket, conn, strings.Repeat("x", len(want)))
+	sendFromPeer(t, socket, conn, strings.Repeat("x", len(want)))
 	socket.ReadAll()
 	require.True(t, bytes.Equal(want, got))
 
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
 	require.Nil(t, socket.ReadAll())
-	require.Equal(t, io.EOF, readOne(socket)(), "ReadAll must leave the end of the stream to Read")
+	require.Equal(t, io.EOF, readByte(socket)(), "ReadAll must leave the end of the stream to Read")
 }
 
 func TestReadLineReturnsWholeLines(t *testing.T) {
@@ -158,9 +158,9 @@ func TestReadLineReturnsWholeLines(t *testing.T) {
 		require.Nil(t, line)
 	}
 	noLine()
-	put(t, socket, conn, "one")
+	sendFromPeer(t, socket, conn, "one")
 	noLine()
-	put(t, socket, conn, "\ntwo\r\n\nlast")
+	sendFromPeer(t, socket, conn, "\ntwo\r\n\nlast")
 	var first []byte
 	for _, want := range []string{"one\n", "two\r\n", "\n"} {
 		require.True(t, socket.CanReadLine())
@@ -189,7 +189,7 @@ func TestCanReadLineIsFalseForLineLongerThanReadBuffer(t *testing.T) {
 	const long = "a line of more than eight bytes\n"
 	socket, conn := pair(t)
 	socket.SetReadBufferSize(8)
-	put(t, socket, conn, long+"short\n")
+	sendFromPeer(t, socket, conn, long+"short\n")
 	require.False(t, socket.CanReadLine())
 	_, ok := socket.ReadLine()
 	require.False(t, ok)
@@ -201,10 +201,10 @@ func TestCanReadLineIsFalseForLineLongerThanReadBuffer(t *testing.T) {
 	require.True(t, ok, "the lines after it must be found")
 	require.Equal(t, "short\n", string(line))
 
-	put(t, socket, conn, long)
+	sendFromPeer(t, socket, conn, long)
 	require.False(t, socket.CanReadLine())
 	require.Equal(t, long, string(socket.ReadAll()))
-	put(t, socket, conn, long)
+	sendFromPeer(t, socket, conn, long)
 	require.False(t, socket.CanReadLine())
 	socket.SetReadBufferSize(len(long))
 	require.True(t, socket.CanReadLine(), "a larger buffer must take effect at once")
@@ -214,7 +214,7 @@ func TestMixedReadMethodsKeepByteOrder(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(4) {
 		socket, conn := pair(t)
-		want := pattern(byte(seed), 256<<10)
+		want := randomBytes(byte(seed), 256<<10)
 		go func() {
 			r := rand.New(rand.NewPCG(seed, 0))
 			for rest := want; len(rest) > 0; {
@@ -282,7 +282,7 @@ func TestMixedReadMethodsKeepByteOrder(t *testing.T) {
 func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
 	socket, conn := pair(t)
 	p := make([]byte, 1<<20)
-	before := heap()
+	before := heapInUse()
 	sent := 0
 	for {
 		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
@@ -297,7 +297,7 @@ func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
 		}
 		require.Less(t, sent, 1<<30, "the client was never blocked")
 	}
-	require.Less(t, heap(), before+1<<20)
+	require.Less(t, heapInUse(), before+1<<20)
 	require.LessOrEqual(t, socket.BytesRead(), uint64(64<<10), "the default read buffer size")
 	runtime.KeepAlive(p)
 }
@@ -305,7 +305,7 @@ func TestMemoryStaysBoundedWhenProgramDoesNotRead(t *testing.T) {
 func TestConcurrentReadersLoseNoBytes(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	data := pattern(1, 4<<20)
+	data := randomBytes(1, 4<<20)
 	go func() {
 		conn.Write(data)
 		conn.CloseWrite()
@@ -399,17 +399,17 @@ func TestConcurrentLineReadersGetWholeLines(t *testing.T) {
 func TestWaitForReadyReadReturnsAtOnceForDataOrEndOfStream(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	put(t, socket, conn, "hello")
+	sendFromPeer(t, socket, conn, "hello")
 	require.NoError(t, socket.WaitForReadyRead(within(t)), "bytes in the system")
 	require.Equal(t, "h", string(socket.Peek(1)))
 	require.NoError(t, socket.WaitForReadyRead(within(t)), "bytes in the read buffer")
 	socket.ReadAll()
 
-	waiting := blocked(t, func() error { return socket.WaitForReadyRead(within(t)) })
+	waiting := mustBlock(t, func() error { return socket.WaitForReadyRead(within(t)) })
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, receive(t, waiting), "end of stream")
 	require.NoError(t, socket.WaitForReadyRead(within(t)), "end of stream, second call")
-	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, io.EOF, readByte(socket)())
 	require.NoError(t, socket.WaitForReadyRead(within(t)), "end of stream after Read returned io.EOF")
 }
 
@@ -444,7 +444,7 @@ func TestWaitForReadyReadWakesOnDataEndOrTimeout(t *testing.T) {
 			socket, conn := pair(t)
 			ctx, cancel := context.WithCancel(within(t))
 			defer cancel()
-			waiting := blocked(t, func() error { return socket.WaitForReadyRead(ctx) })
+			waiting := mustBlock(t, func() error { return socket.WaitForReadyRead(ctx) })
 			test.wake(t, socket, conn, cancel)
 			err := receive(t, waiting)
 			require.ErrorIs(t, err, test.want)
@@ -470,11 +470,11 @@ func TestWaitForReadyReadWakesOnDataEndOrTimeout(t *testing.T) {
 func TestCloseReadEndsOnlyReading(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	put(t, socket, conn, "unread")
+	sendFromPeer(t, socket, conn, "unread")
 	socket.Peek(1)
 	require.NoError(t, socket.CloseRead())
 	require.Zero(t, socket.BytesAvailable())
-	require.Equal(t, io.EOF, readOne(socket)())
+	require.Equal(t, io.EOF, readByte(socket)())
 	require.Nil(t, socket.ReadAll())
 	require.NoError(t, socket.CloseRead(), "second call")
 
@@ -491,7 +491,7 @@ func TestCloseReadEndsOnlyReading(t *testing.T) {
 func TestCloseReadUnblocksRead(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)
-	reading := blocked(t, readOne(socket))
+	reading := mustBlock(t, readByte(socket))
 	require.NoError(t, socket.CloseRead())
 	require.Equal(t, io.EOF, receive(t, reading))
 }
@@ -500,16 +500,16 @@ func TestBytesReadCountsBytesTakenFromSystem(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.Zero(t, socket.BytesRead())
-	put(t, socket, conn, "0123456789")
+	sendFromPeer(t, socket, conn, "0123456789")
 	require.Zero(t, socket.BytesRead(), "the bytes are still in the system")
 	socket.Peek(1)
 	require.EqualValues(t, 10, socket.BytesRead(), "Peek must take the bytes from the system")
-	require.NoError(t, readOne(socket)())
+	require.NoError(t, readByte(socket)())
 	socket.Discard(1)
 	socket.ReadAll()
 	require.EqualValues(t, 10, socket.BytesRead())
-	put(t, socket, conn, "x")
-	require.NoError(t, readOne(socket)())
+	sendFromPeer(t, socket, conn, "x")
+	require.NoError(t, readByte(socket)())
 	require.EqualValues(t, 11, socket.BytesRead())
 	socket.Close()
 	require.EqualValues(t, 11, socket.BytesRead())
@@ -519,22 +519,22 @@ func TestReadDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(70*time.Millisecond)))
-	require.ErrorIs(t, receive(t, blocked(t, readOne(socket))), os.ErrDeadlineExceeded)
+	require.ErrorIs(t, receive(t, mustBlock(t, readByte(socket))), os.ErrDeadlineExceeded)
 
 	// It stays expired, even if data arrives, until it is moved.
 	require.NoError(t, conn.SetWriteDeadline(time.Now().Add(patience)))
-	put(t, socket, conn, "ab")
-	require.ErrorIs(t, readOne(socket)(), os.ErrDeadlineExceeded)
+	sendFromPeer(t, socket, conn, "ab")
+	require.ErrorIs(t, readByte(socket)(), os.ErrDeadlineExceeded)
 	_, err := socket.TryRead(make([]byte, 1))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(patience)))
-	require.NoError(t, readOne(socket)())
+	require.NoError(t, readByte(socket)())
 	require.NoError(t, socket.SetReadDeadline(time.Time{}))
-	require.NoError(t, readOne(socket)())
+	require.NoError(t, readByte(socket)())
 
 	// Moving the deadline affects a Read that is waiting.
 	require.NoError(t, socket.SetReadDeadline(time.Now().Add(150*time.Millisecond)))
-	reading := blocked(t, readOne(socket))
+	reading := mustBlock(t, readByte(socket))
 	require.NoError(t, socket.SetReadDeadline(time.Time{}))
 	select {
 	case err := <-reading:
@@ -552,7 +552,7 @@ func TestReadReturnsBufferedBytesWithoutBlocking(t *testing.T) {
 	t.Run("full buffer", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := connect(t, listen(t, &tcpserver.TcpServer{ReadBufferSize: 4096}))
-		put(t, socket, conn, noise(4096))
+		sendFromPeer(t, socket, conn, randomLetters(4096))
 		require.Len(t, socket.Peek(4096), 4096)
 		n, err := socket.Read(make([]byte, 8192))
 		require.NoError(t, err)
@@ -561,7 +561,7 @@ func TestReadReturnsBufferedBytesWithoutBlocking(t *testing.T) {
 	t.Run("in a handler", func(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
-		put(t, socket, conn, noise(64<<10))
+		sendFromPeer(t, socket, conn, randomLetters(64<<10))
 		got := make(chan int, 10)
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 			n, _ := socket.Read(make([]byte, 128<<10))
@@ -573,7 +573,7 @@ func TestReadReturnsBufferedBytesWithoutBlocking(t *testing.T) {
 		t.Parallel()
 		socket, conn := pair(t)
 		for range 100 {
-			say(t, conn, "0123456789")
+			writeString(t, conn, "0123456789")
 			require.NoError(t, socket.WaitForReadyRead(within(t)))
 			read := 0
 			for p := make([]byte, 100); read < 10; {

@@ -11,9 +11,9 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A witness records the calls of a socket's handlers. It fails the test if two run at the same time, or if one is
+// A recorder records the calls of a socket's handlers. It fails the test if two run at the same time, or if one is
 // called after Disconnected.
-type witness struct {
+type recorder struct {
 	t testing.TB
 
 	// These are called by the handlers of the same name. If readyRead is nil, ReadyRead reads everything.
@@ -34,11 +34,11 @@ type witness struct {
 	err     error // argument of Disconnected
 }
 
-// watch returns one that has recorded nothing yet.
-func watch(t testing.TB) *witness { return &witness{t: t, changed: make(chan struct{}, 1)} }
+// newRecorder returns one that has recorded nothing yet.
+func newRecorder(t testing.TB) *recorder { return &recorder{t: t, changed: make(chan struct{}, 1)} }
 
 // handlers returns the handlers whose calls are recorded.
-func (w *witness) handlers() *tcpserver.SocketHandlers {
+func (w *recorder) handlers() *tcpserver.SocketHandlers {
 	return &tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
 			defer w.record("ReadyRead", func() { w.reads++ })()
@@ -73,7 +73,7 @@ func (w *witness) handlers() *tcpserver.SocketHandlers {
 }
 
 // record begins a call and returns a function that ends it. update changes the fields that mu guards.
-func (w *witness) record(name string, update func()) func() {
+func (w *recorder) record(name string, update func()) func() {
 	if w.inside.Add(1) != 1 {
 		w.t.Errorf("%s was called while another handler was running", name)
 	}
@@ -93,7 +93,7 @@ func (w *witness) record(name string, update func()) func() {
 	}
 }
 
-func (w *witness) tell() {
+func (w *recorder) tell() {
 	select {
 	case w.changed <- struct{}{}:
 	default:
@@ -101,14 +101,14 @@ func (w *witness) tell() {
 }
 
 // keep appends p to the bytes that ReadyRead has read.
-func (w *witness) keep(p []byte) {
+func (w *recorder) keep(p []byte) {
 	w.mu.Lock()
 	w.got = append(w.got, p...)
 	w.mu.Unlock()
 }
 
 // await waits until done, which is called with mu held, returns true.
-func (w *witness) await(done func() bool) {
+func (w *recorder) await(done func() bool) {
 	w.t.Helper()
 	for {
 		w.mu.Lock()
@@ -122,7 +122,7 @@ func (w *witness) await(done func() bool) {
 }
 
 // awaitBytes waits until ReadyRead has read as many bytes as want has, and compares.
-func (w *witness) awaitBytes(want string) {
+func (w *recorder) awaitBytes(want string) {
 	w.t.Helper()
 	w.await(func() bool { return len(w.got) >= len(want) })
 	w.mu.Lock()
@@ -131,21 +131,21 @@ func (w *witness) awaitBytes(want string) {
 }
 
 // awaitEnd waits for Disconnected and returns its error.
-func (w *witness) awaitEnd() error {
+func (w *recorder) awaitEnd() error {
 	w.t.Helper()
 	w.await(func() bool { return w.ended })
 	return w.err
 }
 
 // names returns the names of the handlers in the order of their calls.
-func (w *witness) names() []string {
+func (w *recorder) names() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.calls)
 }
 
 // count returns how often ReadyRead was called.
-func (w *witness) count() int {
+func (w *recorder) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.reads

@@ -175,7 +175,7 @@ func TestShutdownWaitsForConnections(t *testing.T) {
 	listen(t, server)
 	socket, _ := connect(t, server)
 
-	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
+	require.Equal(t, context.Canceled, server.Shutdown(canceledContext()))
 	assert.False(t, server.IsListening())
 	assert.Equal(t, tcpserver.StateConnected, socket.State())
 
@@ -186,7 +186,7 @@ func TestShutdownWaitsForConnections(t *testing.T) {
 	require.NoError(t, socket.Close())
 	waiting.Wait()
 	require.NoError(t, server.Shutdown(within(t)), "nothing is left to wait for")
-	require.Equal(t, context.Canceled, server.Shutdown(hasEnded()))
+	require.Equal(t, context.Canceled, server.Shutdown(canceledContext()))
 }
 
 // A slowServer is a server whose Disconnected and ClosedHandler block. It counts those that have returned.
@@ -338,7 +338,7 @@ func TestCloseAsyncWaitsForEarlierButNotLaterPeriods(t *testing.T) {
 func TestShutdownDoesNotWaitForLaterPeriod(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
 	socket, _ := connect(t, server)
-	ctx, ended := watchedContext(t), make(chan error, 1)
+	ctx, ended := newSignalingContext(t), make(chan error, 1)
 	go func() { ended <- server.Shutdown(ctx) }()
 	receive(t, ctx.begun)
 	listen(t, server)
@@ -378,7 +378,7 @@ func TestShutdownInHandlerWaitsOnlyForConnections(t *testing.T) {
 				ReadyRead:    func(*tcpserver.TcpSocket) { deeper(300, func() { quit("ReadyRead") }) },
 				Disconnected: func(*tcpserver.TcpSocket, error) { quit("Disconnected") },
 			})
-			say(t, conn, "quit")
+			writeString(t, conn, "quit")
 			for _, where := range []string{"ReadyRead", "Disconnected", "ClosedHandler"} {
 				require.Equal(t, where, receive(t, ended))
 			}
@@ -447,7 +447,7 @@ func TestCloseConnectionsAbortsTakenButNotPendingSockets(t *testing.T) {
 
 func TestWaitReturnsAfterLastReferencedServerEnds(t *testing.T) {
 	require.NoError(t, tcpserver.Wait(within(t)), "no server is left")
-	require.Equal(t, context.Canceled, tcpserver.Wait(hasEnded()))
+	require.Equal(t, context.Canceled, tcpserver.Wait(canceledContext()))
 	first, second, other := new(tcpserver.TcpServer), new(tcpserver.TcpServer), new(tcpserver.TcpServer)
 	other.Unref()
 	other.Unref()

@@ -31,11 +31,11 @@ func TestHandlersAreNotCalledInsideMethods(t *testing.T) {
 		defer mu.Unlock()
 		handled++
 	}
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead, w.readClosed = lock, lock
 	w.disconnected = func(*tcpserver.TcpSocket, error) { lock(nil) }
 	w.bytesWritten = func(*tcpserver.TcpSocket, int) { lock(nil) }
-	say(t, conn, "hello")
+	writeString(t, conn, "hello")
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, socket.WaitForReadyRead(within(t)))
 	done := make(chan struct{})
@@ -60,11 +60,11 @@ func TestHandlersAreNotCalledInsideMethods(t *testing.T) {
 func TestHandlersOfOneSocketNeverRunConcurrently(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2} {
-		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, n), WriteBufferSize: 64 << 10})
+		server := listen(t, &tcpserver.TcpServer{Poller: pollerWithLoops(t, n), WriteBufferSize: 64 << 10})
 		var wg sync.WaitGroup
 		for range 4 {
 			socket, conn := connect(t, server)
-			w := watch(t)
+			w := newRecorder(t)
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				if rand.IntN(50) == 0 {
 					time.Sleep(15 * time.Millisecond) // another goroutine takes over the loop
@@ -128,13 +128,13 @@ func TestHandlersOfOneSocketNeverRunConcurrently(t *testing.T) {
 
 func TestPeekSendDiscardEchoesStreamUnchanged(t *testing.T) {
 	t.Parallel()
-	want := noise(3 << 20)
+	want := randomLetters(3 << 20)
 	for _, n := range []int{1, 2} {
-		server := listen(t, &tcpserver.TcpServer{Poller: loops(t, n), WriteBufferSize: 256 << 10})
+		server := listen(t, &tcpserver.TcpServer{Poller: pollerWithLoops(t, n), WriteBufferSize: 256 << 10})
 		var wg sync.WaitGroup
 		for range 3 {
 			socket, conn := connect(t, server)
-			w := watch(t)
+			w := newRecorder(t)
 			echo := func(socket *tcpserver.TcpSocket) bool {
 				p := socket.Peek(1 + rand.IntN(40<<10))
 				before := bytes.Clone(p)
@@ -192,7 +192,7 @@ func TestPanicOrGoexitInHandlerEndsOnlyItsSocket(t *testing.T) {
 				t.Parallel()
 				log := new(lockedBuffer)
 				server := listen(t, &tcpserver.TcpServer{
-					Poller:          loops(t, 1),
+					Poller:          pollerWithLoops(t, 1),
 					Logger:          slog.New(slog.NewTextHandler(log, nil)),
 					WriteBufferSize: 16 << 20,
 				})
@@ -205,7 +205,7 @@ func TestPanicOrGoexitInHandlerEndsOnlyItsSocket(t *testing.T) {
 				switch where {
 				case "ReadyRead":
 					h.ReadyRead = func(*tcpserver.TcpSocket) { fail() }
-					say(t, conn, "x")
+					writeString(t, conn, "x")
 				case "BytesWritten":
 					h.BytesWritten = func(*tcpserver.TcpSocket, int) { fail() }
 					require.NoError(t, socket.Send(make([]byte, 16<<20)))
@@ -214,7 +214,7 @@ func TestPanicOrGoexitInHandlerEndsOnlyItsSocket(t *testing.T) {
 					require.NoError(t, conn.CloseWrite())
 				}
 				socket.SetHandlers(h)
-				hearReset(t, conn)
+				mustReadReset(t, conn)
 				err := receive(t, over)
 				var p *tcpserver.PanicError
 				require.ErrorAs(t, err, &p)
@@ -227,8 +227,8 @@ func TestPanicOrGoexitInHandlerEndsOnlyItsSocket(t *testing.T) {
 					require.Nil(t, p.Value)
 					require.Contains(t, log.String(), "Goexit")
 				}
-				say(t, otherConn, "still here")
-				hear(t, otherConn, "still here")
+				writeString(t, otherConn, "still here")
+				mustRead(t, otherConn, "still here")
 				require.Equal(t, 1, server.ConnectionCount())
 				require.Empty(t, over)
 			})
@@ -243,7 +243,7 @@ func TestPanicOrGoexitInDisconnectedLeavesOtherSocketsOpen(t *testing.T) {
 			t.Parallel()
 			log := new(lockedBuffer)
 			server := listen(t, &tcpserver.TcpServer{
-				Poller: loops(t, 1),
+				Poller: pollerWithLoops(t, 1),
 				Logger: slog.New(slog.NewTextHandler(log, nil)),
 			})
 			other, otherConn := connect(t, server)
@@ -256,8 +256,8 @@ func TestPanicOrGoexitInDisconnectedLeavesOtherSocketsOpen(t *testing.T) {
 			}})
 			conn.Close()
 			receive(t, calls)
-			say(t, otherConn, "still here")
-			hear(t, otherConn, "still here")
+			writeString(t, otherConn, "still here")
+			mustRead(t, otherConn, "still here")
 			require.Eventually(t, func() bool { return log.String() != "" }, patience, time.Millisecond)
 			require.NoError(t, socket.Err())
 			require.Empty(t, calls)
@@ -274,7 +274,7 @@ func TestPanicOrGoexitInNewConnectionHandlerKeepsConnectionsPending(t *testing.T
 			log := new(lockedBuffer)
 			calls := make(chan struct{}, clients+1)
 			server := listen(t, &tcpserver.TcpServer{
-				Poller: loops(t, 1),
+				Poller: pollerWithLoops(t, 1),
 				Logger: slog.New(slog.NewTextHandler(log, nil)),
 				NewConnectionHandler: func(*tcpserver.TcpServer) {
 					calls <- struct{}{}
@@ -299,9 +299,9 @@ func TestPanicOrGoexitInNewConnectionHandlerKeepsConnectionsPending(t *testing.T
 
 func TestHandlerCanBlockInRead(t *testing.T) {
 	t.Parallel()
-	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
+	server := listen(t, &tcpserver.TcpServer{Poller: pollerWithLoops(t, 1)})
 	socket, conn := connect(t, server)
-	w := watch(t)
+	w := newRecorder(t)
 	began := make(chan struct{}, 10)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		// A message is a digit and as many bytes. At the end of the stream there is none.
@@ -317,14 +317,14 @@ func TestHandlerCanBlockInRead(t *testing.T) {
 		w.keep(body)
 	}
 	socket.SetHandlers(w.handlers())
-	say(t, conn, "5he")
+	writeString(t, conn, "5he")
 	receive(t, began)
-	time.Sleep(awhile)
-	say(t, conn, "l")
-	say(t, conn, "lo3abc2x")
+	time.Sleep(quiet)
+	writeString(t, conn, "l")
+	writeString(t, conn, "lo3abc2x")
 	receive(t, began)
 	receive(t, began)
-	say(t, conn, "y")
+	writeString(t, conn, "y")
 	w.awaitBytes("helloabcxy")
 	require.NoError(t, conn.CloseWrite())
 	require.NoError(t, w.awaitEnd())
@@ -416,7 +416,7 @@ func TestNewConnectionHandlerIsCalledAgainAfterPanicOrGoexit(t *testing.T) {
 			require.Contains(t, line, "level=ERROR")
 			require.Contains(t, line, c.log)
 			require.Contains(t, line, "strand_test.go", "the record must contain the stack")
-			takes(t, server, clients...)
+			mustTake(t, server, clients...)
 			require.True(t, server.IsAccepting())
 			require.Empty(t, lines)
 		})

@@ -43,7 +43,7 @@ func TestStressReading(t *testing.T) {
 	run(t, queue)
 	servers := map[string]*tcpserver.TcpServer{
 		"loops":    {},
-		"one loop": {Poller: loops(t, 1)},
+		"one loop": {Poller: pollerWithLoops(t, 1)},
 		"executor": {Executor: queue.Post},
 	}
 	for name, server := range servers {

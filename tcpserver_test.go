@@ -56,7 +56,7 @@ func TestListenWhileListeningChangesNothing(t *testing.T) {
 	}
 	require.True(t, server.IsAccepting())
 	require.Equal(t, addr, server.Addr())
-	takes(t, server, queued, dial(t, server))
+	mustTake(t, server, queued, dial(t, server))
 }
 
 func TestListenReportsAddressInUse(t *testing.T) {
@@ -70,7 +70,7 @@ func TestListenReportsAddressInUse(t *testing.T) {
 	require.Equal(t, err.Error(), second.ErrorString())
 	require.False(t, second.IsListening())
 	require.NoError(t, first.Err())
-	takes(t, first, dial(t, first))
+	mustTake(t, first, dial(t, first))
 
 	// A successful Listen, also on the address that was in use, clears the error.
 	require.NoError(t, first.Close())
@@ -176,7 +176,7 @@ func TestNilLoggerUsesSlogDefault(t *testing.T) {
 	socket, conn := connect(t, server)
 	require.Contains(t, receive(t, lines), "in NewConnectionHandler")
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { panic("in ReadyRead") }})
-	say(t, conn, "hello")
+	writeString(t, conn, "hello")
 	require.Contains(t, receive(t, lines), "in ReadyRead")
 }
 

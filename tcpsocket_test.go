@@ -96,7 +96,7 @@ func TestSocketCarriesTLS(t *testing.T) {
 		var wg sync.WaitGroup
 		for i, ends := range [][2]*tls.Conn{{a, b}, {b, a}} {
 			from, to := ends[0], ends[1]
-			data := pattern(byte(i), mib)
+			data := randomBytes(byte(i), mib)
 			wg.Go(func() {
 				n, err := from.Write(data)
 				if err == nil {

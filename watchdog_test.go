@@ -48,8 +48,8 @@ func (g *gate) wait() {
 func roundTripTime(t *testing.T, conn net.Conn) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	say(t, conn, "ping")
-	hear(t, conn, "ping")
+	writeString(t, conn, "ping")
+	mustRead(t, conn, "ping")
 	return time.Since(begin)
 }
 
@@ -64,7 +64,7 @@ func requireShortDelay(t *testing.T, rounds []time.Duration) {
 // listenOnOneLoop starts a server on a poller with one loop and returns it with a client whose messages it echoes.
 func listenOnOneLoop(t *testing.T) (*tcpserver.TcpServer, *net.TCPConn) {
 	t.Helper()
-	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1), WriteBufferSize: 16 << 20})
+	server := listen(t, &tcpserver.TcpServer{Poller: pollerWithLoops(t, 1), WriteBufferSize: 16 << 20})
 	socket, conn := connect(t, server)
 	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: echoBack})
 	return server, conn
@@ -84,7 +84,7 @@ type slowSocket struct {
 // slowHandlers are the ways to block in a handler. Each sees to it that its handler is called.
 var slowHandlers = map[string]func(s *slowSocket) *tcpserver.SocketHandlers{
 	"waiting in ReadyRead": func(s *slowSocket) *tcpserver.SocketHandlers {
-		say(s.t, s.conn, "x")
+		writeString(s.t, s.conn, "x")
 		return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) { s.wait() }}
 	},
 	"waiting in BytesWritten": func(s *slowSocket) *tcpserver.SocketHandlers {
@@ -106,7 +106,7 @@ var slowHandlers = map[string]func(s *slowSocket) *tcpserver.SocketHandlers{
 		return &tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) { s.wait() }}
 	},
 	"computing": func(s *slowSocket) *tcpserver.SocketHandlers {
-		say(s.t, s.conn, "x")
+		writeString(s.t, s.conn, "x")
 		return &tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
 			s.entered <- struct{}{}
 			for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
@@ -119,7 +119,7 @@ var slowHandlers = map[string]func(s *slowSocket) *tcpserver.SocketHandlers{
 		}}
 	},
 	"in Write": func(s *slowSocket) *tcpserver.SocketHandlers {
-		say(s.t, s.conn, "x")
+		writeString(s.t, s.conn, "x")
 		s.unblock = func() { s.conn.SetLinger(0); s.conn.Close() }
 		var once atomic.Bool
 		return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
@@ -133,7 +133,7 @@ var slowHandlers = map[string]func(s *slowSocket) *tcpserver.SocketHandlers{
 		}}
 	},
 	"in Read": func(s *slowSocket) *tcpserver.SocketHandlers {
-		say(s.t, s.conn, "x")
+		writeString(s.t, s.conn, "x")
 		s.unblock = func() { s.conn.Close() }
 		return &tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
 			if p := make([]byte, 2); socket.BytesAvailable() > 0 {
@@ -185,7 +185,7 @@ func TestFiftySlowHandlersDoNotDelayOtherSockets(t *testing.T) {
 	g := newGate()
 	var sockets []*tcpserver.TcpSocket
 	var conns []*net.TCPConn
-	w := watch(t)
+	w := newRecorder(t)
 	done := make(chan struct{}, many)
 	for range many {
 		socket, conn := connect(t, server)
@@ -205,7 +205,7 @@ func TestFiftySlowHandlersDoNotDelayOtherSockets(t *testing.T) {
 	want := ""
 	for range slowRounds {
 		for _, conn := range conns {
-			say(t, conn, "x\n")
+			writeString(t, conn, "x\n")
 			want += "x\n"
 		}
 		starting = append(starting, roundTripTime(t, other))
@@ -233,7 +233,7 @@ func TestSlowNewConnectionHandlerDoesNotDelaySockets(t *testing.T) {
 	var inside, calls atomic.Int32
 	g := newGate()
 	server := listen(t, &tcpserver.TcpServer{
-		Poller: loops(t, 1),
+		Poller: pollerWithLoops(t, 1),
 		NewConnectionHandler: func(server *tcpserver.TcpServer) {
 			if inside.Add(1) != 1 {
 				t.Error("two calls of NewConnectionHandler ran at a time")
@@ -269,7 +269,7 @@ func TestSlowNewConnectionHandlerDoesNotStopAccepting(t *testing.T) {
 	const clients = 10
 	g := newGate()
 	server := listen(t, &tcpserver.TcpServer{
-		Poller:               loops(t, 1),
+		Poller:               pollerWithLoops(t, 1),
 		NewConnectionHandler: func(*tcpserver.TcpServer) { g.wait() },
 	})
 	server.PauseAccepting()
@@ -294,7 +294,7 @@ func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 	server, other := listenOnOneLoop(t)
 	socket, conn := connect(t, server)
 	g := newGate()
-	w := watch(t)
+	w := newRecorder(t)
 	w.readyRead = func(socket *tcpserver.TcpSocket) {
 		line, ok := socket.ReadLine()
 		if ok && strings.HasPrefix(string(line), "wait") {
@@ -306,12 +306,12 @@ func TestSocketWithSlowHandlerLosesNothing(t *testing.T) {
 	want := ""
 	for i := range 3 {
 		text := fmt.Sprintf("wait %d\n", i)
-		say(t, conn, text)
+		writeString(t, conn, text)
 		receive(t, g.entered)
 		calls := w.count()
 		for j := range 20 {
 			line := fmt.Sprintf("line %d\n", j)
-			say(t, conn, line)
+			writeString(t, conn, line)
 			text += line
 		}
 		if i == 2 {
@@ -342,7 +342,7 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 			server, other := listenOnOneLoop(t)
 			socket, conn := connect(t, server)
 			g := newGate()
-			w := watch(t)
+			w := newRecorder(t)
 			returned := false
 			w.readyRead = func(socket *tcpserver.TcpSocket) {
 				socket.ReadLine()
@@ -355,14 +355,14 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 				}
 			}
 			socket.SetHandlers(w.handlers())
-			say(t, conn, "1\n2\n")
+			writeString(t, conn, "1\n2\n")
 			receive(t, g.entered)
 			end(socket, conn)
 			switch name {
 			case "Close": // closing does not wait for the handler
-				require.Empty(t, hearEnd(t, conn))
+				require.Empty(t, mustReadAll(t, conn))
 			case "Abort":
-				hearReset(t, conn)
+				mustReadReset(t, conn)
 			}
 			roundTripTime(t, other)
 			require.Equal(t, []string{"ReadyRead"}, w.names())
@@ -381,7 +381,7 @@ func TestDisconnectedWaitsForSlowHandler(t *testing.T) {
 
 // When the last connection ends, calls that are due for other servers must not be lost.
 func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
-	poller := loops(t, 1)
+	poller := pollerWithLoops(t, 1)
 	server := listen(t, &tcpserver.TcpServer{Poller: poller})
 	other := &tcpserver.TcpServer{Poller: poller}
 	g := newGate()
@@ -410,11 +410,11 @@ func TestSlowDisconnectedDoesNotDelayOtherServers(t *testing.T) {
 }
 
 func TestSlowHandlersHoldNoReadBuffers(t *testing.T) {
-	server := listen(t, &tcpserver.TcpServer{Poller: loops(t, 1)})
+	server := listen(t, &tcpserver.TcpServer{Poller: pollerWithLoops(t, 1)})
 	const sockets = 200
 	g := newGate()
 	g.entered = make(chan struct{}, sockets)
-	before := heap()
+	before := heapInUse()
 	for range sockets {
 		socket, conn := connect(t, server)
 		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
@@ -422,11 +422,11 @@ func TestSlowHandlersHoldNoReadBuffers(t *testing.T) {
 			g.entered <- struct{}{}
 			<-g.release
 		}})
-		say(t, conn, "x")
+		writeString(t, conn, "x")
 	}
 	for range sockets {
 		receive(t, g.entered)
 	}
-	require.Eventually(t, func() bool { return heap() < before+sockets*(32<<10) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return heapInUse() < before+sockets*(32<<10) }, patience, 10*time.Millisecond)
 	close(g.release)
 }

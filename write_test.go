@@ -20,7 +20,7 @@ import (
 func TestSendIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	queued := socket.BytesToWrite()
 	require.LessOrEqual(t, queued, mib, "the default write buffer size")
 	// The system may have taken some bytes from the queue meanwhile, hence 64 KiB more.
@@ -28,7 +28,7 @@ func TestSendIsAllOrNothing(t *testing.T) {
 	require.Equal(t, tcpserver.ErrWriteBufferFull, err, "the error must be ErrWriteBufferFull itself")
 	require.LessOrEqual(t, socket.BytesToWrite(), queued)
 	require.NoError(t, socket.CloseWrite())
-	mustGet(t, conn, sent)
+	mustReadExactly(t, conn, sent)
 	require.Zero(t, socket.BytesToWrite())
 	require.EqualValues(t, len(sent), socket.BytesSent())
 }
@@ -46,7 +46,7 @@ func TestSendRejectsMoreThanWriteBufferSize(t *testing.T) {
 	require.Equal(t, tcpserver.ErrWriteBufferFull, socket.Send(make([]byte, mib+1)), "0 restores the default")
 	require.NoError(t, socket.Send(nil))
 	require.NoError(t, socket.CloseWrite())
-	mustGet(t, conn, append([]byte("1234"), make([]byte, 2*mib)...))
+	mustReadExactly(t, conn, append([]byte("1234"), make([]byte, 2*mib)...))
 }
 
 func TestServerWriteBufferSizeAppliesToSockets(t *testing.T) {
@@ -59,14 +59,14 @@ func TestServerWriteBufferSizeAppliesToSockets(t *testing.T) {
 func TestSendCopiesItsArgument(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
+	sent := fillSendQueue(t, socket, conn)
 	socket.SetWriteBufferSize(2 * mib)
-	p := pattern(77, 100_000)
+	p := randomBytes(77, 100_000)
 	sent = append(sent, p...)
 	require.NoError(t, socket.Send(p))
 	clear(p)
 	require.NoError(t, socket.CloseWrite())
-	mustGet(t, conn, sent)
+	mustReadExactly(t, conn, sent)
 }
 
 // This test measures the heap and is not parallel.
@@ -75,7 +75,7 @@ func TestSendQueueStaysBoundedWhenPeerDoesNotRead(t *testing.T) {
 	require.NoError(t, conn.SetReadBuffer(128<<10))
 	require.NoError(t, socket.SetWriteBuffer(128<<10))
 	p := make([]byte, 100)
-	before := heap()
+	before := heapInUse()
 	rejected := 0
 	for range 100_000 {
 		if socket.Send(p) != nil {
@@ -84,7 +84,7 @@ func TestSendQueueStaysBoundedWhenPeerDoesNotRead(t *testing.T) {
 	}
 	require.NotZero(t, rejected)
 	require.LessOrEqual(t, socket.BytesToWrite(), mib)
-	require.Less(t, heap(), before+mib+mib/2, "the queue of 1 MiB and half as much again")
+	require.Less(t, heapInUse(), before+mib+mib/2, "the queue of 1 MiB and half as much again")
 }
 
 // Every call writes one record: the writer's number, the record's number, the length and the bytes.
@@ -148,19 +148,19 @@ func TestConcurrentWritesAndSendsDoNotInterleave(t *testing.T) {
 func TestTimedOutWriteKeepsSendQueueInOrder(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	sent := jam(t, socket, conn)
-	writing := blocked(t, func() error {
-		n, err := socket.Write(pattern(100, 10_000))
+	sent := fillSendQueue(t, socket, conn)
+	writing := mustBlock(t, func() error {
+		n, err := socket.Write(randomBytes(100, 10_000))
 		require.Zero(t, n)
 		return err
 	})
 	socket.SetWriteBufferSize(2 * mib)
-	behind := pattern(101, 300_000)
+	behind := randomBytes(101, 300_000)
 	require.NoError(t, socket.Send(behind))
 	require.NoError(t, socket.SetWriteDeadline(time.Now()))
 	require.ErrorIs(t, receive(t, writing), os.ErrDeadlineExceeded)
 	require.NoError(t, socket.CloseWrite())
-	mustGet(t, conn, append(sent, behind...))
+	mustReadExactly(t, conn, append(sent, behind...))
 }
 
 func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
@@ -190,9 +190,9 @@ func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			p := pattern(1, large)
+			p := randomBytes(1, large)
 			var n int
-			writing := blocked(t, func() (err error) {
+			writing := mustBlock(t, func() (err error) {
 				n, err = socket.Write(p)
 				return err
 			})
@@ -203,7 +203,7 @@ func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 			require.EqualValues(t, n, socket.BytesSent())
 			if test.want != tcpserver.ErrReset {
 				socket.Close()
-				mustBeCut(t, conn, p[:n])
+				mustReadPrefixThenReset(t, conn, p[:n])
 			}
 		})
 	}
@@ -212,17 +212,17 @@ func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 func TestCloseWriteLetsBlockedWriteFinish(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	p := pattern(1, large)
-	writing := blocked(t, func() error {
+	p := randomBytes(1, large)
+	writing := mustBlock(t, func() error {
 		_, err := socket.Write(p)
 		return err
 	})
-	behind := pattern(2, 1000)
+	behind := randomBytes(2, 1000)
 	require.NoError(t, socket.Send(behind))
 	require.NoError(t, socket.CloseWrite())
 	_, err := socket.Write([]byte("late"))
 	require.ErrorIs(t, err, tcpserver.ErrSocketClosed)
-	mustGet(t, conn, append(p, behind...))
+	mustReadExactly(t, conn, append(p, behind...))
 	require.NoError(t, receive(t, writing))
 }
 
@@ -242,14 +242,14 @@ func TestNothingIsSentAfterTruncatedWrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			p := pattern(1, large)
+			p := randomBytes(1, large)
 			var n int
-			writing := blocked(t, func() (err error) {
+			writing := mustBlock(t, func() (err error) {
 				n, err = socket.Write(p)
 				return err
 			})
 			require.NoError(t, socket.Send([]byte("SEND")))
-			second := blocked(t, func() error {
+			second := mustBlock(t, func() error {
 				_, err := socket.Write([]byte("SECOND"))
 				return err
 			})
@@ -260,7 +260,7 @@ func TestNothingIsSentAfterTruncatedWrite(t *testing.T) {
 			_, err := socket.Write([]byte("LATER"))
 			require.ErrorIs(t, err, net.ErrClosed)
 			require.Equal(t, tcpserver.StateUnconnected, socket.State())
-			mustBeCut(t, conn, p[:n])
+			mustReadPrefixThenReset(t, conn, p[:n])
 		})
 	}
 }
@@ -270,9 +270,9 @@ func TestNothingIsSentAfterTruncatedWrite(t *testing.T) {
 func TestWriteCanContinueAfterDeadline(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
-	p := pattern(1, large)
+	p := randomBytes(1, large)
 	var n int
-	writing := blocked(t, func() (err error) {
+	writing := mustBlock(t, func() (err error) {
 		n, err = socket.Write(p)
 		return err
 	})
@@ -283,7 +283,7 @@ func TestWriteCanContinueAfterDeadline(t *testing.T) {
 	require.ErrorIs(t, socket.CloseWrite(), os.ErrDeadlineExceeded)
 
 	require.NoError(t, socket.SetWriteDeadline(time.Time{}))
-	writing = blocked(t, func() error {
+	writing = mustBlock(t, func() error {
 		_, err := socket.Write(p[n:])
 		return err
 	})
@@ -294,7 +294,7 @@ func TestWriteCanContinueAfterDeadline(t *testing.T) {
 	require.NoError(t, receive(t, writing))
 	require.NoError(t, socket.Send([]byte("end")))
 	require.NoError(t, socket.Close())
-	mustGet(t, conn, []byte("end"))
+	mustReadExactly(t, conn, []byte("end"))
 }
 
 func TestWriteDeadlineStaysExpiredUntilMoved(t *testing.T) {
@@ -310,15 +310,15 @@ func TestWriteDeadlineStaysExpiredUntilMoved(t *testing.T) {
 	_, err = socket.Write([]byte("yes"))
 	require.NoError(t, err)
 	require.NoError(t, socket.Close())
-	mustGet(t, conn, []byte("Send has none yes"))
+	mustReadExactly(t, conn, []byte("Send has none yes"))
 }
 
 func TestWaitForBytesWrittenReturnsWhenQueueIsSent(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
 	require.NoError(t, socket.WaitForBytesWritten(within(t)), "nothing is queued")
-	sent := jam(t, socket, conn)
-	waiting := blocked(t, func() error { return socket.WaitForBytesWritten(within(t)) })
+	sent := fillSendQueue(t, socket, conn)
+	waiting := mustBlock(t, func() error { return socket.WaitForBytesWritten(within(t)) })
 	got := make([]byte, len(sent))
 	_, err := io.ReadFull(conn, got)
 	require.NoError(t, err)
@@ -347,10 +347,10 @@ func TestWaitForBytesWrittenReturnsOnTimeoutAbortOrReset(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			socket, conn := pair(t)
-			jam(t, socket, conn)
+			fillSendQueue(t, socket, conn)
 			ctx, cancel := context.WithCancel(within(t))
 			defer cancel()
-			waiting := blocked(t, func() error { return socket.WaitForBytesWritten(ctx) })
+			waiting := mustBlock(t, func() error { return socket.WaitForBytesWritten(ctx) })
 			test.end(t, socket, conn, cancel)
 			err := receive(t, waiting)
 			require.ErrorIs(t, err, test.want)
@@ -373,5 +373,5 @@ func TestBytesSentCountsWriteAndSend(t *testing.T) {
 	require.Zero(t, socket.BytesToWrite())
 	require.NoError(t, socket.Close())
 	require.EqualValues(t, 15, socket.BytesSent())
-	mustGet(t, conn, make([]byte, 15))
+	mustReadExactly(t, conn, make([]byte, 15))
 }
