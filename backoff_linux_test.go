@@ -124,7 +124,8 @@ func TestAcceptResumesAfterDescriptorsRunOut(t *testing.T) {
 		require.Equal(t, "accept", opErr.Op)
 
 		if i == 0 {
-			// The better of two seconds counts: most attempts fall into the first, but a busy machine adds time of its own.
+			// The better of two seconds counts: most attempts fall into the first, but a busy machine adds time of its
+			// own.
 			first, second := cpuTimeDuring(t, time.Second), cpuTimeDuring(t, time.Second)
 			require.Less(t, min(first, second), 10*time.Millisecond, "%v and %v", first, second)
 			require.Less(t, server.Stats().AcceptErrors, uint64(15))

@@ -65,7 +65,10 @@ var (
 )
 
 // errIdleEnded is what reading and writing meet on a socket that ErrIdleTimeout has ended.
-var errIdleEnded error = &sentinel{text: "socket closed by its idle timeout", like: []error{ErrIdleTimeout, net.ErrClosed}}
+var errIdleEnded error = &sentinel{
+	text: "socket closed by its idle timeout",
+	like: []error{ErrIdleTimeout, net.ErrClosed},
+}
 
 // afterEnd returns what reading and writing meet on a socket that err has ended. It is no timeout, after which a
 // program would try again.

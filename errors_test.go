@@ -77,7 +77,8 @@ func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 		want    error
 	}{
 		{"Read, closed", closed, func(s tcpSocket) error { return read(s)() }, "read", net.ErrClosed},
-		{"Read, deadline", deadlinePassed, func(s tcpSocket) error { return read(s)() }, "read", os.ErrDeadlineExceeded},
+		{"Read, deadline", deadlinePassed, func(s tcpSocket) error { return read(s)() }, "read",
+			os.ErrDeadlineExceeded},
 		{"Read, reset", resetByPeer, func(s tcpSocket) error { return read(s)() }, "read", syscall.ECONNRESET},
 		{"TryRead, closed", closed, tryRead, "read", net.ErrClosed},
 		{"TryRead, reset", resetByPeer, tryRead, "read", syscall.ECONNRESET},
@@ -90,13 +91,15 @@ func TestSocketErrorsAreOpErrorsWithAddresses(t *testing.T) {
 		{"Send, closed", closed, send, "write", net.ErrClosed},
 		{"Send, reset", resetByPeer, send, "write", syscall.ECONNRESET},
 		{"WaitForBytesWritten, reset", resetByPeer,
-			func(s tcpSocket) error { return s.WaitForBytesWritten(context.Background()) }, "write", syscall.ECONNRESET},
+			func(s tcpSocket) error { return s.WaitForBytesWritten(context.Background()) }, "write",
+			syscall.ECONNRESET},
 		{"Close", closed, tcpSocket.Close, "close", net.ErrClosed},
 		{"CloseWrite", closed, tcpSocket.CloseWrite, "close", net.ErrClosed},
 		{"CloseRead", closed, tcpSocket.CloseRead, "close", net.ErrClosed},
 		{"SetNoDelay", closed, func(s tcpSocket) error { return s.SetNoDelay(true) }, "set", net.ErrClosed},
 		{"SetDeadline", closed, func(s tcpSocket) error { return s.SetDeadline(time.Time{}) }, "set", net.ErrClosed},
-		{"SyscallConn", closed, func(s tcpSocket) error { _, err := s.SyscallConn(); return err }, "raw", net.ErrClosed},
+		{"SyscallConn", closed, func(s tcpSocket) error { _, err := s.SyscallConn(); return err }, "raw",
+			net.ErrClosed},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

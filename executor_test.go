@@ -628,7 +628,8 @@ func TestExecutorCallTakesFewMilliseconds(t *testing.T) {
 	require.Eventually(t, func() bool { return server.PendingConnections() == clients }, patience, time.Millisecond)
 	go io.Copy(io.Discard, conn)
 	run(t, &queue)
-	require.Eventually(t, func() bool { return reads.Load() == clients && written.Load() > 0 }, patience, time.Millisecond)
+	done := func() bool { return reads.Load() == clients && written.Load() > 0 }
+	require.Eventually(t, done, patience, time.Millisecond)
 	require.Positive(t, most.Load())
 	require.LessOrEqual(t, most.Load(), int32(2))
 	// Shut down while the queue is still run; otherwise Wait, in other tests, would wait for these handlers.

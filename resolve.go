@@ -42,7 +42,8 @@ func resolveUnix(path string) (target, error) {
 	case path == "":
 		return target{}, fmt.Errorf("%w: no path", ErrInvalidAddress)
 	case len(path) > sys.MaxUnixPath:
-		return target{}, fmt.Errorf("%w: a path of %d bytes, the most is %d", ErrInvalidAddress, len(path), sys.MaxUnixPath)
+		return target{}, fmt.Errorf("%w: a path of %d bytes, at most %d are possible",
+			ErrInvalidAddress, len(path), sys.MaxUnixPath)
 	case path[0] == 0 && sys.HasAbstractNames:
 		path = "@" + path[1:]
 	}

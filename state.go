@@ -92,9 +92,9 @@ func (a *atomicReadiness) swap(old, to readiness) bool {
 
 // inputState is the progress of the receiving side. It only moves forward, and is guarded by rmu.
 //
-//	inputOpen ──recv meets the end, a reset or an error──► inputEnded ──ReadyRead──► inputAnnounced ──ReadClosed──┐
-//	    │                                                      │                          │                       ▼
-//	    └──────────────────────── CloseRead, or TcpSocket.end ─┴──────────────────────────┴─────────────► inputFinished
+//	inputOpen ──the end, a reset or an error──► inputEnded ──ReadyRead──► inputAnnounced ──ReadClosed──┐
+//	    │                                           │                          │                       ▼
+//	    └───────────── CloseRead, or TcpSocket.end ─┴──────────────────────────┴─────────────► inputFinished
 //
 // Without handlers it stays at inputEnded; what was received before can still be read in every state.
 type inputState uint8

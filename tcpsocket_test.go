@@ -109,7 +109,8 @@ func TestSocketCarriesTLS(t *testing.T) {
 			wg.Go(func() {
 				got, err := io.ReadAll(to)
 				if err != nil || !bytes.Equal(data, got) {
-					t.Errorf("accepted socket is the server: %v: read %d bytes, error %v", acceptedIsServer, len(got), err)
+					t.Errorf("accepted socket is the server: %v: read %d bytes, error %v",
+						acceptedIsServer, len(got), err)
 				}
 			})
 		}

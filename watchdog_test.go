@@ -155,7 +155,10 @@ func TestSlowHandlerDoesNotDelayOtherSockets(t *testing.T) {
 				handlers := block(slow)
 				done := make(chan struct{})
 				if disconnected := handlers.Disconnected; disconnected != nil {
-					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) { disconnected(s, err); close(done) }
+					handlers.Disconnected = func(s *tcpserver.TcpSocket, err error) {
+						disconnected(s, err)
+						close(done)
+					}
 				} else {
 					handlers.Disconnected = func(*tcpserver.TcpSocket, error) { close(done) }
 				}

@@ -38,7 +38,7 @@ func chart(tables []*table) string {
 	}
 	bottom := top + height
 	fmt.Fprintf(&body, `<text x="6" y="%d">Median throughput, divided by that of the first server of the panel.</text>
-<text x="6" y="%d">±: spread of the ratio (95%% confidence interval), also drawn as a line. Bars are cut off at %g.</text>
+<text x="6" y="%d">±: spread of the ratio (95%% confidence interval), drawn as a line too. Bars end at %g.</text>
 `, bottom+15, bottom+30, barLimit)
 	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d"
  font-family="sans-serif" font-size="11">

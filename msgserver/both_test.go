@@ -507,10 +507,13 @@ func TestLimitDoesNotDependOnHowTheStreamIsDivided(t *testing.T) {
 }
 
 func cutByThreadServer(t *testing.T, limit int, chunks [][]byte) (got []string) {
-	s := &ThreadServer[int, string]{MaxBufferSize: limit, ReadClientMessage: func(_ int, buf []byte) (string, int, error) {
-		require.LessOrEqual(t, len(buf), limit)
-		return Lines[int](0)(0, buf)
-	}}
+	s := &ThreadServer[int, string]{
+		MaxBufferSize: limit,
+		ReadClientMessage: func(_ int, buf []byte) (string, int, error) {
+			require.LessOrEqual(t, len(buf), limit)
+			return Lines[int](0)(0, buf)
+		},
+	}
 	c := &session[int, string]{server: s}
 	for _, chunk := range chunks {
 		_, err := c.decode(chunk)
@@ -666,7 +669,8 @@ func TestErrorTextsNameThePackageOnce(t *testing.T) {
 		conn := dial(t, server)
 		conn.send("much too long\n")
 		err := receive(t, errs)
-		require.Equal(t, fmt.Sprintf("msgserver: client %v: no message in a full buffer", conn.LocalAddr()), err.Error())
+		want := fmt.Sprintf("msgserver: client %v: no message in a full buffer", conn.LocalAddr())
+		require.Equal(t, want, err.Error())
 		var out bytes.Buffer
 		printError(&out, err)
 		printError(&out, errors.New("from another package"))

@@ -387,7 +387,11 @@ func ExampleServerLoop_Work() {
 	clients := 0
 	joined := make(chan struct{})
 	loop := msgserver.ServerLoop[struct{}]{
-		NewData:            func(*tcpserver.TcpSocket) (struct{}, error) { clients++; close(joined); return struct{}{}, nil },
+		NewData: func(*tcpserver.TcpSocket) (struct{}, error) {
+			clients++
+			close(joined)
+			return struct{}{}, nil
+		},
 		ProcessClientData:  func(_ struct{}, buf []byte) (int, error) { return len(buf), nil },
 		ClientDisconnected: func(struct{}) { clients-- },
 	}

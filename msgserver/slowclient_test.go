@@ -50,7 +50,8 @@ func TestStallDetectorDropsOnlyStalledReaders(t *testing.T) {
 				for ; !stall.observe(int64(p.taken), buffer, tick); passed += tick {
 					require.Less(t, passed, time.Hour, name)
 				}
-				most := time.Duration((minCreditLimit + max(buffer, maxAssumedWindow)/8) / drainRate * int64(time.Second))
+				credit := minCreditLimit + max(buffer, maxAssumedWindow)/8
+				most := time.Duration(credit / drainRate * int64(time.Second))
 				assert.LessOrEqual(t, passed, defaultLag+most+10*tick, name)
 			}
 		}

@@ -97,7 +97,8 @@ func TestAfterEventFollowsEachCallback(t *testing.T) {
 	s.Work(func() { panic("no") })
 	conn := dial(t, server)
 	conn.send("a\nb\n")
-	for _, want := range []string{"work", "after", "error tcpserver: handler panicked: no true", "after", "c1 connected",
+	for _, want := range []string{"work", "after", "error tcpserver: handler panicked: no true", "after",
+		"c1 connected",
 		"after", "c1 a", "after", "c1 b", "after"} {
 		require.Equal(t, want, receive(t, events))
 	}
@@ -275,7 +276,10 @@ func TestDecoderErrorsEndTheClient(t *testing.T) {
 		decode func(string, []byte) (string, int, error)
 		want   error
 	}{
-		"error":    {func(string, []byte) (string, int, error) { return "", 0, io.ErrUnexpectedEOF }, io.ErrUnexpectedEOF},
+		"error": {
+			func(string, []byte) (string, int, error) { return "", 0, io.ErrUnexpectedEOF },
+			io.ErrUnexpectedEOF,
+		},
 		"negative": {func(string, []byte) (string, int, error) { return "", -1, nil }, ErrBadCount},
 		"beyond":   {func(_ string, buf []byte) (string, int, error) { return "", len(buf) + 1, nil }, ErrBadCount},
 	} {
@@ -381,7 +385,10 @@ func TestStopClientEndsOnce(t *testing.T) {
 	s, events := journal()
 	sockets := make(chan *tcpserver.TcpSocket, 1)
 	connected := s.ClientConnected
-	s.ClientConnected = func(socket *tcpserver.TcpSocket) (string, error) { sockets <- socket; return connected(socket) }
+	s.ClientConnected = func(socket *tcpserver.TcpSocket) (string, error) {
+		sockets <- socket
+		return connected(socket)
+	}
 	conn := dial(t, serve(t, s.Serve))
 	socket := receive(t, sockets)
 	receive(t, events)
@@ -644,7 +651,9 @@ func TestAddSocketOfEndedConnectionDisconnectsAtOnce(t *testing.T) {
 	accepted := make(chan *tcpserver.TcpSocket, 1)
 	login := &tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
 		socket := server.NextPendingConnection()
-		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(_ *tcpserver.TcpSocket, err error) { told <- err }})
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			Disconnected: func(_ *tcpserver.TcpSocket, err error) { told <- err },
+		})
 		accepted <- socket
 	}}
 	servertest.Listen(t, login)

@@ -200,7 +200,8 @@ func TestShortValueReleasesTheMemoryOfALongOne(t *testing.T) {
 
 func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 	conn := start(t)
-	_, err := conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\nINCR n\r\nSET s x\r\n" +
+	_, err := conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\n" +
+		"INCR n\r\nSET s x\r\n" +
 		"INCR s\r\nGET\r\nPING hello\r\nCOMMAND DOCS\r\n*x\r\n"))
 	require.NoError(t, err)
 	got, err := io.ReadAll(conn)

@@ -38,7 +38,8 @@ func WriteFD(fd uintptr, p []byte) (int, error) {
 func SetBlocking(fd uintptr) error {
 	const ioctlNonblock = 0x8004667e // FIONBIO
 	var off, n uint32
-	return windows.WSAIoctl(windows.Handle(fd), ioctlNonblock, (*byte)(unsafe.Pointer(&off)), uint32(unsafe.Sizeof(off)),
+	return windows.WSAIoctl(windows.Handle(fd), ioctlNonblock,
+		(*byte)(unsafe.Pointer(&off)), uint32(unsafe.Sizeof(off)),
 		nil, 0, &n, nil, 0)
 }
 
