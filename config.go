@@ -11,16 +11,16 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// A socketConfig is what a socket takes from where it comes from. A listener shares one with all sockets that it
-// accepts. It does not change while it is in use.
+// A socketConfig is the part of a server's configuration that its sockets use. A listener shares one with all sockets
+// that it accepts. It does not change while it is in use.
 type socketConfig struct {
-	listener *listener // which counts the socket
+	listener *listener // counts the socket
 
 	network string
-	addr    sys.Addr // of this end; if it is a wildcard, each socket asks the system for its own
-	path    string   // of a unix socket
+	addr    sys.Addr // local address; if it is a wildcard, each socket asks the system for its own
+	path    string   // path or abstract name of a unix socket
 
-	dispatch      *dispatcher // of the Executor; if nil, handlers run on the loops
+	dispatch      *dispatcher // for the Executor; if nil, handlers run on the loops
 	allowHalfOpen bool
 	idleTimeout   time.Duration
 	closeTimeout  time.Duration
@@ -33,8 +33,8 @@ func (c *socketConfig) netAddr() net.Addr { return c.addr.NetAddr(c.path) }
 
 func (c *socketConfig) logError(msg string, args ...any) { logError(c.logger, msg, args...) }
 
-// A listener is one period of listening: the descriptor, and a copy of the server's fields. The fields that are not
-// guarded by server.mu do not change once the server listens.
+// A listener is one period of listening: the descriptor and a copy of the server's fields. Fields that server.mu does
+// not guard do not change once the server listens.
 type listener struct {
 	socketConfig
 
@@ -42,9 +42,9 @@ type listener struct {
 	fd      sys.FD
 	key     slotKey
 	loop    *loop
-	adopted bool        // by ListenFile or ListenOn
-	file    *socketFile // of a unix socket
-	unlink  bool        // the file is removed at the end, unless SetUnlinkOnClose says otherwise
+	adopted bool        // the descriptor comes from ListenFile or ListenOn
+	file    *socketFile // file of a unix socket
+	unlink  bool        // whether to remove the file at the end, unless SetUnlinkOnClose was called
 
 	poller        *Poller
 	backlog       int
@@ -60,27 +60,27 @@ type listener struct {
 	exec          Executor
 
 	ready  bool // there may be connections to accept; guarded by server.mu
-	called bool // a turn has been asked of the loop; guarded by server.mu
-	// admitting: a connection is on its way into the queue, or is being accepted without the lock. The next is
-	// accepted when it is there, also by a goroutine that has taken over the loop, so that they keep their order.
-	// Guarded by server.mu.
+	called bool // the loop was asked to call onPost; guarded by server.mu
+	// admitting means that a connection is being queued, or accepted without the lock. The next one is accepted only
+	// after it, even by a goroutine that has taken over the loop, so that connections keep their order. Guarded by
+	// server.mu.
 	admitting bool
 	nextLoop  atomic.Uint64 // connections accepted, for choosing a loop
 
-	// The descriptor: what is done with it under server.mu needs no use of its own. Guarded by server.mu.
-	shared bool // others have its open file description too, and may clear its non-blocking mode
-	uses   int  // without the lock
-	closed bool // by the last use, if there are any
+	// References to the descriptor, guarded by server.mu. Code that holds server.mu needs none.
+	shared bool // others share the open file description and may clear its non-blocking mode
+	uses   int  // references (incref)
+	closed bool // no more references; the last one closes the descriptor
 
-	acceptBy deadline // SetDeadline; guarded by server.mu
+	acceptBy deadline // set by SetDeadline; guarded by server.mu
 
-	// The end of the period; guarded by server.mu.
+	// The end of the period, guarded by server.mu.
 	ended        bool
-	cause        error // why; nil: by Close
-	open         int   // of server.open, those that it has accepted
-	members      int   // sockets whose Disconnected is still to come, or the end if they have none
-	told         bool  // ClosedHandler is due, or has been called
-	closeWaiters []*closeWaiter
+	cause        error          // why the period ended; nil if by Close
+	open         int            // its connections in server.open
+	members      int            // sockets that have not ended, or whose Disconnected has not returned
+	told         bool           // ClosedHandler is due or was called
+	closeWaiters []*closeWaiter // callbacks of CloseAsync that wait for the end of the period
 }
 
 func orDefault[T int | time.Duration](v, def T) T {
@@ -90,7 +90,7 @@ func orDefault[T int | time.Duration](v, def T) T {
 	return def
 }
 
-// newListener copies the configuration.
+// newListener returns a listener with a copy of the server's configuration.
 func (s *TcpServer) newListener(network string) *listener {
 	ln := &listener{
 		server:        s,
@@ -126,7 +126,7 @@ func (s *TcpServer) newListener(network string) *listener {
 	return ln
 }
 
-// logError tells logger, or if that is nil the default one, what has befallen a handler.
+// logError logs the failure of a handler. If logger is nil, it uses the default logger.
 func logError(logger *slog.Logger, msg string, args ...any) {
 	if logger == nil {
 		logger = slog.Default()

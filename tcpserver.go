@@ -1,28 +1,71 @@
-// Package tcpserver is a TCP server from which connections are pulled, in the manner of Qt's QTcpServer.
+// Package tcpserver implements a TCP server in the style of Qt's QTcpServer: it queues accepted connections, and the
+// program takes them when it is ready. It listens on TCP and unix sockets. A few event loops serve all connections,
+// so an idle one costs neither a goroutine nor a buffer.
 //
-// A TcpServer accepts connections into a bounded queue and tells the program, which takes them when it likes. While
-// the queue is full, or accepting is paused, the rest wait in the system. What the program takes is a TcpSocket: a
-// net.Conn that can also be asked what has come, be read and written without waiting, and call handlers. A few event
-// loops serve all sockets, so that an idle one costs neither a goroutine nor a buffer. It listens on TCP or unix
-// sockets.
+// There are three ways to write a server, and they may be mixed:
 //
-// There are three ways to write a server, which may be mixed:
+//   - A loop over [TcpServer.Connections], and for each client a goroutine that reads and writes.
+//   - Handlers on the event loops: [TcpServer.NewConnectionHandler] and [TcpSocket.SetHandlers].
+//   - Handlers on an [Executor]: the same, on the thread that owns a user interface.
 //
-//   - A loop: for socket := range server.Connections(ctx), and a goroutine a client that reads and writes.
-//   - Handlers on the poller: NewConnectionHandler and TcpSocket.SetHandlers. They run on the event loops.
-//   - Handlers on an Executor: the same, on the thread that owns a user interface.
+// # Accepting
+//
+// A [TcpServer] starts to listen with [TcpServer.Listen], or on a socket that is already open with
+// [TcpServer.ListenFile] or [TcpServer.ListenOn]. It accepts connections into a queue and calls
+// [TcpServer.NewConnectionHandler] for each. [TcpServer.NextPendingConnection] takes a connection without waiting;
+// [TcpServer.AcceptSocket], [TcpServer.Accept] and [TcpServer.Connections] wait for one.
+//
+// The server stops accepting while [TcpServer.PauseAccepting] is in effect, while the queue is full
+// ([TcpServer.SetMaxPendingConnections]), and while descriptors or memory are short. Meanwhile further connections
+// wait in the system's backlog ([TcpServer.Backlog]). Connections that exceed [TcpServer.SetMaxConnections], that
+// [TcpServer.Filter] rejects or, with [OverflowDrop], that find the queue full are accepted and closed at once.
+//
+// # Sockets
+//
+// A [TcpSocket] is a [net.Conn]. It can also report what has arrived ([TcpSocket.BytesAvailable], [TcpSocket.Peek],
+// [TcpSocket.CanReadLine]), be read and written without waiting ([TcpSocket.TryRead], [TcpSocket.ReadAll],
+// [TcpSocket.ReadLine], [TcpSocket.Send]), and call handlers ([TcpSocket.SetHandlers]).
+//
+// # Handlers
+//
+// Handlers of one object, which is a server or a socket, run one at a time and in order, never with a lock held and
+// never inside a method that the program called. They may call any method. On an event loop they may also block:
+// after about 10 ms another goroutine takes over the loop, and only the handler's own object waits. A panic there is
+// logged; in a handler of a socket, it ends the socket with a [PanicError].
+//
+// # Executors
+//
+// If [TcpServer.Executor] is set, it runs the handlers of the server and its sockets, and the callbacks of the Async
+// methods, one at a time. A panic there is the application's own. [Queue] is an Executor for programs with a loop of
+// their own. On an Executor's thread, outside of handlers, [TcpServer.Shutdown] and [Wait] would wait for handlers
+// that cannot run meanwhile; use [TcpServer.CloseAsync] there.
+//
+// # Closing
+//
+// [TcpServer.Close] stops listening and closes the pending connections; those that the program has taken stay open.
+// [TcpServer.ClosedHandler] is called when the last of them has ended. [TcpServer.Shutdown] waits for that,
+// [TcpServer.CloseConnections] resets the connections, and [Wait] waits until no server has anything left to do.
+// [TcpSocket.Close] returns at once; what [TcpSocket.Send] has queued is still sent, for at most
+// [TcpServer.CloseTimeout]. [TcpSocket.Abort] resets the connection. The event loops end with the last server and
+// socket.
+//
+// # Back-pressure
+//
+// The queue of pending connections is bounded, and they are not read. A socket stops reading when it holds
+// [TcpServer.ReadBufferSize] unread bytes; TCP then holds the peer back. [TcpSocket.Send] queues at most
+// [TcpServer.WriteBufferSize] bytes and returns [ErrWriteBufferFull] beyond that; [TcpSocket.Write] waits instead.
 //
 // # Concurrency
 //
-// Multiple goroutines may invoke methods on a TcpServer or a TcpSocket simultaneously. Handlers of one object run
-// one at a time and in order, never with a lock held and never inside a method that the program called; handlers of
-// different objects may run at the same time. Under an Executor all handlers of a server and its sockets run one at
-// a time.
+// Multiple goroutines may call methods on a [TcpServer], [TcpSocket], [Queue] or [Poller] simultaneously. Handlers of
+// different objects may run at the same time; with an Executor, all handlers of a server and its sockets run one at a
+// time.
 //
 // # Platforms
 //
-// Linux, with epoll; macOS and the BSDs, with kqueue; Windows, with AFD. Elsewhere the package compiles, Supported
-// returns false and Listen returns ErrUnsupported. What differs between systems is in docs/platforms.md.
+// The package runs on Linux (epoll), macOS and the BSDs (kqueue), and Windows (AFD). Elsewhere it compiles,
+// [Supported] returns false, and Listen returns [ErrUnsupported]. The differences between systems are listed in
+// docs/platforms.md.
 package tcpserver
 
 import (
@@ -43,91 +86,103 @@ var (
 	_ syscall.Conn = (*TcpServer)(nil)
 )
 
-// A TcpServer listens for connections and queues them. The zero value is ready for Listen. It is not copied after
-// its first use. The fields are copied by Listen: a change counts from the next Listen.
+// A TcpServer listens for connections and queues them. It is a [net.Listener]. The zero value is ready for
+// [TcpServer.Listen]. A TcpServer must not be copied after its first use.
 //
-// Once the program no longer uses a server it calls Close. The sockets that it took live on.
+// The methods that listen or bind copy the fields: a later change takes effect at the next Listen. Handlers that are
+// nil are not called.
+//
+// Multiple goroutines may call methods on a TcpServer simultaneously. Methods of a server that is closed or has never
+// listened return an error or the zero value.
+//
+// Call [TcpServer.Close] when the server is no longer needed. Connections that the program has taken stay open.
 type TcpServer struct {
-	// NewConnectionHandler is called once for each connection, after it was queued. It may take that one, or any
-	// number, or none. One that was reset by its peer meanwhile, or taken elsewhere, is no longer there.
+	// NewConnectionHandler is called once for each connection, after it was queued. It may take that connection, any
+	// number of connections, or none. A connection that its peer has reset meanwhile, or that another goroutine has
+	// taken, is no longer in the queue.
 	NewConnectionHandler func(server *TcpServer)
 
-	// AcceptErrorHandler is called when accepting fails. For want of descriptors or memory it is called once when
-	// that begins; the server tries again by itself, after 5 ms, later up to a second, and at once when one of its
-	// sockets ends. Any other error that a single connection cannot explain has ended the listening: IsListening
-	// is false then. It is not told of what came before a Close or a Listen; ClosedHandler is. err is a *net.OpError.
+	// AcceptErrorHandler is called when accepting fails. If descriptors or memory run out, it is called once, when
+	// the shortage begins; the server retries after 5 ms, later after up to a second, and at once when one of its
+	// sockets ends. Any other error that is not specific to one connection stops the server; [TcpServer.IsListening]
+	// then reports false. After a Close or a Listen, earlier errors are no longer reported here; one that stopped the
+	// server still reaches ClosedHandler. err is a *[net.OpError].
 	AcceptErrorHandler func(server *TcpServer, err error)
 
-	// DropHandler is called for a connection that was turned away: see SetMaxConnections, Overflow and Filter. Where
-	// connections are turned away faster than it is called, some are only counted.
+	// DropHandler is called for each connection that was dropped: see [TcpServer.SetMaxConnections], Overflow and
+	// Filter. If connections are dropped faster than DropHandler returns, some are only counted
+	// ([ServerStats.Dropped]).
 	DropHandler func(server *TcpServer, drop Drop)
 
-	// ClosedHandler is called once for each period of listening, after it has ended and the last connection of the
-	// period too, whose Disconnected comes before. It is never called inside Close. err is nil after Close, and
-	// otherwise what has ended the listening.
+	// ClosedHandler is called once for each period of listening, after listening has ended, the last connection of
+	// the period has ended too, and its Disconnected handler has returned. It is never called inside Close. After
+	// Close, err is nil; otherwise it is the error that stopped the server.
 	ClosedHandler func(server *TcpServer, err error)
 
-	// Executor runs the handlers of the server and of its sockets, and the callbacks of the Async methods. nil: a
-	// goroutine of the poller.
+	// Executor runs the handlers of the server and its sockets, and the callbacks of the Async methods. If nil, they
+	// run on goroutines of the poller.
 	Executor Executor
 
-	// Poller serves the server and its sockets. nil: the one that all such servers of the process share.
+	// Poller serves the server and its sockets. If nil, all such servers of the process share one.
 	Poller *Poller
 
-	// Backlog is how many connections the system queues that were not accepted yet. 0: the system's maximum.
-	// Negative: Listen returns ErrBacklog.
+	// Backlog is the number of connections that the system queues before they are accepted. If zero, it is the
+	// system's maximum. If negative, Listen returns [ErrBacklog].
 	Backlog int
 
-	// Overflow says what happens to connections when the queue is full. The zero value, OverflowWait, leaves them to
-	// the system.
+	// Overflow determines what happens to new connections while the queue is full. The default, [OverflowWait],
+	// leaves them in the system's backlog.
 	Overflow OverflowPolicy
 
-	// Filter is asked for each connection, on a goroutine of the poller and before it is queued; false turns it away.
-	// nil: all are welcome. The IPv4 address of a dual-stack server's peer is an IPv4 address here. Connections of
-	// unix sockets have none and are not filtered. A panic turns the connection away and is logged. One connection is
-	// asked for at a time: a Filter that takes its time holds up all accepting, and should look things up in memory
-	// rather than ask others. It must not wait for the end of the server, which waits for it.
+	// Filter decides whether a connection is queued. It is called for each connection, on a goroutine of the poller;
+	// if it returns false, the connection is dropped. If nil, no connection is filtered. An IPv4 peer of a dual-stack
+	// server has an IPv4 address here, too. Connections on unix sockets have no such address and are not filtered. If
+	// Filter panics, the connection is dropped and the panic is logged. Filter is called for one connection at a
+	// time: a slow Filter delays all accepting, so it should look things up in memory rather than ask other systems.
+	// It must not wait for the end of the server, which waits for Filter.
 	Filter func(remote netip.AddrPort) bool
 
-	// ReusePort has several sockets listen on one port, in this process or others of the same user; the system
-	// shares the connections out among them, on Linux, FreeBSD and DragonFly BSD evenly. All of them need it. On
-	// Windows Listen returns ErrUnsupported.
+	// ReusePort allows several sockets to listen on one port, in this process or in others of the same user; all of
+	// them must set it. The system distributes the connections among them, on Linux, FreeBSD and DragonFly BSD
+	// evenly. On Windows, Listen returns [ErrUnsupported].
 	ReusePort bool
 
-	// AllowHalfOpen keeps a socket with handlers open for sending after the peer has finished: ReadClosed does not
-	// lead to the end of the connection. false: it does, as soon as what Send has queued is sent.
+	// AllowHalfOpen keeps a socket with handlers open for sending after the peer has finished sending. If false, the
+	// socket closes after ReadClosed, as soon as what Send has queued is sent.
 	AllowHalfOpen bool
 
-	// IdleTimeout ends sockets on which nothing was received and nothing sent for that long, with ErrIdleTimeout.
-	// It is up to two tenths of a second late. 0 or negative: never.
+	// IdleTimeout is how long a connection may neither receive nor send anything before it ends with
+	// [ErrIdleTimeout]. It is up to two tenths of a second late. If zero or negative, there is no timeout.
 	IdleTimeout time.Duration
 
-	// CloseTimeout is how long a socket goes on sending, after Close, what Send has queued. Then the connection is
-	// reset. 0: 5 seconds. Negative: without limit.
+	// CloseTimeout is how long a socket goes on sending, after its Close, what Send has queued. Then the connection
+	// is reset. If zero, it is 5 seconds. If negative, there is no limit.
 	CloseTimeout time.Duration
 
-	// ReadBufferSize is how many bytes a socket holds unread before it stops taking more from the system. 0 or
-	// negative: 64 KiB (65536). The most is 2 GiB - 1.
+	// ReadBufferSize is the number of unread bytes at which a socket stops taking more from the system. If zero or
+	// negative, it is 64 KiB (65536). The maximum is 2 GiB - 1.
 	ReadBufferSize int
 
-	// WriteBufferSize is how many bytes Send queues before it returns ErrWriteBufferFull. 0 or negative: 1 MiB
-	// (1048576). The most is 2 GiB - 1.
+	// WriteBufferSize is the number of bytes that Send queues before it returns [ErrWriteBufferFull]. If zero or
+	// negative, it is 1 MiB (1048576). The maximum is 2 GiB - 1.
 	WriteBufferSize int
 
-	// KeepAlive is set on the connections: whether and how the system finds out that a peer is gone while nothing is
-	// sent. Zero value: off, as in Qt; where it is enabled, zero fields have the defaults of net.KeepAliveConfig.
+	// KeepAlive configures keep-alive on the connections: whether and how the system detects, while nothing is sent,
+	// that a peer is no longer there. The zero value leaves it off, as in Qt. If it is enabled, zero fields have the
+	// defaults of [net.KeepAliveConfig].
 	KeepAlive net.KeepAliveConfig
 
-	// SocketMode is the permission bits of the file of a unix socket. 0: those that the umask leaves. On Windows, where
-	// files have none, Listen returns ErrUnsupported for others. Setting them, and removing the file at the end, go by
-	// its path: whoever else may write to the directory can put something else there in between.
+	// SocketMode is the permission bits of a unix socket's file. If zero, the umask determines them. On Windows,
+	// where files have no permission bits, Listen returns [ErrUnsupported] for any other value. Setting the bits, and
+	// removing the file at the end, use its path: anyone else who may write to the directory can replace the file in
+	// between.
 	SocketMode fs.FileMode
 
-	// Logger is told of handlers that panic, Filter among them. nil: slog.Default().
+	// Logger logs panics of handlers and of Filter. If nil, it is [slog.Default].
 	Logger *slog.Logger
 
-	mu   sync.Mutex // guards what follows, and the listening descriptor
-	cond *sync.Cond // on mu: something was queued, or listening has ended; nil until it is needed
+	mu   sync.Mutex // guards the fields below, and the listening descriptor
+	cond *sync.Cond // on mu: a connection was queued, or listening or its last connection ended; nil until needed
 
 	cur     *listener   // nil while not listening
 	bound   *listener   // by Bind, until ListenBound or Close
@@ -137,40 +192,40 @@ type TcpServer struct {
 	max     maxPending
 	paused  bool
 	retry   backoff
-	err     error
+	err     error // what Err returns
 
 	accepted, dropped, acceptErrors uint64
 
-	open           int   // sockets that have not ended, the pending ones among them
-	maxConnections int   // of open; 0: no limit
-	callbacks      int   // callbacks of ListenAsync and CloseAsync that have not returned
-	unlink         *bool // SetUnlinkOnClose; nil: as listener.unlink says
-	unreferenced   bool
-	counted        struct{ serving, alive bool } // among those that Wait waits for
+	open           int                           // sockets that have not ended, including the pending ones
+	maxConnections int                           // maximum of open; if zero, there is no limit
+	callbacks      int                           // callbacks of ListenAsync and CloseAsync that have not returned
+	unlink         *bool                         // set by SetUnlinkOnClose; if nil, listener.unlink decides
+	unreferenced   bool                          // set by Unref
+	counted        struct{ serving, alive bool } // whether Wait counts the server (recount)
 
-	life    context.Context // of ListenAsync; nil until it is called, and after Close
+	life    context.Context // ends ListenAsync; nil until that is called, and after Close
 	endLife context.CancelFunc
 
 	strand serverStrand
 }
 
-// defaultMaxPending is Qt's.
+// defaultMaxPending is the default of Qt.
 const defaultMaxPending = 30
 
-// maxPending is the limit of the queue, less the default: so the zero value is the default.
+// maxPending is the limit of the queue minus the default, so that the zero value is the default.
 type maxPending int
 
 func (m maxPending) limit() int { return int(m) + defaultMaxPending }
 
-// IsListening reports whether the server listens, be it paused or not.
+// IsListening reports whether the server listens, even if accepting is paused.
 func (s *TcpServer) IsListening() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cur != nil
 }
 
-// Addr returns the address that the server listens on or is bound to, a *net.TCPAddr with the port that was picked for
-// port 0, or a *net.UnixAddr; nil when it is neither bound nor listening.
+// Addr returns the address that the server listens on or is bound to: a *[net.TCPAddr], with the port that the system
+// picked if the port was 0, or a *[net.UnixAddr]. It returns nil if the server neither listens nor is bound.
 func (s *TcpServer) Addr() net.Addr {
 	s.mu.Lock()
 	ln := s.address()
@@ -178,10 +233,10 @@ func (s *TcpServer) Addr() net.Addr {
 	if ln == nil {
 		return nil
 	}
-	return ln.netAddr() // asks the system for the name of an interface: not under the lock
+	return ln.netAddr() // not under the lock: it asks the system for the name of an interface
 }
 
-// Port returns the port that the server listens on or is bound to; 0 when it has none.
+// Port returns the port that the server listens on or is bound to, or 0 if there is none.
 func (s *TcpServer) Port() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,19 +246,17 @@ func (s *TcpServer) Port() int {
 	return 0
 }
 
-// Err returns what the last Listen or accept that failed has reported; nil when there is none. A successful Listen
-// clears it.
+// Err returns the error that listening, binding or accepting reported last, or nil. A successful Listen clears it.
 func (s *TcpServer) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// ErrorString returns the text of Err, or "".
+// ErrorString returns the text of [TcpServer.Err], or "" if that is nil.
 func (s *TcpServer) ErrorString() string { return errorString(s.Err()) }
 
-// ConnectionCount returns how many of the server's connections have not ended: those that were taken and the pending
-// ones.
+// ConnectionCount returns the number of connections that have not ended, both pending and taken.
 func (s *TcpServer) ConnectionCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -212,14 +265,14 @@ func (s *TcpServer) ConnectionCount() int {
 
 // ServerStats is a snapshot of a server's counters.
 type ServerStats struct {
-	Accepted     uint64 // connections queued since the server was made
-	Dropped      uint64 // connections turned away
-	AcceptErrors uint64 // accepts that failed, those that concerned a single connection among them
+	Accepted     uint64 // connections queued since the server was created
+	Dropped      uint64 // connections dropped: see DropReason
+	AcceptErrors uint64 // accepts that failed, including those that failed because of a single connection
 	Pending      int    // connections in the queue
-	Open         int    // connections that have not ended, the pending ones among them
+	Open         int    // connections that have not ended, including the pending ones
 }
 
-// Stats returns the counters. They go on over Close and Listen.
+// Stats returns the counters. Close and Listen do not reset them.
 func (s *TcpServer) Stats() ServerStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
