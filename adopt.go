@@ -11,29 +11,30 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// ListenFile listens on a descriptor that was made elsewhere: one that systemd passes on, say, or a parent process as
-// its ExtraFiles. It is a stream socket that listens, or is bound, in which case it is made to listen; a Backlog other
-// than 0 is applied to either. The server uses a duplicate: the program still closes f. The duplicates share the
-// non-blocking mode, which is set, and set again when somebody has cleared it, as os.File.Fd does. Of a unix socket
-// Close does not remove the file, but see SetUnlinkOnClose.
+// ListenFile listens on a descriptor that was opened elsewhere, for example by systemd or by a parent process that
+// passes it in ExtraFiles. f must be a stream socket that listens or is bound; one that is only bound is made to
+// listen. A nonzero Backlog is applied to both. The server uses a duplicate: the program still has to close f. All
+// duplicates share the non-blocking mode; ListenFile sets it, and the server sets it again if somebody clears it, as
+// [os.File.Fd] does. Close does not remove the file of a unix socket, unless [TcpServer.SetUnlinkOnClose] says
+// otherwise.
 //
-// Whoever else accepts from the descriptor should leave that mode alone. If it is cleared, and the connection taken,
-// just when the server is about to accept, the server waits in the system for the next connection. It goes on with
-// everything else, but Close does not end that wait: until a client comes, which is turned away, the server keeps its
-// duplicate and with it the address. The same goes for ListenOn and File.
+// Others who accept from the descriptor should leave that mode alone. If somebody clears it and takes the connection
+// just when the server is about to accept, the server's accept blocks until the next connection. Everything else goes
+// on, but Close does not end that accept: until a client connects, whose connection is then dropped, the server keeps
+// its duplicate and with it the address. The same is true of [TcpServer.ListenOn] and [TcpServer.File].
 //
-// The error is a *net.OpError with ErrAlreadyListening, ErrAlreadyBound or ErrBacklog, with ErrNotBound,
-// syscall.ENOTSOCK for what is no socket, syscall.EPROTOTYPE for one that is no stream, syscall.EISCONN for a
-// connection, or one of Listen's.
+// The error is a *[net.OpError] that wraps [ErrAlreadyListening], [ErrAlreadyBound] or [ErrBacklog]; [ErrNotBound];
+// [syscall.ENOTSOCK] if f is not a socket, [syscall.EPROTOTYPE] if it is not a stream socket, [syscall.EISCONN] if it
+// is a connection; or another error of [TcpServer.Listen].
 func (s *TcpServer) ListenFile(f *os.File) error { return s.adopt(f, false) }
 
-// ListenOn listens on what l does, a *net.TCPListener or *net.UnixListener. The server uses a duplicate: the program
-// still closes l, and does not accept from it meanwhile. The errors are those of ListenFile, and ErrInvalidAddress
-// for a listener of another type.
+// ListenOn listens on the socket of l, a *[net.TCPListener] or *[net.UnixListener]. The server uses a duplicate: the
+// program still has to close l, and must not accept from it meanwhile. The errors are those of
+// [TcpServer.ListenFile], and [ErrInvalidAddress] if l has another type.
 //
-// The removal of a unix socket's file is taken over: l no longer removes it, the server's Close does. That goes for an
-// l that would have removed it, as those of net.Listen do and those of net.FileListener do not, unless its
-// SetUnlinkOnClose was called. A file at a relative path stays: see the server's SetUnlinkOnClose.
+// The server takes over the removal of a unix socket's file: l no longer removes it, and Close removes it if l would
+// have. Unless its SetUnlinkOnClose was called, a listener from [net.Listen] would have removed it, and one from
+// [net.FileListener] would not. A file at a relative path stays: see [TcpServer.SetUnlinkOnClose].
 func (s *TcpServer) ListenOn(l net.Listener) error {
 	switch l := l.(type) {
 	case *net.TCPListener:
@@ -46,11 +47,12 @@ func (s *TcpServer) ListenOn(l net.Listener) error {
 		}
 		return err
 	}
-	return s.report("tcp", nil, fmt.Errorf("%w: a %T", ErrInvalidAddress, l))
+	return s.report("tcp", nil, fmt.Errorf("%w: unsupported listener type %T", ErrInvalidAddress, l))
 }
 
-// unlinksOnClose reports what the last SetUnlinkOnClose has set, or package net itself. That package has no method to
-// ask for it; should the field go, what its documentation says of listeners in general is assumed.
+// unlinksOnClose reports whether l removes its file when it is closed, as set by package net or by its
+// SetUnlinkOnClose. Package net has no method that returns this, so unlinksOnClose reads the field. If a future
+// version has no such field, it assumes the documented default of listeners.
 func unlinksOnClose(l *net.UnixListener) bool {
 	if l == nil {
 		return false
@@ -100,8 +102,8 @@ func (s *TcpServer) tryAdopt(ln *listener, c syscall.Conn) error {
 	return err
 }
 
-// takeOver changes what the server needs of a descriptor that others have too. What is not inherited, or was not by
-// connections that have come before, passOptions sets on each.
+// takeOver sets what the server needs on a descriptor that others share. passOptions sets, on each connection,
+// options that are not inherited, or that were set after it arrived.
 func (ln *listener) takeOver(listening bool) error {
 	if err := sys.SetNonblock(ln.fd); err != nil {
 		return err
@@ -117,7 +119,7 @@ func (ln *listener) takeOver(listening bool) error {
 	return sys.Listen(ln.fd, ln.backlog)
 }
 
-// inspect finds out what descriptor ln was given, and changes nothing.
+// inspect finds out what kind of descriptor ln has, and changes nothing.
 func (ln *listener) inspect() (listening bool, err error) {
 	if listening, err = sys.IsListening(ln.fd); err != nil {
 		return false, err
@@ -138,9 +140,10 @@ func (ln *listener) inspect() (listening bool, err error) {
 	return listening, nil
 }
 
-// File returns a duplicate of the descriptor that listens, or is bound, for another process, say. The program closes
-// it. Closing the server does not end it: what is passed on goes on to take connections. The path of a unix socket goes
-// with Close, unless SetUnlinkOnClose says otherwise. The error is a *net.OpError with ErrNotListening or the system's.
+// File returns a duplicate of the descriptor that listens or is bound, for example to pass it to another process. The
+// program has to close it. Closing the server does not affect the duplicate, which still receives connections. Close
+// removes the path of a unix socket, unless [TcpServer.SetUnlinkOnClose] says otherwise. The error is a
+// *[net.OpError] that wraps [ErrNotListening] or an error of the system.
 func (s *TcpServer) File() (*os.File, error) {
 	ln, fd, err := s.duplicate()
 	if ln == nil {
@@ -152,7 +155,7 @@ func (s *TcpServer) File() (*os.File, error) {
 	return os.NewFile(uintptr(fd), ln.network+":"+ln.netAddr().String()), nil
 }
 
-// duplicate is the part of File under the lock. ln is nil if the server has no address.
+// duplicate is the part of File that needs the lock. ln is nil if the server has no address.
 func (s *TcpServer) duplicate() (ln *listener, fd sys.FD, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,10 +166,11 @@ func (s *TcpServer) duplicate() (ln *listener, fd sys.FD, err error) {
 	return ln, fd, err
 }
 
-// SyscallConn gives access to the descriptor that listens, or is bound, to set options, say. As with the listeners of
-// package net, its Read and Write return syscall.EINVAL. The function that Control calls runs with the descriptor held
-// open: a Close meanwhile gives the address back when it returns. The error is a *net.OpError with ErrNotListening; so
-// is Control's after Close.
+// SyscallConn returns access to the descriptor that listens or is bound, for example to set options. It implements
+// [syscall.Conn]. As with the listeners of package net, Read and Write return [syscall.EINVAL]. While the function
+// passed to Control runs, the descriptor stays open: if the server is closed meanwhile, the address is released when
+// the function returns. The error is a *[net.OpError] that wraps [ErrNotListening]; Control returns the same after
+// Close.
 func (s *TcpServer) SyscallConn() (syscall.RawConn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,11 +178,11 @@ func (s *TcpServer) SyscallConn() (syscall.RawConn, error) {
 	if ln == nil {
 		return nil, opError(opRaw, "tcp", nil, nil, ErrNotListening)
 	}
-	ln.shared = true // what is done with the descriptor is the program's own
+	ln.shared = true // the program may change the descriptor in any way
 	return rawListener{ln}, nil
 }
 
-// A rawListener is a syscall.RawConn.
+// A rawListener is the [syscall.RawConn] of a listener.
 type rawListener struct{ ln *listener }
 
 func (r rawListener) Control(f func(fd uintptr)) error {

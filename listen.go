@@ -9,27 +9,30 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// Listen starts to listen. The network is "tcp", "tcp4" or "tcp6", or "unix".
+// Listen starts to listen. The network is "tcp", "tcp4", "tcp6" or "unix".
 //
-// The address of the first three is "host:port", as for net.Listen: without a host, "tcp" takes IPv4 and IPv6
-// connections alike, with port 0 the system picks one, and of a host name the first address is taken; "" is ":0".
-// Looking a name up may take a while: ListenAsync does not keep the caller. The address of "unix" is a path, which must
-// not exist and which Close removes (SetUnlinkOnClose), or on Linux an abstract name that begins with '@'.
+// For the TCP networks, the address is "host:port", as for [net.Listen]. Without a host, "tcp" accepts both IPv4 and
+// IPv6 connections. If the port is 0, the system picks one. If the host is a name, Listen uses its first address;
+// looking it up may take a while, and [TcpServer.ListenAsync] does not block the caller. The address "" is the same
+// as ":0".
 //
-// The error is a *net.OpError with ErrAlreadyListening or ErrAlreadyBound, which change nothing, with
-// ErrInvalidAddress, ErrInvalidPort or ErrBacklog, with ErrUnsupported where there is no poller, with net.ErrClosed if
-// the Poller is closed, or with the system's: syscall.EADDRINUSE, syscall.EADDRNOTAVAIL, syscall.EACCES. After an error
-// the server can Listen again.
+// For "unix", the address is a path, which must not exist and which Close removes (see [TcpServer.SetUnlinkOnClose]),
+// or on Linux an abstract name that begins with '@'.
+//
+// The error is a *[net.OpError] that wraps [ErrAlreadyListening] or [ErrAlreadyBound], which leave the server as it
+// is; [ErrInvalidAddress], [ErrInvalidPort] or [ErrBacklog]; [ErrUnsupported] if the platform has no poller or lacks
+// an option; [net.ErrClosed] if the Poller is closed; or an error of the system, such as [syscall.EADDRINUSE],
+// [syscall.EADDRNOTAVAIL] or [syscall.EACCES]. After an error, Listen can be called again.
 func (s *TcpServer) Listen(network, address string) error {
 	return s.listen(context.Background(), s.newListener(network), address)
 }
 
-// listen makes ln the server's listener, unless ctx ends before.
+// listen makes ln the server's listener, unless ctx ends first.
 func (s *TcpServer) listen(ctx context.Context, ln *listener, address string) error {
 	return s.report(ln.network, listenAddr{ln.network, address}, s.tryListen(ctx, ln, address))
 }
 
-// report keeps and returns what a method that listens or binds has failed with.
+// report wraps, stores and returns the error of a method that listens or binds.
 func (s *TcpServer) report(network string, addr net.Addr, err error) error {
 	if err == nil {
 		return nil
@@ -65,7 +68,7 @@ func (s *TcpServer) tryListen(ctx context.Context, ln *listener, address string)
 	})
 }
 
-// patiently calls bind again while the system may be about to give back an address that was closed just now.
+// retryBind calls bind again while the address is in use, if the system may release it in a moment.
 func retryBind(bind func() error) error {
 	err := bind()
 	for pause := time.Millisecond; sys.IsReleasing(err) && pause < 50*time.Millisecond; pause *= 2 {
@@ -75,7 +78,7 @@ func retryBind(bind func() error) error {
 	return err
 }
 
-// prepare checks what can be checked before anything is opened.
+// prepare resolves the address and checks everything that can be checked before anything is opened.
 func (s *TcpServer) prepare(ctx context.Context, ln *listener, address string) (to target, err error) {
 	if ln.backlog < 0 {
 		return to, ErrBacklog
@@ -96,7 +99,7 @@ func (s *TcpServer) prepare(ctx context.Context, ln *listener, address string) (
 	return to, err
 }
 
-// canBind returns an error if the system or the address has no such thing as the configuration asks for.
+// canBind returns an error if the system or the address does not support what the configuration asks for.
 func (ln *listener) canBind(to target) error {
 	unix := to.addr.Family == sys.FamilyUnix
 	switch {
@@ -112,7 +115,7 @@ func (ln *listener) canBind(to target) error {
 	return nil
 }
 
-// mayBind returns why the server cannot be given another address. mu is held.
+// mayBind returns an error if the server has an address already. mu is held.
 func (s *TcpServer) mayBind() error {
 	switch {
 	case s.cur != nil:
@@ -123,8 +126,8 @@ func (s *TcpServer) mayBind() error {
 	return nil
 }
 
-// begin makes ln the server's listener and puts it on a loop. open is called with mu held and has the descriptor
-// listen. The descriptor is left open after an error.
+// begin makes ln the server's listener and adds it to a loop. It calls open with mu held; open makes the descriptor
+// listen. After an error, the descriptor is still open.
 func (s *TcpServer) begin(ctx context.Context, ln *listener, open func() error) (err error) {
 	if ln.loop, err = ln.poller.acquire(); err != nil {
 		return err
@@ -142,7 +145,7 @@ func (s *TcpServer) begin(ctx context.Context, ln *listener, open func() error) 
 	return err
 }
 
-// start is the part of begin under the lock.
+// start is the part of begin that needs the lock. mu is held.
 func (s *TcpServer) start(ln *listener, open func() error) error {
 	if err := open(); err != nil {
 		return err
@@ -161,17 +164,17 @@ func (s *TcpServer) start(ln *listener, open func() error) error {
 	return nil
 }
 
-// Bind reserves an address without listening: clients are refused until ListenBound, Addr and Port are known, and
-// nobody else can bind the same address. Network and address are those of Listen. The fields are copied by Bind, and
-// ListenBound does not look at them again.
+// Bind reserves an address without listening. Clients are refused until [TcpServer.ListenBound]. [TcpServer.Addr] and
+// [TcpServer.Port] already return the address, and nobody else can bind it. The network and address are those of
+// [TcpServer.Listen]. Bind copies the fields; ListenBound does not read them again.
 //
-// On Linux one case goes unnoticed: an address that another program has bound with SO_REUSEADDR and does not listen on
-// yet cannot be told from one that only remembers earlier connections. Bind succeeds, and whichever of the two listens
+// On Linux, Bind misses one conflict: an address that another program has bound with SO_REUSEADDR but does not listen
+// on yet looks like one that only has connections in TIME_WAIT. Bind succeeds, and whichever of the two listens
 // second fails with EADDRINUSE.
 //
-// The errors are those of Listen. They change nothing.
+// The errors are those of Listen. An error changes nothing but [TcpServer.Err].
 //
-// Unlike Qt, which has no such step.
+// Unlike Qt, a server can reserve its address before it listens.
 func (s *TcpServer) Bind(network, address string) error {
 	ln := s.newListener(network)
 	return s.report(network, listenAddr{network, address}, s.tryBind(ln, address))
@@ -198,10 +201,10 @@ func (s *TcpServer) reserve(ln *listener, to target) error {
 	return nil
 }
 
-// ListenBound listens on the address that Bind has reserved. The error is a *net.OpError with ErrNotBound,
-// ErrAlreadyListening, net.ErrClosed if the Poller is closed, or the system's; the address stays reserved then. It is
-// given up only if the system listens already when the poller fails for want of memory, or is closed at that moment:
-// clients would be taken that nobody serves.
+// ListenBound listens on the address that [TcpServer.Bind] has reserved. The error is a *[net.OpError] that wraps
+// [ErrNotBound], [ErrAlreadyListening], [net.ErrClosed] if the Poller is closed, or an error of the system; the
+// address then stays reserved. It is released only if the poller runs out of memory or is closed when the system
+// already listens: otherwise clients would connect that nobody serves.
 func (s *TcpServer) ListenBound() error {
 	s.mu.Lock()
 	ln, listening := s.bound, s.cur
@@ -215,7 +218,7 @@ func (s *TcpServer) ListenBound() error {
 	listens := false
 	err := s.begin(context.Background(), ln, func() error {
 		if s.bound != ln {
-			return ErrNotBound // somebody else has been quicker
+			return ErrNotBound // another goroutine was faster
 		}
 		err := sys.Listen(ln.fd, ln.backlog)
 		listens = err == nil
@@ -246,7 +249,7 @@ func (ln *listener) bind(to target) (err error) {
 	return err
 }
 
-// setKeepAlive sets what accepted connections inherit.
+// setKeepAlive enables keep-alive on the descriptor, if configured, for accepted connections to inherit.
 func (ln *listener) setKeepAlive() error {
 	if !ln.keepAlive.Enable {
 		return nil
@@ -254,8 +257,9 @@ func (ln *listener) setKeepAlive() error {
 	return sys.SetKeepAlive(ln.fd, ln.keepAlive)
 }
 
-// passOptions gives a connection what it has not inherited: of an adopted listener, one that had come before. That a
-// connection is gone already is found out later.
+// passOptions sets the options that a connection has not inherited. A connection of an adopted listener may have
+// arrived before its options were set. Errors are ignored: if the connection has already ended, that is noticed
+// later.
 func (ln *listener) passOptions(fd sys.FD) {
 	if sys.OptionsInherited && !ln.adopted || ln.addr.Family == sys.FamilyUnix {
 		return
@@ -266,14 +270,13 @@ func (ln *listener) passOptions(fd sys.FD) {
 	}
 }
 
-// closeDescriptor gives back what bind has opened.
+// closeDescriptor undoes bind.
 func (ln *listener) closeDescriptor() {
 	sys.Close(ln.fd)
 	ln.file.remove()
 }
 
-// address returns the listener whose address the server has: it listens there or is bound to it. nil: it has none.
-// mu is held.
+// address returns the listener whose address the server listens on or is bound to, or nil. mu is held.
 func (s *TcpServer) address() *listener {
 	if s.cur != nil {
 		return s.cur
@@ -281,7 +284,7 @@ func (s *TcpServer) address() *listener {
 	return s.bound
 }
 
-// IsBound reports whether the server has an address: since Bind, and while it listens.
+// IsBound reports whether the server has an address: after Bind, and while it listens.
 func (s *TcpServer) IsBound() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// A listenAddr is an address as the program gave it.
+// A listenAddr is an address as the program passed it.
 type listenAddr struct{ network, address string }
 
 func (a listenAddr) Network() string { return a.network }
@@ -20,13 +20,13 @@ func (a listenAddr) String() string  { return a.address }
 type target struct {
 	addr      sys.Addr
 	dualStack bool
-	path      string // of a unix socket
+	path      string // path or abstract name of a unix socket
 }
 
-// isAbstract reports whether path is the name of a unix socket that is no file.
+// isAbstract reports whether path is the name of a unix socket that has no file.
 func isAbstract(path string) bool { return sys.HasAbstractNames && strings.HasPrefix(path, "@") }
 
-// resolve turns an address into one to bind to.
+// resolve returns the target for an address. It looks up names.
 func resolve(ctx context.Context, network, address string) (target, error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
@@ -40,20 +40,20 @@ func resolve(ctx context.Context, network, address string) (target, error) {
 func resolveUnix(path string) (target, error) {
 	switch {
 	case path == "":
-		return target{}, fmt.Errorf("%w: no path", ErrInvalidAddress)
+		return target{}, fmt.Errorf("%w: empty path", ErrInvalidAddress)
 	case len(path) > sys.MaxUnixPath:
-		return target{}, fmt.Errorf("%w: a path of %d bytes, at most %d are possible",
-			ErrInvalidAddress, len(path), sys.MaxUnixPath)
+		return target{}, fmt.Errorf("%w: path has %d bytes, maximum %d", ErrInvalidAddress, len(path), sys.MaxUnixPath)
 	case path[0] == 0 && sys.HasAbstractNames:
 		path = "@" + path[1:]
 	}
 	if strings.IndexByte(path, 0) >= 0 {
-		return target{}, fmt.Errorf("%w: a path with a zero byte", ErrInvalidAddress)
+		return target{}, fmt.Errorf("%w: path contains a zero byte", ErrInvalidAddress)
 	}
 	return target{addr: sys.Addr{Family: sys.FamilyUnix}, path: path}, nil
 }
 
-// The wildcard of "tcp" is that of a dual-stack socket.
+// resolveTCP returns the target for "host:port". Without a host, or with an unspecified address, "tcp" means a
+// dual-stack socket.
 func resolveTCP(ctx context.Context, network, address string) (to target, err error) {
 	var host, service string
 	if address != "" {
@@ -89,8 +89,8 @@ func lookupPort(ctx context.Context, network, service string) (uint16, error) {
 	return uint16(port), nil
 }
 
-// lookupHost returns the first address of host that fits the network; IPv4 comes first, as in package net. No host
-// is no address.
+// lookupHost returns the first address of host that fits the network, IPv4 before IPv6 as in package net. If host is
+// empty, it returns no address.
 func lookupHost(ctx context.Context, network, host string) (net.IP, string, error) {
 	if host == "" {
 		return nil, "", nil
@@ -110,7 +110,7 @@ func lookupHost(ctx context.Context, network, host string) (net.IP, string, erro
 		}
 	}
 	if network == "tcp4" && len(found) == 1 && found[0].IP.Equal(net.IPv6unspecified) {
-		return net.IPv4zero, "", nil // as in package net
+		return net.IPv4zero, "", nil // "::" means any address, as in package net
 	}
 	if first == nil {
 		return nil, "", fmt.Errorf("%w: %s has no address for %s", ErrInvalidAddress, host, network)

@@ -7,25 +7,28 @@ import (
 	"sync"
 )
 
-// SetUnlinkOnClose sets whether the file of a unix socket is removed when listening ends. By default the file is
-// removed that Listen or Bind has made, and that of a *net.UnixListener passed to ListenOn if it would have removed it;
-// the file of a descriptor that ListenFile was given stays. It may be called in any state, counts at once, and stays
-// over Close and Listen. A file that others have put in its place is left alone in any case.
+// SetUnlinkOnClose sets whether the file of a unix socket is removed when listening ends. By default, a file that
+// [TcpServer.Listen] or [TcpServer.Bind] created is removed, and so is that of a *[net.UnixListener] passed to
+// [TcpServer.ListenOn] if the listener would have removed it; the file of a descriptor passed to
+// [TcpServer.ListenFile] stays. SetUnlinkOnClose may be called in any state, takes effect at once, and remains in
+// effect after Close and Listen. A file that somebody else has put in its place is never removed.
 //
-// A descriptor that was passed to ListenOn or ListenFile tells the path that it was bound to, and not what is there
-// now. A relative path, which may mean another file by now, is left alone, and so is what is no socket. A socket that
-// others have put there before is taken for the descriptor's own: where that can be, call SetUnlinkOnClose(false).
+// A descriptor passed to ListenOn or ListenFile reveals the path to which it was bound, but not what is there now. A
+// relative path, which may by now name another file, is left alone, and so is a file that is not a socket. A socket
+// that somebody else put there before the call is taken for the descriptor's own: where that can happen, call
+// SetUnlinkOnClose(false).
 //
-// To hand a unix socket over to another process, call File, SetUnlinkOnClose(false) and Close; the other, once it
-// serves the descriptor with ListenFile, may call SetUnlinkOnClose(true).
+// To hand a unix socket over to another process, call [TcpServer.File], SetUnlinkOnClose(false) and
+// [TcpServer.Close]. Once the other process serves the descriptor with ListenFile, it may call
+// SetUnlinkOnClose(true).
 func (s *TcpServer) SetUnlinkOnClose(unlink bool) {
 	s.mu.Lock()
 	s.unlink = &unlink
 	s.mu.Unlock()
 }
 
-// removeFile removes the file of ln's unix socket if it is to be removed, and has not been given up before. mu is not
-// held.
+// removeFile removes the file of ln's unix socket if it is to be removed and the server still has the address of ln.
+// mu is not held.
 func (s *TcpServer) removeFile(ln *listener) {
 	s.mu.Lock()
 	unlink := ln.unlink
@@ -39,14 +42,14 @@ func (s *TcpServer) removeFile(ln *listener) {
 	}
 }
 
-// A socketFile is the file of a unix socket; nil: there is none.
+// A socketFile is the file of a unix socket. It is nil if there is none.
 type socketFile struct {
-	path    string // absolute: the program may change its directory
+	path    string // absolute, because the program may change its working directory
 	info    fs.FileInfo
 	removed sync.Once
 }
 
-// fileAt returns the file of the unix socket of that name.
+// fileAt returns the file of the unix socket at path, or nil if it has none.
 func fileAt(path string) *socketFile {
 	if isAbstract(path) {
 		return nil
@@ -61,8 +64,9 @@ func fileAt(path string) *socketFile {
 	return &socketFile{path: path, info: info}
 }
 
-// adoptedFile returns the file of a unix socket that was bound elsewhere, as far as it can be told. Where a relative
-// path leads depends on the directory of then, and what is no socket was put there by others.
+// adoptedFile returns the file of a unix socket that was bound elsewhere, or nil if it is not certain. A relative
+// path depends on the working directory at the time of binding, and a file that is not a socket was put there by
+// somebody else.
 func adoptedFile(path string) *socketFile {
 	if !filepath.IsAbs(path) {
 		return nil
@@ -74,7 +78,7 @@ func adoptedFile(path string) *socketFile {
 	return file
 }
 
-// remove leaves alone what others have put in the place of the file. A second call waits for the first.
+// remove removes the file, unless somebody else has replaced it. A second call waits for the first.
 func (f *socketFile) remove() {
 	if f == nil {
 		return
