@@ -8,20 +8,22 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// The server has three reasons not to accept, each of which ends by itself alone:
+// The server has three reasons not to accept. Each begins and ends independently of the others:
 //
-//	paused       PauseAccepting ... ResumeAccepting
-//	full         the queue has reached its limit ... a connection leaves it, or the limit is raised
-//	backing off  descriptors or memory have run out ... the pause is over, or one of our sockets has ended
+//	reason       begins when                            ends when
+//	paused       PauseAccepting is called               ResumeAccepting is called
+//	full         the queue reaches its limit            a connection leaves the queue, or the limit is raised
+//	backing off  descriptors or memory have run out     the pause is over, or one of the server's sockets has ended
 //
-// While there is one, accept is not called: the system holds the rest. With OverflowDrop a full queue is no reason.
+// While there is a reason, accept is not called, and further connections wait in the backlog. With OverflowDrop, a
+// full queue is not a reason.
 
-// acceptRound is how many connections are accepted in one turn of the loop.
+// acceptRound is the maximum number of connections accepted by one call of onPost.
 const acceptRound = 64
 
-// PauseAccepting stops accepting until ResumeAccepting. Pending connections stay and can be taken. It may be called
-// in any state: a pause set before Listen counts, and one that is set stays over Close and Listen. Two pauses are
-// ended by one resume.
+// PauseAccepting stops accepting until [TcpServer.ResumeAccepting]. Pending connections stay in the queue and can be
+// taken. PauseAccepting may be called in any state: it takes effect even before Listen, and remains in effect after
+// Close and Listen. Pauses are not counted: one ResumeAccepting ends them all.
 //
 // Unlike Qt, NextPendingConnection does not end a pause.
 func (s *TcpServer) PauseAccepting() {
@@ -30,7 +32,7 @@ func (s *TcpServer) PauseAccepting() {
 	s.mu.Unlock()
 }
 
-// ResumeAccepting ends a pause. It may be called in any state.
+// ResumeAccepting ends the effect of [TcpServer.PauseAccepting]. It may be called in any state.
 func (s *TcpServer) ResumeAccepting() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,12 +48,13 @@ func (s *TcpServer) IsAccepting() bool {
 	return s.mayAccept() && !s.isFull()
 }
 
-// mayAccept is the rule. With OverflowDrop a full queue is no reason: what is accepted is turned away. mu is held.
+// mayAccept reports whether the server listens and has no reason not to accept. With OverflowDrop, a full queue is
+// not a reason: the connection is accepted and dropped. mu is held.
 func (s *TcpServer) mayAccept() bool {
 	return s.cur != nil && !s.paused && !s.retry.waiting && (!s.isFull() || s.cur.overflow == OverflowDrop)
 }
 
-// callAccept asks the loop to accept if there may be something and no reason is left not to. mu is held.
+// callAccept asks the loop to accept, if there may be connections and there is no reason not to. mu is held.
 func (s *TcpServer) callAccept() {
 	if ln := s.cur; s.mayAccept() && ln.ready && !ln.called && !ln.admitting {
 		ln.called = true
@@ -59,7 +62,7 @@ func (s *TcpServer) callAccept() {
 	}
 }
 
-// onReady is the listener's turn on its loop.
+// onReady handles an event of the descriptor: there are connections to accept.
 func (ln *listener) onReady(sc *scratch, _ events) {
 	ln.server.mu.Lock()
 	ln.ready = true
@@ -67,7 +70,7 @@ func (ln *listener) onReady(sc *scratch, _ events) {
 	ln.onPost(sc)
 }
 
-// onPost accepts until there is no more, a reason not to accept, or acceptRound is reached.
+// onPost accepts until there are no more connections, there is a reason not to accept, or acceptRound is reached.
 func (ln *listener) onPost(sc *scratch) {
 	s := ln.server
 	s.mu.Lock()
@@ -100,22 +103,22 @@ func (ln *listener) onPost(sc *scratch) {
 	s.callAccept()
 }
 
-// onTick makes the listener a tenant; see evict too.
+// onTick and onLate make the listener a source, together with onPollerClose (close.go). It has no wheel entries.
 func (ln *listener) onTick(uint32) uint32 { return 0 }
 
 func (ln *listener) onLate(sc *scratch) { sc.release() }
 
-// A candidate is what an accept has brought.
+// A candidate is the result of an accept.
 type candidate struct {
 	fd      sys.FD
 	peer    sys.Addr
-	errno   sys.Errno // 0, or why there is no connection
-	tooMany bool      // for reason
+	errno   sys.Errno // if nonzero, why there is no connection
+	tooMany bool      // the connection exceeds a limit and is dropped for reason
 	reason  DropReason
 }
 
-// accept takes one connection from the system. ok is false when there is none, or a reason not to accept. The lock
-// stands for a use of the descriptor: accept does not block.
+// accept takes one connection from the system. ok is false if there is none, or if there is a reason not to accept.
+// The system call does not block, so it is made under mu, which makes a reference to the descriptor unnecessary.
 func (ln *listener) accept() (c candidate, ok bool) {
 	s := ln.server
 	s.mu.Lock()
@@ -142,7 +145,7 @@ func (ln *listener) accept() (c candidate, ok bool) {
 		return c, true
 	}
 	ln.admitting = true
-	ln.loop.poller.retain() // for the connection: listening may end at any moment
+	ln.loop.poller.retain() // on behalf of the connection: listening may end at any moment
 	if c.reason, c.tooMany = s.limit(); !c.tooMany {
 		s.open++
 		ln.open++
@@ -151,10 +154,10 @@ func (ln *listener) accept() (c candidate, ok bool) {
 	return c, true
 }
 
-// acceptShared is sysAccept for an open file description that others have too, and may put into blocking mode: if that
-// comes between two of its calls, accept blocks, and must hold up nothing but its own goroutine, which the watchdog
-// then relieves of the loop. mu is held, but not meanwhile. A connection that comes after the end of listening is ended
-// like the pending ones.
+// acceptShared accepts on an open file description that others share and may put into blocking mode. If they do so
+// between two of its system calls, accept blocks. It must then hold up only its own goroutine, which the watchdog
+// replaces on the loop, so mu is released meanwhile. A connection that arrives after listening has ended is closed,
+// as the pending ones are. mu is held on entry and on return.
 func (ln *listener) acceptShared() (fd sys.FD, peer sys.Addr, e sys.Errno) {
 	s := ln.server
 	ln.admitting = true
@@ -170,8 +173,8 @@ func (ln *listener) acceptShared() (fd sys.FD, peer sys.Addr, e sys.Errno) {
 	return fd, peer, e
 }
 
-// use keeps the descriptor open until unuse, while mu is not held. Calling it and unuse, it is held. False: the
-// descriptor is closed.
+// incref keeps the descriptor open until decref, while mu is not held. It returns false if the descriptor is closed.
+// mu is held in both calls.
 func (ln *listener) incref() bool {
 	if ln.closed {
 		return false
@@ -187,7 +190,7 @@ func (ln *listener) decref() {
 	}
 }
 
-// close closes the descriptor when nobody uses it. mu is held.
+// close closes the descriptor as soon as there are no references to it. mu is held.
 func (ln *listener) close() {
 	ln.closed = true
 	if ln.uses == 0 {
@@ -195,8 +198,8 @@ func (ln *listener) close() {
 	}
 }
 
-// admit makes a socket of the connection, queues it and tells the program, or turns it away. The error is a shortage
-// of memory.
+// admit makes a socket of the connection, queues it and calls the handlers, or drops the connection. It returns an
+// error if memory has run out.
 func (ln *listener) admit(sc *scratch, c candidate) error {
 	if c.tooMany {
 		ln.drop(c)
@@ -226,8 +229,8 @@ func (ln *listener) admit(sc *scratch, c candidate) error {
 	return nil
 }
 
-// register puts socket on its loop and in the queue. From then on the poller may be closed and evict it: the
-// descriptor is held open meanwhile.
+// register adds socket to its loop and to the queue. From then on, the poller may be closed and end the socket, so
+// register holds a reference to the descriptor.
 func (ln *listener) register(socket *TcpSocket) error {
 	socket.incref()
 	defer socket.decref()
@@ -238,7 +241,8 @@ func (ln *listener) register(socket *TcpSocket) error {
 	return err
 }
 
-// enqueue puts socket in the queue, unless err is not nil or listening or the connection has ended already.
+// enqueue adds socket to the queue. It returns false if err is not nil, or if listening or the connection has ended
+// already.
 func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,12 +256,13 @@ func (s *TcpServer) enqueue(ln *listener, socket *TcpSocket, err error) bool {
 	if ln.newConnection != nil {
 		s.strand.connections++
 	}
-	// This turn may be held up in the handler, and another was not to accept meanwhile.
+	// A handler may hold up this goroutine now, and one that has taken over the loop did not accept while admitting
+	// was set.
 	s.callAccept()
 	return true
 }
 
-// acceptFailed sees to an error that the one connection does not explain: a shortage, which passes, or the end of
+// acceptFailed handles an error that is not specific to one connection. A shortage passes; any other error ends
 // listening.
 func (ln *listener) acceptFailed(sc *scratch, err error, shortage bool) {
 	s := ln.server
@@ -284,8 +289,8 @@ func (s *TcpServer) beginShortage(ln *listener, err error) {
 	s.retry.begin(func() { s.retryAccept(ln) })
 }
 
-// keepFailure has AcceptErrorHandler called. ln is, or was until now, the present listener: Close, and a Listen that
-// follows, are not told of what came before. mu is held.
+// keepFailure stores err for AcceptErrorHandler. ln is the current listener, or was until now: errors from before a
+// Close or another Listen are not reported. mu is held.
 func (s *TcpServer) keepFailure(ln *listener, err error) {
 	s.err = err
 	if ln.acceptError != nil {
@@ -293,14 +298,14 @@ func (s *TcpServer) keepFailure(ln *listener, err error) {
 	}
 }
 
-// dropFailure has AcceptErrorHandler not called for what has befallen ln. mu is held.
+// dropFailure discards an error of ln that AcceptErrorHandler was not called for yet. mu is held.
 func (s *TcpServer) dropFailure(ln *listener) {
 	if s.strand.failure.ln == ln {
 		s.strand.failure = acceptFailure{}
 	}
 }
 
-// retryAccept is what the timer of the back-off calls.
+// retryAccept is called by the timer of the back-off.
 func (s *TcpServer) retryAccept(ln *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -310,7 +315,8 @@ func (s *TcpServer) retryAccept(ln *listener) {
 	}
 }
 
-// descriptorFreed is told by each socket that has given back its descriptor.
+// descriptorFreed is called by each socket that has closed its descriptor. If the server is backing off, it tries
+// again at once.
 func (s *TcpServer) descriptorFreed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -321,7 +327,7 @@ func (s *TcpServer) descriptorFreed() {
 	}
 }
 
-// forget drops a connection that its peer has reset, if it is still pending.
+// dropReset ends a connection that its peer has reset, if it is still pending.
 func (s *TcpServer) dropReset(socket *TcpSocket) {
 	s.mu.Lock()
 	pending := s.dropPending(socket)
@@ -331,11 +337,11 @@ func (s *TcpServer) dropReset(socket *TcpSocket) {
 	}
 }
 
-// A backoff is the pause between attempts to accept while descriptors or memory are short: 5 ms, doubling to a
+// A backoff is the pause between attempts to accept while descriptors or memory are short: 5 ms, doubled up to one
 // second, as in net/http. It is guarded by TcpServer.mu.
 type backoff struct {
-	short   bool // since an attempt failed, until a round with an attempt ends without such a failure
-	waiting bool // until the next attempt
+	short   bool // there is a shortage: an attempt has failed, and no later onPost has tried without such a failure
+	waiting bool // the pause is not over
 	delay   time.Duration
 	timer   *time.Timer
 }
@@ -351,7 +357,7 @@ func (b *backoff) begin(retry func()) {
 	b.timer = time.AfterFunc(b.delay, retry)
 }
 
-// end forgets the shortage unless the next attempt is still to come.
+// end ends the shortage, unless the next attempt is still to come.
 func (b *backoff) end() {
 	if !b.waiting {
 		b.short, b.delay = false, 0

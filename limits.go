@@ -7,35 +7,36 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// OverflowPolicy says what happens to connections when the queue of pending ones is full.
+// An OverflowPolicy determines what happens to new connections while the queue of pending connections is full. The
+// zero value is [OverflowWait].
 type OverflowPolicy int
 
 const (
-	// OverflowWait leaves them to the system, which holds as many as TcpServer.Backlog.
+	// OverflowWait leaves new connections in the system's backlog, which holds up to [TcpServer.Backlog] of them.
 	OverflowWait OverflowPolicy = iota
-	// OverflowDrop accepts them and closes them at once.
+	// OverflowDrop accepts new connections and closes them at once.
 	OverflowDrop
 )
 
-// A Drop is a connection that was turned away: accepted, and closed at once. Nothing was read from it.
+// A Drop is a connection that was dropped: it was accepted and closed at once, and nothing was read from it.
 type Drop struct {
 	Local, Remote net.Addr
 	Reason        DropReason
 }
 
-// DropReason is why a connection was turned away.
+// A DropReason is the reason why a connection was dropped.
 type DropReason int
 
 const (
-	// DropQueueFull: the queue was full, and Overflow is OverflowDrop.
+	// DropQueueFull means that the queue was full and [TcpServer.Overflow] is [OverflowDrop].
 	DropQueueFull DropReason = iota
-	// DropMaxConnections: there were as many connections as SetMaxConnections allows.
+	// DropMaxConnections means that there were as many connections as [TcpServer.SetMaxConnections] allows.
 	DropMaxConnections
-	// DropFiltered: Filter has said no, or panicked.
+	// DropFiltered means that [TcpServer.Filter] returned false or panicked.
 	DropFiltered
 )
 
-// String returns the name of the reason without "Drop".
+// String returns the name of the reason without "Drop", or "invalid".
 func (r DropReason) String() string {
 	switch r {
 	case DropQueueFull:
@@ -48,19 +49,19 @@ func (r DropReason) String() string {
 	return "invalid"
 }
 
-// MaxConnections returns how many connections the server may have, the pending and the taken ones together. Default: 0,
-// no limit.
+// MaxConnections returns the maximum number of connections, pending and taken together. The default is 0, which means
+// that there is no limit.
 func (s *TcpServer) MaxConnections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.maxConnections
 }
 
-// SetMaxConnections sets how many connections the server may have, the pending and the taken ones together. Those
-// beyond it are accepted and closed at once; DropHandler is told. It takes effect at once and ends no connection that
-// there is. n <= 0: no limit.
+// SetMaxConnections sets the maximum number of connections, pending and taken together. Further connections are
+// accepted, closed at once, and reported to [TcpServer.DropHandler]. It takes effect at once and ends no existing
+// connection. If n <= 0, there is no limit.
 //
-// Unlike Qt, where only the pending ones have a limit.
+// Unlike Qt, which limits only the pending connections, it also counts those that were taken.
 func (s *TcpServer) SetMaxConnections(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,8 +71,8 @@ func (s *TcpServer) SetMaxConnections(n int) {
 // isFull reports whether the queue has reached its limit. mu is held.
 func (s *TcpServer) isFull() bool { return s.pending.Len() >= s.max.limit() }
 
-// limit reports whether, and why, one more connection is too many. With OverflowWait none is accepted while the queue
-// is full, but the limit may have been lowered during an accept: the connection is queued then. mu is held.
+// limit reports whether, and why, one more connection is too many. With OverflowWait, none is accepted while the
+// queue is full; if the limit is lowered during an accept, the connection is still queued. mu is held.
 func (s *TcpServer) limit() (DropReason, bool) {
 	switch {
 	case s.maxConnections > 0 && s.open >= s.maxConnections:
@@ -82,10 +83,10 @@ func (s *TcpServer) limit() (DropReason, bool) {
 	return 0, false
 }
 
-// maxDrops is how many drops wait for the handler; further ones are only counted.
+// maxDrops is how many drops may wait for DropHandler. Further drops are only counted.
 const maxDrops = 64
 
-// drop turns a connection away. It is counted before its peer can notice.
+// drop closes a connection, after it has counted the drop, so that the count comes before the peer can notice.
 func (ln *listener) drop(c candidate) {
 	var d Drop
 	if ln.dropHandler != nil {
@@ -104,7 +105,7 @@ func (ln *listener) drop(c candidate) {
 	s.callAccept()
 }
 
-// describe asks for the addresses while the descriptor is open.
+// describe returns the Drop of c, whose descriptor must still be open for the addresses.
 func (ln *listener) describe(c candidate) Drop {
 	d := Drop{Local: ln.netAddr(), Remote: c.peer.NetAddr(""), Reason: c.reason}
 	if ln.addr.IsWildcard() {
@@ -115,7 +116,8 @@ func (ln *listener) describe(c candidate) Drop {
 	return d
 }
 
-// welcomes asks the filter. If that ends the goroutine, the connection is turned away here, and another tells of it.
+// allowed reports whether the filter lets c pass. If the filter ends the goroutine, allowed rejects c itself, and
+// another goroutine calls DropHandler.
 func (ln *listener) allowed(c candidate) (ok bool) {
 	if ln.filter == nil || c.peer.Family == sys.FamilyUnix {
 		return true
@@ -140,7 +142,7 @@ func (ln *listener) allowed(c candidate) (ok bool) {
 	return ok
 }
 
-// refuse turns away a connection that accept has counted as open.
+// reject drops a connection that accept has counted as open.
 func (ln *listener) reject(c candidate) {
 	s := ln.server
 	s.mu.Lock()

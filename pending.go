@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// NextPendingConnection takes the connection that has waited longest. It never blocks: nil means that none is
-// pending.
+// NextPendingConnection takes the connection that has been pending longest. It never blocks. It returns nil if none
+// is pending.
 func (s *TcpServer) NextPendingConnection() *TcpSocket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.takePending()
 }
 
-// takePending takes the first of the queue, or nil. mu is held.
+// takePending takes the first connection of the queue, or returns nil. mu is held.
 func (s *TcpServer) takePending() *TcpSocket {
 	if s.pending.Len() == 0 {
 		return nil
@@ -27,14 +27,14 @@ func (s *TcpServer) takePending() *TcpSocket {
 	return socket
 }
 
-// popPending takes the first of the queue, which is not empty. mu is held.
+// popPending takes the first connection of the queue, which must not be empty. mu is held.
 func (s *TcpServer) popPending() *TcpSocket {
 	socket := s.pending.PopFront()
 	socket.ready.clear(inQueue)
 	return socket
 }
 
-// dropPending takes socket out of the queue if it is in it. mu is held.
+// dropPending removes socket from the queue. It returns false if socket is not in it. mu is held.
 func (s *TcpServer) dropPending(socket *TcpSocket) bool {
 	if !socket.ready.has(inQueue) {
 		return false
@@ -49,27 +49,28 @@ func (s *TcpServer) dropPending(socket *TcpSocket) bool {
 	return true
 }
 
-// HasPendingConnections reports whether NextPendingConnection would return a connection now.
+// HasPendingConnections reports whether [TcpServer.NextPendingConnection] would return a connection now.
 func (s *TcpServer) HasPendingConnections() bool { return s.PendingConnections() > 0 }
 
-// PendingConnections returns how many connections are pending.
+// PendingConnections returns the number of pending connections.
 func (s *TcpServer) PendingConnections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pending.Len()
 }
 
-// MaxPendingConnections returns how many connections may be pending. Default: 30.
+// MaxPendingConnections returns the maximum number of pending connections. The default is 30.
 func (s *TcpServer) MaxPendingConnections() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.max.limit()
 }
 
-// SetMaxPendingConnections sets how many connections may be pending; the rest wait in the system. It takes effect at
-// once. What is pending already stays. n <= 0: none is accepted until the limit is raised.
+// SetMaxPendingConnections sets the maximum number of pending connections; further ones wait in the system's backlog
+// (see [TcpServer.Overflow]). It takes effect at once; connections that are already pending stay. If n <= 0, none is
+// accepted until the limit is raised.
 //
-// Unlike Qt, a limit that is raised counts at once, and one of 0 can be recovered from.
+// Unlike Qt, raising the limit takes effect at once, even from 0.
 func (s *TcpServer) SetMaxPendingConnections(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,27 +78,31 @@ func (s *TcpServer) SetMaxPendingConnections(n int) {
 	s.callAccept()
 }
 
-// WaitForNewConnection waits until a connection can be taken, and returns at once if one can be already; where
-// several goroutines take connections, another may be quicker. It returns the context's own error when that has ended,
-// whatever is pending, ErrNotListening if the server has never listened, ErrServerClosed once it is closed, also if it
-// listens again at once, and os.ErrDeadlineExceeded after the deadline (SetDeadline).
+// WaitForNewConnection waits until a connection can be taken. It returns at once if one is already pending. If
+// several goroutines take connections, another one may be faster.
 //
-// Unlike Qt, it sees what was queued before, respects a pause, and never returns nil for nothing.
+// It returns ctx.Err() if ctx has ended, even if connections are pending; [ErrNotListening] if the server has never
+// listened; [ErrServerClosed] once it is closed, even if it listens again at once; and [os.ErrDeadlineExceeded] after
+// the deadline ([TcpServer.SetDeadline]).
+//
+// Unlike Qt, it notices connections that were queued before the call, respects a pause, and returns nil only for a
+// connection.
 func (s *TcpServer) WaitForNewConnection(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.awaitPending(ctx, s.cur)
 }
 
-// AcceptSocket waits for a connection and takes it. It returns the errors of WaitForNewConnection.
+// AcceptSocket waits for a connection and takes it. The errors are those of [TcpServer.WaitForNewConnection].
 func (s *TcpServer) AcceptSocket(ctx context.Context) (*TcpSocket, error) {
 	return s.acceptIn(ctx, s.period())
 }
 
-// SetDeadline sets when Accept, AcceptSocket, AcceptAsync, WaitForNewConnection and Connections begin to fail with
-// os.ErrDeadlineExceeded, also those that wait already, and whatever is pending. The zero time is no deadline. It
-// concerns the present period of listening alone: each begins without a deadline. Connections are accepted and queued
-// as ever, and NextPendingConnection takes them. The error is a *net.OpError with ErrNotListening.
+// SetDeadline sets the time from which Accept, AcceptSocket, AcceptAsync and WaitForNewConnection fail with
+// [os.ErrDeadlineExceeded], and Connections ends. It also applies to calls that already wait, and even if connections
+// are pending. The zero time means no deadline. The deadline belongs to the current period of listening: each period
+// begins without one. Connections are still accepted and queued, and NextPendingConnection still takes them. The
+// error is a *[net.OpError] that wraps [ErrNotListening].
 func (s *TcpServer) SetDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,8 +113,8 @@ func (s *TcpServer) SetDeadline(t time.Time) error {
 	return nil
 }
 
-// Accept waits for a connection and takes it, for programs that want a net.Listener. The error is a *net.OpError
-// that matches net.ErrClosed, or os.ErrDeadlineExceeded after the deadline, when its Timeout method returns true.
+// Accept waits for a connection and takes it, as [net.Listener] specifies. The error is a *[net.OpError] that matches
+// [net.ErrClosed] or, after the deadline, [os.ErrDeadlineExceeded]; its Timeout method then returns true.
 func (s *TcpServer) Accept() (net.Conn, error) {
 	addr, network := s.Addr(), "tcp"
 	if addr != nil {
@@ -122,8 +127,8 @@ func (s *TcpServer) Accept() (net.Conn, error) {
 	return socket, nil
 }
 
-// Connections takes one connection after the other, waiting for each, until ctx or the deadline ends or the server
-// closes. If it listens again then, the loop ends even so.
+// Connections returns an iterator that takes one connection after another and waits for each. It ends when ctx ends,
+// the deadline passes or the server is closed, even if the server listens again at once.
 //
 //	for socket := range server.Connections(ctx) {
 //		go serve(socket)
@@ -140,15 +145,15 @@ func (s *TcpServer) Connections(ctx context.Context) iter.Seq[*TcpSocket] {
 	}
 }
 
-// period returns the present period of listening, or nil. Who waits for connections waits for those of one period:
-// what comes after a Close is not for them.
+// period returns the current period of listening, or nil. A caller waits for connections of one period, not for those
+// that come after a Close.
 func (s *TcpServer) period() *listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cur
 }
 
-// acceptIn waits for a connection of the period of ln and takes it.
+// acceptIn waits for a connection in the period of ln and takes it.
 func (s *TcpServer) acceptIn(ctx context.Context, ln *listener) (*TcpSocket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +176,7 @@ func (s *TcpServer) awaitPending(ctx context.Context, ln *listener) error {
 	return err
 }
 
-// refusal returns why there is nothing to wait for in the period of ln; nil: there is. mu is held.
+// refusal returns the error that ends waiting in the period of ln, or nil. mu is held.
 func (s *TcpServer) refusal(ln *listener) error {
 	switch {
 	case ln == nil && !s.closed:
@@ -184,7 +189,7 @@ func (s *TcpServer) refusal(ln *listener) error {
 	return nil
 }
 
-// waiting returns what to wait on. mu is held.
+// waiting returns s.cond, which it makes if necessary. mu is held.
 func (s *TcpServer) waiting() *sync.Cond {
 	if s.cond == nil {
 		s.cond = sync.NewCond(&s.mu)
@@ -192,7 +197,7 @@ func (s *TcpServer) waiting() *sync.Cond {
 	return s.cond
 }
 
-// wakeWaiting has those who wait look again. mu is held.
+// wakeWaiting wakes all who wait on s.cond, so that they check again. mu is held.
 func (s *TcpServer) wakeWaiting() {
 	if s.cond != nil {
 		s.cond.Broadcast()
