@@ -2,9 +2,9 @@ package tcpserver
 
 import "time"
 
-// SetIdleTimeout has the connection ended with ErrIdleTimeout when nothing was taken from the system and nothing given
-// to it for d. That is up to two tenths of a second late, and later by what the loop is late, but never early. d <= 0:
-// never. The default is TcpServer.IdleTimeout. Time counts from now.
+// SetIdleTimeout sets how long the system may neither deliver nor take any bytes before the connection ends with
+// [ErrIdleTimeout]. The timeout is up to two tenths of a second late, plus any delay of the event loop, but never
+// early. If d <= 0, there is no timeout. The default is [TcpServer.IdleTimeout]. The time counts from the call.
 func (s *TcpSocket) SetIdleTimeout(d time.Duration) {
 	s.cold().idle.Store(int64(max(d, 0)))
 	s.watchIdle()
@@ -19,19 +19,19 @@ func (s *TcpSocket) idleTimeout() time.Duration {
 	return s.config.idleTimeout
 }
 
-// touch notes that something moved, if that matters.
+// touch records that bytes were received or sent, if there is an idle timeout.
 func (s *TcpSocket) touch() {
 	if s.idleTimeout() <= 0 {
 		return
 	}
-	// The clock, and not how far the wheel has been turned: the loop may be late.
+	// This takes the clock's tick rather than the wheel's, because the loop may be late.
 	if now := s.loop.tick(); s.lastActive.Load() != now {
 		s.lastActive.Store(now)
 	}
 }
 
-// watchIdle puts the socket on the wheel of its loop if it has an idle timeout. The entry that comes up at
-// wheelDue counts; it is replaced only by an earlier one, so that few others are left over.
+// watchIdle adds the socket to the wheel of its loop if it has an idle timeout. Only the entry that comes up at
+// wheelDue counts. It is replaced only by an earlier one, so that few stale entries remain.
 func (s *TcpSocket) watchIdle() {
 	s.touch()
 	d := s.idleTimeout()
@@ -45,7 +45,8 @@ func (s *TcpSocket) watchIdle() {
 	}
 }
 
-// onTick is the idle check. The wheel calls it on the loop, at tick now or later: the stamp may be of after it.
+// onTick ends the socket if it has been idle for long enough. The wheel calls it on the loop, at tick now or later,
+// so lastActive may be after now.
 func (s *TcpSocket) onTick(now uint32) uint32 {
 	s.wmu.Lock()
 	if s.wheelDue != now {
@@ -53,7 +54,7 @@ func (s *TcpSocket) onTick(now uint32) uint32 {
 		return 0
 	}
 	s.wheelDue = 0
-	var left int32 // ticks; 0 or less: the socket has been idle for long enough
+	var left int32 // ticks until the timeout; if 0 or less, the socket has been idle for long enough
 	d := s.idleTimeout()
 	if d > 0 {
 		if left = int32(s.lastActive.Load() + ticksFor(d) - now); left > 0 {

@@ -9,17 +9,18 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
-// The buffers of TcpSocket, unless the server or the socket says otherwise, in bytes.
+// The default buffer sizes of a TcpSocket, in bytes.
 const (
 	defaultReadBuffer  = 64 << 10
 	defaultWriteBuffer = 1 << 20
 )
 
-// SetReadBufferSize limits how many bytes the socket holds unread before it stops taking more from the system; the
-// peer is then held back once the system's own buffers are full. n <= 0: the default, TcpServer.ReadBufferSize. What
-// is held already stays. It also limits Peek and the length of a line.
+// SetReadBufferSize sets the number of unread bytes at which the socket stops taking more from the system; once the
+// system's own buffers are full, the peer is held back. If n <= 0, it is [TcpServer.ReadBufferSize], which is the
+// default. Bytes that the socket already holds stay. The size also limits what [TcpSocket.Peek] returns and the
+// length of a line.
 //
-// Unlike Qt, there is a limit by default, and room is used as soon as there is some.
+// Unlike Qt, there is a limit by default, and reading goes on as soon as there is room.
 func (s *TcpSocket) SetReadBufferSize(n int) {
 	s.cold().readMax.Store(clampSize(n))
 	s.rmu.Lock()
@@ -28,8 +29,8 @@ func (s *TcpSocket) SetReadBufferSize(n int) {
 	s.afterRead(resume, nil)
 }
 
-// SetWriteBufferSize limits how many bytes Send queues. n <= 0: the default, TcpServer.WriteBufferSize. What is
-// queued already stays.
+// SetWriteBufferSize sets the number of bytes that [TcpSocket.Send] may queue. If n <= 0, it is
+// [TcpServer.WriteBufferSize], which is the default. Bytes that are already queued stay.
 func (s *TcpSocket) SetWriteBufferSize(n int) {
 	s.cold().writeMax.Store(clampSize(n))
 }
@@ -54,7 +55,7 @@ func (s *TcpSocket) writeLimit() int {
 	return s.config.writeLimit
 }
 
-// option runs set on the descriptor. The error is ErrSocketClosed on a socket that has ended.
+// option calls set with the descriptor held open. The error is ErrSocketClosed on a socket that has ended.
 func (s *TcpSocket) option(set func(fd sys.FD) error) error {
 	if !s.incref() {
 		return s.opError(opSet, ErrSocketClosed)
@@ -63,9 +64,9 @@ func (s *TcpSocket) option(set func(fd sys.FD) error) error {
 	return s.opError(opSet, set(s.fd))
 }
 
-// SetAllowHalfOpen sets whether a socket with handlers stays open for sending after the peer has finished. If on is
-// false, the socket closes after ReadClosed as soon as what Send has queued is sent. The default is
-// TcpServer.AllowHalfOpen. It has no effect on a socket whose ReadClosed has returned.
+// SetAllowHalfOpen sets whether a socket with handlers stays open for sending after the peer has finished sending. If
+// on is false, the socket closes after ReadClosed, as soon as what Send has queued is sent. The default is
+// [TcpServer.AllowHalfOpen]. It has no effect once ReadClosed has returned.
 func (s *TcpSocket) SetAllowHalfOpen(on bool) {
 	if on {
 		s.ready.set(halfOpen)
@@ -74,12 +75,13 @@ func (s *TcpSocket) SetAllowHalfOpen(on bool) {
 	}
 }
 
-// SetNoDelay sets whether small pieces are sent at once (true, the default) or held back while others are on their
-// way (Nagle's algorithm, RFC 896).
+// SetNoDelay sets whether small segments are sent at once (true, the default) or delayed while earlier ones are not
+// acknowledged (Nagle's algorithm, RFC 896).
 //
-// The error is ErrUnsupported on a unix socket.
+// The error is a *[net.OpError] that wraps [ErrUnsupported] on a unix socket, [ErrSocketClosed] on a socket that has
+// ended, or an error of the system.
 //
-// Unlike Qt, whose sockets hold back by default.
+// Unlike Qt, small segments are not delayed by default.
 func (s *TcpSocket) SetNoDelay(on bool) error {
 	if s.peer.Family == sys.FamilyUnix {
 		return s.opError(opSet, ErrUnsupported)
@@ -87,15 +89,17 @@ func (s *TcpSocket) SetNoDelay(on bool) error {
 	return s.option(func(fd sys.FD) error { return sys.SetNoDelay(fd, on) })
 }
 
-// SetKeepAliveConfig sets whether and how the system finds out that the peer is gone while nothing is sent. The
-// meaning of the fields is that of net.KeepAliveConfig.
+// SetKeepAliveConfig sets whether and how the system detects, while nothing is sent, that the peer is no longer
+// there. The fields mean what [net.KeepAliveConfig] says. The default is [TcpServer.KeepAlive]. The error is a
+// *[net.OpError] that wraps [ErrSocketClosed] on a socket that has ended, or an error of the system.
 func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
 	return s.option(func(fd sys.FD) error { return sys.SetKeepAlive(fd, c) })
 }
 
-// SetLinger sets what the system does with bytes it has taken but not delivered when the descriptor is closed:
-// sec < 0, the default, sends them in the background; 0 drops them and resets the connection; sec > 0 sends them
-// for at most that many seconds. Close returns at once in any case.
+// SetLinger sets what the system does, when the descriptor is closed, with bytes that it has taken but not delivered.
+// If sec < 0, which is the default, it sends them in the background. If sec == 0, it drops them and resets the
+// connection. If sec > 0, it sends them for at most that many seconds. Close returns at once in any case. The error
+// is a *[net.OpError] that wraps [ErrSocketClosed] on a socket that has ended, or an error of the system.
 func (s *TcpSocket) SetLinger(sec int) error {
 	s.wmu.Lock()
 	s.wflags &^= wLinger | wResetOnClose
@@ -109,19 +113,22 @@ func (s *TcpSocket) SetLinger(sec int) error {
 	return s.option(func(fd sys.FD) error { return sys.SetLinger(fd, sec) })
 }
 
-// SetReadBuffer sets the size in bytes of the system's own receive buffer (SO_RCVBUF).
+// SetReadBuffer sets the size in bytes of the system's own receive buffer (SO_RCVBUF). The errors are those of
+// [TcpSocket.SetLinger].
 func (s *TcpSocket) SetReadBuffer(bytes int) error {
 	return s.option(func(fd sys.FD) error { return sys.SetReadBuffer(fd, bytes) })
 }
 
-// SetWriteBuffer sets the size in bytes of the system's own send buffer (SO_SNDBUF).
+// SetWriteBuffer sets the size in bytes of the system's own send buffer (SO_SNDBUF). The errors are those of
+// [TcpSocket.SetLinger].
 func (s *TcpSocket) SetWriteBuffer(bytes int) error {
 	return s.option(func(fd sys.FD) error { return sys.SetWriteBuffer(fd, bytes) })
 }
 
-// SyscallConn gives access to the descriptor. Its functions run with the descriptor held open; what is read or
-// written there is not seen by the socket's own buffers and counters. The error is ErrSocketClosed on a socket that
-// has ended.
+// SyscallConn returns access to the descriptor. It implements [syscall.Conn]. While a function passed to Control,
+// Read or Write runs, the descriptor stays open. What it reads or writes bypasses the socket's buffers and counters.
+// The error is a *[net.OpError] that wraps [ErrSocketClosed] on a socket that has ended. Read and Write wait no
+// longer than the socket's deadlines allow.
 func (s *TcpSocket) SyscallConn() (syscall.RawConn, error) {
 	if !s.incref() {
 		return nil, s.opError(opRaw, ErrSocketClosed)
@@ -130,7 +137,7 @@ func (s *TcpSocket) SyscallConn() (syscall.RawConn, error) {
 	return rawConn{s}, nil
 }
 
-// rawConn is a syscall.RawConn.
+// A rawConn is the [syscall.RawConn] of a socket.
 type rawConn struct{ s *TcpSocket }
 
 func (c rawConn) Control(f func(fd uintptr)) error {
@@ -142,11 +149,11 @@ func (c rawConn) Control(f func(fd uintptr)) error {
 	return nil
 }
 
-// Read calls f until it returns true, each time that something may be readable.
+// Read calls f whenever something may be readable, until f returns true.
 func (c rawConn) Read(f func(fd uintptr) bool) error {
 	s := c.s
 	x := s.cold()
-	defer s.markReadable() // f need not have taken everything
+	defer s.markReadable() // f may have left something
 	for {
 		s.ready.clear(readable)
 		if done, err := c.try(f, evRead); done || err != nil {
@@ -164,7 +171,7 @@ func (c rawConn) Read(f func(fd uintptr) bool) error {
 	}
 }
 
-// lookAgain has everybody who reads look for something to read.
+// markReadable makes all who read, handlers included, look for something to read.
 func (s *TcpSocket) markReadable() {
 	s.ready.set(readable)
 	s.wakeReaders()
@@ -173,12 +180,12 @@ func (s *TcpSocket) markReadable() {
 	}
 }
 
-// Write calls f until it returns true, each time that something may be written.
+// Write calls f whenever something may be written, until f returns true.
 func (c rawConn) Write(f func(fd uintptr) bool) error {
 	s := c.s
 	x := s.cold()
 	for {
-		// As in tryFlush, an attempt after wantWrite is set makes sure that an event is to come.
+		// wantWrite is set before the attempt, as in tryFlush: otherwise an edge that arrived earlier would be lost.
 		s.wmu.Lock()
 		flushes := x.flushes
 		s.ready.set(wantWrite)
@@ -198,7 +205,7 @@ func (c rawConn) Write(f func(fd uintptr) bool) error {
 	}
 }
 
-// refused returns why a raw call does not go on.
+// refused returns an error if a raw call must end because the socket is closed or the deadline has passed.
 func (c rawConn) refused(closed, expired bool) error {
 	switch {
 	case closed:
@@ -209,7 +216,7 @@ func (c rawConn) refused(closed, expired bool) error {
 	return nil
 }
 
-// try calls f. If that is not enough, ev is to come before the next time.
+// try calls f once. If f returns false, try rearms ev for the next attempt.
 func (c rawConn) try(f func(fd uintptr) bool, ev events) (done bool, err error) {
 	if !c.s.incref() {
 		return false, c.s.opError(opRaw, ErrSocketClosed)
