@@ -4,12 +4,12 @@ import (
 	"context"
 )
 
-// ListenAsync is Listen, in the background: looking up a host name keeps nobody. The callback gets its error. Close
-// ends a look-up that is under way; the error is ErrServerClosed then.
+// ListenAsync calls [TcpServer.Listen] in the background, so that looking up a host name does not block the caller,
+// and passes its error to callback. Close ends a lookup in progress; the error then wraps [ErrServerClosed].
 //
-// The callbacks of this and the other Async methods run where the handlers do: on the Executor or, without one, on a
-// goroutine of the poller, or on one of their own while the poller does not run. Each is called exactly once, unless
-// the executor no longer runs anything.
+// The callbacks of this and the other Async methods run where the handlers run: on the Executor or, if it is nil, on
+// a goroutine of the poller, or on a separate one while the poller does not run. Each callback is called exactly
+// once, unless the Executor no longer runs anything.
 func (s *TcpServer) ListenAsync(network, address string, callback func(server *TcpServer, err error)) {
 	s.adoptFields()
 	ln := s.newListener(network)
@@ -27,15 +27,15 @@ func (s *TcpServer) ListenAsync(network, address string, callback func(server *T
 	}()
 }
 
-// NextPendingConnectionAsync takes the connection that has waited longest when the callback is called, and passes it
-// on; nil means that none is pending.
+// NextPendingConnectionAsync passes the result of [TcpServer.NextPendingConnection] to callback; a nil socket means
+// that none is pending. The connection is taken only when callback is called.
 func (s *TcpServer) NextPendingConnectionAsync(callback func(server *TcpServer, socket *TcpSocket)) {
 	s.adoptFields()
 	s.later(func() { callback(s, s.NextPendingConnection()) })
 }
 
-// AcceptAsync waits for a connection and takes it when the callback is called. The callback gets the connection or
-// one of the errors of WaitForNewConnection.
+// AcceptAsync waits for a connection in the background and passes it to callback, or one of the errors of
+// [TcpServer.WaitForNewConnection]. The connection is taken only when callback is called.
 func (s *TcpServer) AcceptAsync(ctx context.Context, callback func(server *TcpServer, socket *TcpSocket, err error)) {
 	s.adoptFields()
 	s.acceptAsync(ctx, s.period(), callback)
@@ -50,7 +50,7 @@ func (s *TcpServer) acceptAsync(ctx context.Context, ln *listener, callback func
 			var socket *TcpSocket
 			if err == nil {
 				if socket, err = s.tryAccept(ctx, ln); socket == nil && err == nil {
-					s.acceptAsync(ctx, ln, callback) // another was quicker
+					s.acceptAsync(ctx, ln, callback) // somebody else has taken the connection
 					return
 				}
 			}
@@ -59,7 +59,7 @@ func (s *TcpServer) acceptAsync(ctx context.Context, ln *listener, callback func
 	}()
 }
 
-// tryAccept is acceptIn without waiting: nil means that none is pending.
+// tryAccept is like acceptIn but does not wait: it returns a nil socket if none is pending.
 func (s *TcpServer) tryAccept(ctx context.Context, ln *listener) (*TcpSocket, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (s *TcpServer) tryAccept(ctx context.Context, ln *listener) (*TcpSocket, er
 	return s.takePending(), nil
 }
 
-// ConnectionCountAsync passes on ConnectionCount. The error is nil.
+// ConnectionCountAsync passes the result of [TcpServer.ConnectionCount] to callback. The error is always nil.
 func (s *TcpServer) ConnectionCountAsync(callback func(server *TcpServer, count int, err error)) {
 	s.adoptFields()
 	s.later(func() { callback(s, s.ConnectionCount(), nil) })

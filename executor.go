@@ -8,32 +8,33 @@ import (
 	"github.com/gammazero/deque"
 )
 
-// An Executor brings handlers to the thread that owns the application's user interface. fyne.Do, miqt's
-// mainthread.Start, walk's MainWindow.Synchronize and Wails' application.InvokeAsync fit as they are.
+// An Executor runs handlers on the thread that owns the application's user interface. fyne.Do, miqt's
+// mainthread.Start, walk's MainWindow.Synchronize and Wails' application.InvokeAsync can be used as they are.
 //
-// It may block until f has run, run f at once, run things in another order than they came, or, once the application
-// has quit, never run f: there is at most one call outstanding for a server and all its sockets, it is made on a
-// goroutine of its own with no lock held, and the order is kept on this side of it.
+// An Executor may block until f has run, run f at once, reorder functions, or, once the application has quit, never
+// run f. This package has at most one call outstanding for a server and all its sockets, makes it on a separate
+// goroutine with no lock held, and keeps the order of handlers itself.
 type Executor func(f func())
 
-// A Queue is an Executor for programs with a loop of their own: Gio, Ebitengine, raylib, a console's main, a test.
-// The zero value is ready. Its methods may be called from any goroutine.
+// A Queue is an [Executor] for programs with a loop of their own: Gio, Ebitengine, raylib, the main function of a
+// console program, a test. The zero value is ready to use. Its methods may be called from any goroutine.
 //
 //	var queue tcpserver.Queue
 //	server.Executor = queue.Post
 type Queue struct {
-	// Wake is called when there is something to run: window.Invalidate, say. It is called once until RunPending or Run
-	// comes for it, on the goroutine that called Post, or RunPending or Run if these leave something behind. nil:
-	// nothing. It is set before the first Post.
+	// Wake is called when there is something to run. It may be window.Invalidate, for example. After a call, it is
+	// not called again until RunPending or Run has looked at the queue. It runs on the goroutine that calls Post, or
+	// RunPending or Run if these leave something in the queue. If nil, it is not called. It must be set before the
+	// first Post.
 	Wake func()
 
 	mu     sync.Mutex // guards the block below
 	queued deque.Deque[func()]
-	told   bool          // that there is something to run; nobody has come for it since
-	filled chan struct{} // of capacity 1: tells those who wait in Run; nil until somebody runs
+	told   bool          // Wake was called, and neither RunPending nor Run has looked at the queue since
+	filled chan struct{} // wakes a goroutine that waits in Run; capacity 1, nil until the first Run
 }
 
-// Post queues f. A server has at most one f in the queue.
+// Post queues f. A server whose Executor is Post has at most one f in the queue.
 func (q *Queue) Post(f func()) {
 	q.mu.Lock()
 	q.queued.PushBack(f)
@@ -41,7 +42,7 @@ func (q *Queue) Post(f func()) {
 	q.tell()
 }
 
-// tell announces what is queued, unless that has been done and nobody has come for it yet.
+// tell announces that there is something to run, unless that was announced and nobody has looked at the queue since.
 func (q *Queue) tell() {
 	q.mu.Lock()
 	news := q.queued.Len() > 0 && !q.told
@@ -60,17 +61,17 @@ func (q *Queue) tell() {
 	}
 }
 
-// RunPending runs on the caller's goroutine what was queued when it was called, and returns how many that were. If
-// something is queued when it returns, Wake has been called for it.
+// RunPending runs, on the caller's goroutine, the functions that were queued when it was called, and returns how many
+// it ran. If something is queued when it returns, Wake has been called for it.
 func (q *Queue) RunPending() int {
 	q.mu.Lock()
 	q.told = false
 	n := q.queued.Len()
 	q.mu.Unlock()
-	defer q.tell() // also if what runs panics
+	defer q.tell() // deferred for the case that a function panics
 	for i := range n {
 		q.mu.Lock()
-		if q.queued.Len() == 0 { // somebody else runs the queue too
+		if q.queued.Len() == 0 { // another goroutine runs the queue, too
 			q.mu.Unlock()
 			return i
 		}
@@ -81,7 +82,7 @@ func (q *Queue) RunPending() int {
 	return n
 }
 
-// Run runs what is queued, on the caller's goroutine, until ctx ends, whose error it returns.
+// Run runs queued functions on the caller's goroutine until ctx ends, and returns ctx.Err().
 func (q *Queue) Run(ctx context.Context) error {
 	q.mu.Lock()
 	if q.filled == nil {
@@ -89,7 +90,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	filled := q.filled
 	q.mu.Unlock()
-	// Who ends may have been the one that was told of what is queued: another may be waiting for that.
+	// This Run may have received the only wake-up for what is still queued, and another Run may wait for one.
 	defer func() {
 		q.mu.Lock()
 		q.told = false
@@ -110,24 +111,26 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 }
 
-// A turnTaker is what handlers belong to: a socket or a server. turn calls those that are due, one after another.
+// A handlerOwner is an object that has handlers: a socket or a server. runHandlers calls those that are due, one
+// after another.
 type handlerOwner interface{ runHandlers(d *scratch) }
 
-// A dispatcher takes the turns of a server and its sockets to an Executor, of which it assumes nothing.
+// A dispatcher runs the handlers of a server and its sockets on an Executor, about which it assumes nothing.
 type dispatcher struct {
 	mu      sync.Mutex // guards the block below
 	exec    Executor
-	waiting deque.Deque[handlerOwner] // each object once at most
+	waiting deque.Deque[handlerOwner] // each object at most once
 	out     bool                      // a call of exec is outstanding
-	begun   bool                      // it has come to run
-	call    uint64                    // which one it is: an earlier one that comes late does nothing
+	begun   bool                      // the outstanding call has begun to run
+	call    uint64                    // number of the outstanding call; an earlier one that runs late does nothing
 }
 
-// drainTime is how long one call of the executor may take if there is more to do: a user interface must stay alive.
+// drainTime is how long one call of the executor may take if there is more to do, so that a user interface stays
+// responsive.
 const drainTime = 4 * time.Millisecond
 
-// use has the turns taken to exec from now on. What the previous one has not begun is asked of this one: the
-// application that owned it may have quit.
+// setExecutor uses exec from now on. If the outstanding call of the previous executor has not begun, exec is called
+// instead: the application that owned the previous one may have quit.
 func (q *dispatcher) setExecutor(exec Executor) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -137,7 +140,7 @@ func (q *dispatcher) setExecutor(exec Executor) {
 	}
 }
 
-// post asks for a turn.
+// post schedules t.runHandlers.
 func (q *dispatcher) post(t handlerOwner) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,7 +150,7 @@ func (q *dispatcher) post(t handlerOwner) {
 	}
 }
 
-// withdraw takes back a turn that has been asked for. False: there is none, or it has begun.
+// withdraw undoes post. It returns false if t was not posted, or if its runHandlers has begun.
 func (q *dispatcher) withdraw(t handlerOwner) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -159,7 +162,7 @@ func (q *dispatcher) withdraw(t handlerOwner) bool {
 	return true
 }
 
-// ask calls exec. mu is held.
+// ask calls exec on a new goroutine. mu is held.
 func (q *dispatcher) ask() {
 	q.call++
 	q.out, q.begun = true, false
@@ -167,7 +170,7 @@ func (q *dispatcher) ask() {
 	go q.exec(func() { q.drain(call) })
 }
 
-// drain runs on the executor.
+// drain is what the executor runs: it runs the handlers of those that wait, for about drainTime.
 func (q *dispatcher) drain(call uint64) {
 	q.mu.Lock()
 	if call != q.call || q.begun {
@@ -177,7 +180,7 @@ func (q *dispatcher) drain(call uint64) {
 	q.begun = true
 	q.mu.Unlock()
 	sc := &scratch{until: time.Now().Add(drainTime)}
-	// Deferred, because the application may survive a panic of its own.
+	// This is deferred because the application may recover from a panic of its handlers.
 	defer func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
