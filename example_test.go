@@ -175,7 +175,7 @@ func ExampleTcpSocket_ReadLine() {
 	// "gamma\n"
 }
 
-// A list of prefixes that are turned away.
+// A list of prefixes that are rejected.
 func ExampleTcpServer_filter() {
 	blocked := []netip.Prefix{
 		netip.MustParsePrefix("192.0.2.0/24"),
