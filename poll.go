@@ -360,15 +360,15 @@ func (l *loop) closeSources() {
 	}
 }
 
-// pick returns the loop for the n-th new source: the one of two with fewer sources.
-func (l *loop) pick(turn uint64) *loop {
+// pick returns the loop for a new source, the one of two with fewer sources. number counts the new sources.
+func (l *loop) pick(number uint64) *loop {
 	n := uint64(len(l.peers))
 	if n == 1 {
 		return l
 	}
 	// A multiplicative hash spreads consecutive numbers over pairs of loops (Knuth, TAOCP 3, 6.4).
-	h := turn * 0x9E3779B97F4A7C15
-	a, b := l.peers[(h>>32)%n], l.peers[turn%n]
+	h := number * 0x9E3779B97F4A7C15
+	a, b := l.peers[(h>>32)%n], l.peers[number%n]
 	if b.load.Load() <= a.load.Load() {
 		return b
 	}
