@@ -80,7 +80,10 @@ func (s *TcpSocket) Abort() error {
 
 func (s *TcpSocket) abort(cause error) {
 	s.wmu.Lock()
-	s.wflags |= wClosed | wAbort
+	s.wflags |= wClosed
+	if s.state != StateUnconnected { // an end that is over stays what it was
+		s.wflags |= wAbort
+	}
 	s.wmu.Unlock()
 	s.dropInput()
 	s.end(cause)

@@ -193,6 +193,23 @@ func TestAbortDropsQueueAndResetsConnection(t *testing.T) {
 	require.ErrorIs(t, socket.Close(), tcpserver.ErrSocketClosed)
 }
 
+// Somebody may hold a reference to the descriptor when the connection ends. It is closed after that.
+func TestAbortAndSetLingerAfterTheEndDoNotResetTheConnection(t *testing.T) {
+	socket, conn := pair(t)
+	require.NoError(t, socket.Send([]byte("all")))
+	raw, err := socket.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(uintptr) {
+		require.NoError(t, socket.Close())
+		require.Equal(t, tcpserver.StateUnconnected, socket.State())
+		require.NoError(t, socket.Abort())
+		require.ErrorIs(t, socket.SetLinger(0), tcpserver.ErrSocketClosed)
+	}))
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.Equal(t, "all", string(got))
+}
+
 func TestAbortAfterCloseResetsConnection(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)

@@ -102,12 +102,14 @@ func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
 // is a *[net.OpError] that wraps [ErrSocketClosed] on a socket that has ended, or an error of the system.
 func (s *TcpSocket) SetLinger(sec int) error {
 	s.wmu.Lock()
-	s.wflags &^= wLinger | wResetOnClose
-	switch {
-	case sec > 0:
-		s.wflags |= wLinger
-	case sec == 0:
-		s.wflags |= wResetOnClose
+	if s.state != StateUnconnected {
+		s.wflags &^= wLinger | wResetOnClose
+		switch {
+		case sec > 0:
+			s.wflags |= wLinger
+		case sec == 0:
+			s.wflags |= wResetOnClose
+		}
 	}
 	s.wmu.Unlock()
 	return s.option(func(fd sys.FD) error { return sys.SetLinger(fd, sec) })
