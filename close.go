@@ -166,7 +166,7 @@ func (s *TcpSocket) end(cause error) {
 	s.decref()                                  // 8
 	s.wakeWriters()                             // 9
 	s.wakeReaders()
-	if s.handlers.Load() != nil {
+	if s.handlers.Load() != nil || s.ready.has(strandRunning) { // a handler may have removed the handlers
 		s.notify(strandEnd)
 	} else {
 		s.handlersDone()

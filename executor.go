@@ -12,8 +12,9 @@ import (
 // mainthread.Start, walk's MainWindow.Synchronize and Wails' application.InvokeAsync can be used as they are.
 //
 // An Executor may block until f has run, run f at once, reorder functions, or, once the application has quit, never
-// run f. This package has at most one call outstanding for a server and all its sockets, makes it on a separate
-// goroutine with no lock held, and keeps the order of handlers itself.
+// run f. This package makes the call on a separate goroutine with no lock held, and keeps the order of handlers itself.
+// For a server and all its sockets it has at most one call outstanding; a Listen that finds a call not begun makes
+// another one, because the previous Executor may have ended.
 type Executor func(f func())
 
 // A Queue is an [Executor] for programs with a loop of their own: Gio, Ebitengine, raylib, the main function of a
@@ -34,7 +35,8 @@ type Queue struct {
 	filled chan struct{} // wakes a goroutine that waits in Run; capacity 1, nil until the first Run
 }
 
-// Post queues f. A server whose Executor is Post has at most one f in the queue.
+// Post queues f. A server whose Executor is Post has one f in the queue at most, and one more for each Listen that
+// finds the previous one not begun.
 func (q *Queue) Post(f func()) {
 	q.mu.Lock()
 	q.queued.PushBack(f)

@@ -330,3 +330,21 @@ func TestIdleLoopHoldsNoBuffer(t *testing.T) {
 	require.NoError(t, conn.Close())
 	require.NoError(t, server.Close())
 }
+
+// Two goroutines may call ListenBound. The one that is late has looked at the same listener.
+func TestLateListenBoundDoesNotMoveTheListener(t *testing.T) {
+	poller, err := NewPoller(2)
+	require.NoError(t, err)
+	server := &TcpServer{Poller: poller}
+	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
+	ln := server.bound
+	require.NoError(t, server.ListenBound())
+	loop := ln.loop
+	late := server.begin(t.Context(), ln, func() error { return ErrAlreadyListening })
+	require.ErrorIs(t, late, ErrAlreadyListening)
+	require.Same(t, loop, ln.loop)
+	require.NoError(t, poller.Close())
+	require.ErrorIs(t, server.begin(t.Context(), ln, func() error { return nil }), net.ErrClosed)
+	require.Same(t, loop, ln.loop)
+	require.NoError(t, server.Close())
+}

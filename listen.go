@@ -129,14 +129,15 @@ func (s *TcpServer) mayBind() error {
 // begin makes ln the server's listener and adds it to a loop. It calls open with mu held; open makes the descriptor
 // listen. After an error, the descriptor is still open.
 func (s *TcpServer) begin(ctx context.Context, ln *listener, open func() error) (err error) {
-	if ln.loop, err = ln.poller.acquire(); err != nil {
+	l, err := ln.poller.acquire()
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	if err = ctx.Err(); err != nil {
 		err = ErrServerClosed
 	} else {
-		err = s.start(ln, open)
+		err = s.start(ln, l, open)
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -145,11 +146,13 @@ func (s *TcpServer) begin(ctx context.Context, ln *listener, open func() error) 
 	return err
 }
 
-// start is the part of begin that needs the lock. mu is held.
-func (s *TcpServer) start(ln *listener, open func() error) error {
+// start is the part of begin that needs the lock. It changes ln only after open has succeeded, because another
+// ListenBound may have made ln the listener before. mu is held.
+func (s *TcpServer) start(ln *listener, l *loop, open func() error) error {
 	if err := open(); err != nil {
 		return err
 	}
+	ln.loop = l
 	if err := ln.loop.add(ln, ln.fd, &ln.key); err != nil {
 		ln.loop.remove(ln.key)
 		return err
@@ -217,8 +220,11 @@ func (s *TcpServer) ListenBound() error {
 	}
 	listens := false
 	err := s.begin(context.Background(), ln, func() error {
-		if s.bound != ln {
-			return ErrNotBound // another goroutine was faster
+		switch { // another goroutine may have been faster
+		case s.cur != nil:
+			return ErrAlreadyListening
+		case s.bound != ln:
+			return ErrNotBound
 		}
 		err := sys.Listen(ln.fd, ln.backlog)
 		listens = err == nil

@@ -169,6 +169,33 @@ func TestCloseAsyncCallsBackAfterClosedHandler(t *testing.T) {
 	assert.False(t, server.IsBound())
 }
 
+func TestShutdownWaitsForHandlerThatHasRemovedTheHandlers(t *testing.T) {
+	inside, leave := make(chan bool), make(chan bool)
+	server := listen(t, &tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
+		server.NextPendingConnection().SetHandlers(&tcpserver.SocketHandlers{
+			ReadyRead: func(socket *tcpserver.TcpSocket) {
+				socket.SetHandlers(nil)
+				socket.Close()
+				close(inside)
+				<-leave
+			},
+		})
+	}})
+	_, err := dial(t, server).Write([]byte("x"))
+	require.NoError(t, err)
+	receive(t, inside)
+	ended := make(chan error, 1)
+	go func() { ended <- server.Shutdown(within(t)) }()
+	require.Eventually(t, func() bool { return !server.IsListening() }, patience, time.Millisecond)
+	select {
+	case <-ended:
+		require.FailNow(t, "Shutdown has returned while a handler was running")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(leave)
+	require.NoError(t, receive(t, ended))
+}
+
 func TestShutdownWaitsForConnections(t *testing.T) {
 	server := new(tcpserver.TcpServer)
 	require.NoError(t, server.Shutdown(within(t)), "the server never listened")
