@@ -5,7 +5,6 @@ go 1.26.0
 require (
 	github.com/gammazero/deque v1.2.3
 	github.com/stretchr/testify v1.12.1
-	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0
 )
 
