@@ -1,6 +1,6 @@
 module github.com/pullaccept/tcpserver/internal/conformance
 
-go 1.26.0
+go 1.25.0
 
 require (
 	github.com/pullaccept/tcpserver v0.0.0
@@ -8,8 +8,8 @@ require (
 )
 
 require (
-	github.com/gammazero/deque v1.2.3 // indirect
-	golang.org/x/sys v0.49.0 // indirect
+	github.com/gammazero/deque v1.0.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
 )
 
 replace github.com/pullaccept/tcpserver => ../..
