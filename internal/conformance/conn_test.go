@@ -5,38 +5,15 @@ package conformance
 import (
 	"fmt"
 	"net"
-	"os"
-	"runtime"
-	"runtime/pprof"
 	"testing"
-	"time"
 
 	"golang.org/x/net/nettest"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
-// TestMain fails the run if a goroutine is left at its end: a poller ends with its last user.
-func TestMain(m *testing.M) {
-	before := runtime.NumGoroutine()
-	code := m.Run()
-	if code == 0 && leaked(before) {
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func leaked(before int) bool {
-	// What was closed last may still be ending.
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if runtime.NumGoroutine() <= before {
-			return false
-		}
-	}
-	fmt.Fprintf(os.Stderr, "leaked: %d goroutines, %d before\n", runtime.NumGoroutine(), before)
-	pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
-	return true
-}
+func TestMain(m *testing.M) { servertest.Main(m) }
 
 // TestConformsToNetConn tests an accepted socket as either end of the connection, on one loop and on two.
 func TestConformsToNetConn(t *testing.T) {
