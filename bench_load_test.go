@@ -87,7 +87,7 @@ func (h *helper) ask(format string, args ...any) []float64 {
 	_, err := fmt.Fprintf(h.in, format+"\n", args...)
 	require.NoError(h.b, err)
 	var numbers []float64
-	for _, field := range strings.Fields(h.line()) {
+	for field := range strings.FieldsSeq(h.line()) {
 		n, err := strconv.ParseFloat(field, 64)
 		require.NoError(h.b, err)
 		numbers = append(numbers, n)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
@@ -91,14 +92,7 @@ type sentinel struct {
 
 func (e *sentinel) Error() string { return "tcpserver: " + e.text }
 
-func (e *sentinel) Is(target error) bool {
-	for _, l := range e.like {
-		if target == l {
-			return true
-		}
-	}
-	return false
-}
+func (e *sentinel) Is(target error) bool { return slices.Contains(e.like, target) }
 
 // idleTimeout makes a sentinel a net.Error.
 type idleTimeout struct{ *sentinel }

@@ -184,7 +184,7 @@ func (s *TcpSocket) exit() {
 // callReadClosed calls ReadClosed if that is due, and then closes the socket unless half-open is allowed.
 func (s *TcpSocket) callReadClosed(h *SocketHandlers) {
 	s.rmu.Lock()
-	due := s.input != inputOpen && s.input != inputFinished && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
+	due := s.input == inputAnnounced && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
 	if due {
 		s.input = inputFinished
 	}

@@ -52,7 +52,8 @@ func TestReadyReadReportsBytesBufferedOutsideHandlers(t *testing.T) {
 			receive(t, posted)
 			read(within(t), socket)
 			run(t, &queue)
-			require.True(t, strings.HasSuffix("one\ntwo\n", receive(t, rest)))
+			const all = "one\ntwo\n"
+			require.True(t, strings.HasSuffix(all, receive(t, rest)))
 			require.Zero(t, socket.BytesAvailable())
 		})
 	}

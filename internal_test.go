@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -346,5 +347,47 @@ func TestLateListenBoundDoesNotMoveTheListener(t *testing.T) {
 	require.NoError(t, poller.Close())
 	require.ErrorIs(t, server.begin(t.Context(), ln, func() error { return nil }), net.ErrClosed)
 	require.Same(t, loop, ln.loop)
+	require.NoError(t, server.Close())
+}
+
+// The watchdog calls onLate while the handler's goroutine releases its scratch. The race detector sees both.
+func TestScratchOfALateHandlerIsGivenUpOnce(t *testing.T) {
+	for i := range 20_000 {
+		s, sc := new(TcpSocket), new(scratch)
+		sc.buffer()
+		var begun atomic.Bool
+		done := make(chan bool)
+		go func() {
+			begun.Store(true)
+			s.onLate(sc)
+			close(done)
+		}()
+		for !begun.Load() {
+			runtime.Gosched()
+		}
+		for range i % 50 { // so that either may be first
+			runtime.KeepAlive(i)
+		}
+		sc.release()
+		<-done
+		require.Nil(t, sc.chunk.Load())
+	}
+}
+
+// Another goroutine may meet the end of the stream between the handlers' look at the input and ReadClosed.
+func TestReadClosedIsNotCalledBeforeReadyReadForTheEnd(t *testing.T) {
+	server := new(TcpServer)
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	conn, err := net.Dial("tcp", server.Addr().String())
+	require.NoError(t, err)
+	socket, err := server.AcceptSocket(t.Context())
+	require.NoError(t, err)
+	socket.rmu.Lock()
+	socket.input = inputEnded
+	socket.rmu.Unlock()
+	socket.callReadClosed(&SocketHandlers{ReadClosed: func(*TcpSocket) { t.Error("ReadClosed was called") }})
+	require.Equal(t, inputEnded, socket.input)
+	require.NoError(t, socket.Abort())
+	require.NoError(t, conn.Close())
 	require.NoError(t, server.Close())
 }

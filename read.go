@@ -403,12 +403,21 @@ func (s *TcpSocket) leaveScratch(sc *scratch) {
 }
 
 // onLate is called when a handler takes long and another goroutine runs the loop. It gives up the handler's scratch
-// buffer.
+// buffer, as leaveScratch does. It detaches the buffer before it looks at it, because the handler may return at any
+// moment, and its goroutine then releases the scratch.
 func (s *TcpSocket) onLate(sc *scratch) {
 	s.rmu.Lock()
 	defer s.rmu.Unlock()
-	s.leaveScratch(sc)
-	sc.release()
+	c := sc.detach()
+	switch {
+	case c == nil, s.in == c && c.len() > len(c.data)/2:
+		return
+	case s.in == c:
+		s.in = c.clone(0)
+	}
+	if !c.viewed {
+		c.free()
+	}
 }
 
 // recv asks the system once. It returns ErrWouldBlock if there is nothing, io.EOF at the end of the stream, and

@@ -42,7 +42,7 @@ func selectNamed[T named](all []T, list string) []T {
 		return all
 	}
 	var some []T
-	for _, name := range strings.Split(list, ",") {
+	for name := range strings.SplitSeq(list, ",") {
 		found := false
 		for _, one := range all {
 			if one.title() == name {

@@ -107,7 +107,7 @@ is the number of rounds that all figures of the table are from.
 |---|---|
 | Messages/s | throughput: messages echoed, or pages sent, per second; median of the rounds |
 | Ratio to X | the figure in the column to the left divided by that of server X: a ratio of medians |
-| ±n% | spread: the 95% confidence interval of the ratio (bootstrap over the rounds) reaches n% above or below it |
+| ±n% | spread: the 95% confidence interval of the ratio reaches n% above or below it; below 5 rounds, farther |
 | p50, p99 | percentiles of the round-trip time, µs; medians of the rounds |
 | p50, p99, p99.9 in "accept" | the same of the time from connecting to the first answer of a connection |
 | p50 in "burst" | the same of the time from the first message of a connection to its answer |
@@ -232,14 +232,14 @@ func (t *table) burstColumns() []column {
 
 // commandLine returns the command with its arguments, quoted for a shell where they need it.
 func commandLine(args []string) string {
-	command := "go run ."
+	words := []string{"go", "run", "."}
 	for _, arg := range args {
 		if arg == "" || strings.ContainsAny(arg, " '\"$\\") {
 			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}
-		command += " " + arg
+		words = append(words, arg)
 	}
-	return command
+	return strings.Join(words, " ")
 }
 
 func plural(n int, noun string) string {

@@ -110,6 +110,7 @@ func (s *schedule) remaining(elapsed time.Duration) (least, most time.Duration, 
 		return 0, 0, false
 	}
 	mean := spent / time.Duration(samples)
+	var due time.Duration // what follows even after the time is over
 	for _, t := range s.tables {
 		done := t.samples()
 		each := mean
@@ -117,6 +118,7 @@ func (s *schedule) remaining(elapsed time.Duration) (least, most time.Duration, 
 			each = t.spent / time.Duration(done)
 		}
 		left := func(rounds int) time.Duration { return each * time.Duration(max(rounds*len(t.rows)-done, 0)) }
+		due += left(max((done+len(t.rows)-1)/max(len(t.rows), 1), 1))
 		maximum := s.limits.maxRounds(t)
 		atLeast := min(maximum, minRounds)
 		switch {
@@ -129,6 +131,6 @@ func (s *schedule) remaining(elapsed time.Duration) (least, most time.Duration, 
 		most += left(maximum)
 	}
 	// Once the time is over, each mode completes only the round it is in, or its first.
-	limit := max(s.limits.time-elapsed, 0)
+	limit := max(s.limits.time-elapsed, 0) + due
 	return min(least, limit), min(most, limit), true
 }

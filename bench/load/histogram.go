@@ -38,7 +38,7 @@ func (h *histogram) add(ns int64) {
 // quantile returns the duration that the fraction q of all durations does not exceed, in microseconds.
 func (h *histogram) quantile(q float64) float64 {
 	rest := uint64(q * float64(h.count))
-	for i, n := range h.buckets {
+	for i, n := range &h.buckets {
 		if uint64(n) >= rest && n > 0 {
 			return valueOf(i) / 1e3
 		}

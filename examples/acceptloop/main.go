@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"log/slog"
 	"os"
@@ -78,8 +79,8 @@ func serve(socket *tcpserver.TcpSocket) {
 // next returns the answer to the next line. The last line need not have an end; its answer is returned with io.EOF.
 func next(lines *bufio.Reader) (answer []byte, err error) {
 	line, err := lines.ReadSlice('\n')
-	if err == bufio.ErrBufferFull {
-		for err == bufio.ErrBufferFull {
+	if errors.Is(err, bufio.ErrBufferFull) {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = lines.ReadSlice('\n')
 		}
 		return []byte("error: a line of more than 64 KiB\n"), err
