@@ -156,10 +156,16 @@ func (ln *listener) accept() (c candidate, ok bool) {
 
 // acceptShared accepts on an open file description that others share and may put into blocking mode. If they do so
 // between two of its system calls, accept blocks. It must then hold up only its own goroutine, which the watchdog
-// replaces on the loop, so mu is released meanwhile. A connection that arrives after listening has ended is closed,
-// as the pending ones are. mu is held on entry and on return.
+// replaces on the loop, so mu is released meanwhile; not if no connection waits, so that Close usually finds the
+// descriptor without references. A connection that arrives after listening has ended is closed, as the pending ones
+// are. mu is held on entry and on return.
 func (ln *listener) acceptShared() (fd sys.FD, peer sys.Addr, e sys.Errno) {
 	s := ln.server
+	if waits, e := sys.HasConnection(ln.fd); e != 0 {
+		return 0, sys.Addr{}, e
+	} else if !waits {
+		return 0, sys.Addr{}, sys.EAGAIN
+	}
 	ln.admitting = true
 	ln.incref()
 	s.mu.Unlock()

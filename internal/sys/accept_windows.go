@@ -31,6 +31,10 @@ func Accept(fd FD) (FD, Addr, Errno) {
 	return FD(s), addrOf(sa), 0
 }
 
+// HasConnection reports whether AcceptShared may find a connection. The system need not be asked: AcceptShared does not
+// block.
+func HasConnection(FD) (bool, Errno) { return true, 0 }
+
 // AcceptShared is Accept for a socket that others share. The mode belongs to the socket and cannot be queried, so
 // AcceptShared sets it each time.
 func AcceptShared(fd FD) (FD, Addr, Errno) {

@@ -39,22 +39,21 @@ func IsListening(fd FD) (bool, error) {
 // SetNonblock puts the open file description of fd into non-blocking mode, for everybody who shares it.
 func SetNonblock(fd FD) error { return os.NewSyscallError("fcntl", unix.SetNonblock(int(fd), true)) }
 
-// AcceptShared is Accept for an open file description that others share. O_NONBLOCK belongs to the description, so
-// AcceptShared sets it again if somebody has cleared it. If somebody clears it and takes the connection between the
-// calls, AcceptShared blocks until the next connection.
-func AcceptShared(fd FD) (FD, Addr, Errno) {
+// HasConnection reports whether a connection waits for AcceptShared. It does not block.
+func HasConnection(fd FD) (bool, Errno) {
 	state := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(state, 0)
 	for err == unix.EINTR {
 		n, err = unix.Poll(state, 0)
 	}
-	if err == nil && n == 0 {
-		return 0, Addr{}, EAGAIN
-	}
-	if err == nil {
-		err = restoreNonblock(int(fd))
-	}
-	if err != nil {
+	return n > 0, errnoOf(err)
+}
+
+// AcceptShared is Accept for an open file description that others share, after HasConnection. O_NONBLOCK belongs to the
+// description, so AcceptShared sets it again if somebody has cleared it. If somebody clears it and takes the connection
+// between the calls, AcceptShared blocks until the next connection.
+func AcceptShared(fd FD) (FD, Addr, Errno) {
+	if err := restoreNonblock(int(fd)); err != nil {
 		return 0, Addr{}, errnoOf(err)
 	}
 	return acceptBlocking(fd)

@@ -9,7 +9,7 @@
 //	IsReleasing                          an error of Bind: the address may be released in a moment
 //	Bind, BindUnix, Listen               a descriptor that listens
 //	Dup, IsListening, SetNonblock        a descriptor that somebody else has opened
-//	Accept, AcceptShared                 a connection, without waiting
+//	Accept, HasConnection, AcceptShared  a connection, without waiting
 //	Recv, Send, Unread                   bytes, without waiting
 //	CloseRead, CloseWrite                the end of one direction
 //	Close, CloseBlocking                 the end of the descriptor

@@ -46,6 +46,7 @@ func SetNonblock(FD) error                       { return errors.ErrUnsupported 
 func LocalPath(FD) string                        { return "" }
 func PeerPath(FD) string                         { return "" }
 func Accept(FD) (FD, Addr, Errno)                { return 0, Addr{}, EAGAIN }
+func HasConnection(FD) (bool, Errno)             { return false, EAGAIN }
 func AcceptShared(FD) (FD, Addr, Errno)          { return 0, Addr{}, EAGAIN }
 func LocalAddr(FD) (Addr, error)                 { return Addr{}, errors.ErrUnsupported }
 func Recv(FD, []byte) (int, Errno)               { return 0, EAGAIN }
