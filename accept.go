@@ -18,7 +18,7 @@ import (
 // While there is a reason, accept is not called, and further connections wait in the backlog. With OverflowDrop, a
 // full queue is not a reason.
 
-// acceptRound is the maximum number of connections accepted by one call of onPost.
+// acceptRound is the maximum number of connections accepted by one call of acceptMany.
 const acceptRound = 64
 
 // PauseAccepting stops accepting until [TcpServer.ResumeAccepting]. Pending connections stay in the queue and can be
@@ -65,17 +65,22 @@ func (s *TcpServer) callAccept() {
 // onReady handles an event of the descriptor: there are connections to accept.
 func (ln *listener) onReady(sc *scratch, _ events) {
 	ln.server.mu.Lock()
-	ln.ready = true
+	ln.ready, ln.called = true, false
 	ln.server.mu.Unlock()
-	ln.onPost(sc)
+	ln.acceptMany(sc)
 }
 
-// onPost accepts until there are no more connections, there is a reason not to accept, or acceptRound is reached.
+// onPost handles the server's own request: a reason not to accept has ended.
 func (ln *listener) onPost(sc *scratch) {
-	s := ln.server
-	s.mu.Lock()
+	ln.server.mu.Lock()
 	ln.called = false
-	s.mu.Unlock()
+	ln.server.mu.Unlock()
+	ln.acceptMany(sc)
+}
+
+// acceptMany accepts until there are no more connections, there is a reason not to accept, or acceptRound is reached.
+func (ln *listener) acceptMany(sc *scratch) {
+	s := ln.server
 	tried, short := false, false
 	for range acceptRound {
 		c, ok := ln.accept()
@@ -346,7 +351,7 @@ func (s *TcpServer) dropReset(socket *TcpSocket) {
 // A backoff is the pause between attempts to accept while descriptors or memory are short: 5 ms, doubled up to one
 // second, as in net/http. It is guarded by TcpServer.mu.
 type backoff struct {
-	short   bool // there is a shortage: an attempt has failed, and no later onPost has tried without such a failure
+	short   bool // an attempt has failed, and no later acceptMany has tried without such a failure
 	waiting bool // the pause is not over
 	delay   time.Duration
 	timer   *time.Timer

@@ -458,16 +458,7 @@ func TestRunPendingReturnsSoonUnderLoad(t *testing.T) {
 		conn := dial(t, server)
 		wg.Go(func() {
 			defer conn.Close()
-			p := make([]byte, 64<<10)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-					conn.Write(p)
-				}
-			}
+			flood(conn, make([]byte, 64<<10), stop)
 		})
 	}
 	// This is the application's loop. Each frame posts a function of its own, which must run in the same frame.

@@ -149,16 +149,7 @@ func TestBytesWrittenIsNotStarvedByReadyRead(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		flood := make([]byte, 1<<20)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-				conn.Write(flood)
-			}
-		}
+		flood(conn, make([]byte, 1<<20), stop)
 	}()
 	_, err := io.CopyN(io.Discard, conn, int64(len(sent)))
 	require.NoError(t, err)

@@ -150,6 +150,19 @@ func sendInPieces(t testing.TB, socket *tcpserver.TcpSocket, p []byte) {
 	}
 }
 
+// flood writes p again and again until stop is closed, also while the peer does not read.
+func flood(conn net.Conn, p []byte, stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+			conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+			conn.Write(p)
+		}
+	}
+}
+
 // readToEnd reads the peer's side until its end and returns the error, which is nil for an end of stream.
 func readToEnd(t testing.TB, conn net.Conn) ([]byte, error) {
 	t.Helper()

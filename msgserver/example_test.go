@@ -186,14 +186,7 @@ func ExampleThreadServer_SendData() {
 	addr, stop := start(timer.Serve)
 	defer stop()
 
-	conn, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer conn.Close()
-	received, _ := io.ReadAll(conn)
-	fmt.Printf("%s", received)
+	fmt.Print(untilClosed(addr, ""))
 	// Output: time is up
 }
 
@@ -211,15 +204,7 @@ func ExampleThreadServer_StopClient() {
 	addr, stop := start(echo.Serve)
 	defer stop()
 
-	conn, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer conn.Close()
-	io.WriteString(conn, "hello\nquit\n")
-	received, _ := io.ReadAll(conn)
-	fmt.Printf("%s", received)
+	fmt.Print(untilClosed(addr, "hello\nquit\n"))
 	// Output:
 	// hello
 	// quit
@@ -353,15 +338,7 @@ func ExampleServerLoop_CloseConnection() {
 	addr, stop := start(loop.Serve)
 	defer stop()
 
-	conn, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer conn.Close()
-	io.WriteString(conn, "hello")
-	received, _ := io.ReadAll(conn)
-	fmt.Printf("%s", received)
+	fmt.Print(untilClosed(addr, "hello"))
 	// Output: goodbye
 }
 
@@ -472,14 +449,21 @@ func start(serve func(context.Context, *tcpserver.TcpServer) error) (addr net.Ad
 }
 
 // exchange connects to a server, sends text, ends the stream, and returns everything that the server sends.
-func exchange(addr net.Addr, text string) string {
+func exchange(addr net.Addr, text string) string { return talk(addr, text, true) }
+
+// untilClosed is exchange without ending the stream: the server ends the connection.
+func untilClosed(addr net.Addr, text string) string { return talk(addr, text, false) }
+
+func talk(addr net.Addr, text string, closeWrite bool) string {
 	conn, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		return err.Error()
 	}
 	defer conn.Close()
 	io.WriteString(conn, text)
-	conn.(*net.TCPConn).CloseWrite()
+	if closeWrite {
+		conn.(*net.TCPConn).CloseWrite()
+	}
 	received, err := io.ReadAll(conn)
 	if err != nil {
 		return err.Error()
