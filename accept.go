@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
@@ -354,7 +355,7 @@ type backoff struct {
 	short   bool // an attempt has failed, and no later acceptMany has tried without such a failure
 	waiting bool // the pause is not over
 	delay   time.Duration
-	timer   *time.Timer
+	timer   *sched.Timer
 }
 
 const (
@@ -365,7 +366,7 @@ const (
 func (b *backoff) begin(retry func()) {
 	b.short, b.waiting = true, true
 	b.delay = min(max(2*b.delay, backoffMin), backoffMax)
-	b.timer = time.AfterFunc(b.delay, retry)
+	b.timer = sched.AfterFunc(b.delay, retry)
 }
 
 // end ends the shortage, unless the next attempt is still to come.

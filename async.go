@@ -2,6 +2,8 @@ package tcpserver
 
 import (
 	"context"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // ListenAsync calls [TcpServer.Listen] in the background, so that looking up a host name does not block the caller,
@@ -21,10 +23,10 @@ func (s *TcpServer) ListenAsync(network, address string, callback func(server *T
 	var err error
 	call := s.countCallback(func() { callback(s, err) })
 	s.mu.Unlock()
-	go func() {
+	sched.Go(func() {
 		err = s.listen(ctx, ln, address)
 		s.later(call)
-	}()
+	})
 }
 
 // NextPendingConnectionAsync passes the result of [TcpServer.NextPendingConnection] to callback; a nil socket means
@@ -42,7 +44,7 @@ func (s *TcpServer) AcceptAsync(ctx context.Context, callback func(server *TcpSe
 }
 
 func (s *TcpServer) acceptAsync(ctx context.Context, ln *listener, callback func(*TcpServer, *TcpSocket, error)) {
-	go func() {
+	sched.Go(func() {
 		s.mu.Lock()
 		err := s.awaitPending(ctx, ln)
 		s.mu.Unlock()
@@ -56,7 +58,7 @@ func (s *TcpServer) acceptAsync(ctx context.Context, ln *listener, callback func
 			}
 			callback(s, socket, err)
 		})
-	}()
+	})
 }
 
 // tryAccept is like acceptIn but does not wait: it returns a nil socket if none is pending.

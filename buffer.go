@@ -2,7 +2,8 @@ package tcpserver
 
 import (
 	"math/bits"
-	"sync"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // A chunk holds bytes that were received and not taken, or that are not sent yet: data[r:w].
@@ -30,7 +31,7 @@ const (
 	scratchBits  = 16 // of a scratch buffer
 )
 
-var chunkPools [maxChunkBits - minChunkBits + 1]sync.Pool
+var chunkPools [maxChunkBits - minChunkBits + 1]sched.Pool
 
 // newChunk returns an empty chunk with room for at least n bytes.
 func newChunk(n int) *chunk {

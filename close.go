@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
@@ -104,7 +105,7 @@ func (s *TcpSocket) dropInput() {
 // startCloseTimer limits how long the socket keeps sending after Close. wmu is held.
 func (s *TcpSocket) startCloseTimer() {
 	if d := s.config.closeTimeout; d > 0 {
-		s.cold().closeTimer = time.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
+		s.cold().closeTimer = sched.AfterFunc(d, func() { s.end(os.ErrDeadlineExceeded) })
 	}
 }
 
@@ -220,10 +221,10 @@ var lingering = make(chan struct{}, maxLingering)
 func closeLingering(fd sys.FD) {
 	select {
 	case lingering <- struct{}{}:
-		go func() {
+		sched.Go(func() {
 			sys.CloseBlocking(fd)
 			<-lingering
-		}()
+		})
 	default:
 		sys.SetLinger(fd, -1)
 		sys.Close(fd)

@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
@@ -65,7 +65,7 @@ type listener struct {
 	// after it, even by a goroutine that has taken over the loop, so that connections keep their order. Guarded by
 	// server.mu.
 	admitting bool
-	nextLoop  atomic.Uint64 // connections accepted, for choosing a loop
+	nextLoop  sched.Uint64 // connections accepted, for choosing a loop
 
 	// References to the descriptor, guarded by server.mu. Code that holds server.mu needs none.
 	shared bool // others share the open file description and may clear its non-blocking mode

@@ -2,10 +2,11 @@ package tcpserver
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/gammazero/deque"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // An Executor runs handlers on the thread that owns the application's user interface. fyne.Do, miqt's
@@ -29,10 +30,10 @@ type Queue struct {
 	// first Post.
 	Wake func()
 
-	mu     sync.Mutex // guards the block below
+	mu     sched.Mutex // guards the block below
 	queued deque.Deque[func()]
-	told   bool          // Wake was called, and neither RunPending nor Run has looked at the queue since
-	filled chan struct{} // wakes a goroutine that waits in Run; capacity 1, nil until the first Run
+	told   bool        // Wake was called, and neither RunPending nor Run has looked at the queue since
+	filled *sched.Cond // on mu: something was queued; nil until the first Run
 }
 
 // Post queues f. A server whose Executor is Post has one f in the queue at most, and one more for each Listen that
@@ -40,6 +41,9 @@ type Queue struct {
 func (q *Queue) Post(f func()) {
 	q.mu.Lock()
 	q.queued.PushBack(f)
+	if q.filled != nil {
+		q.filled.Broadcast()
+	}
 	q.mu.Unlock()
 	q.tell()
 }
@@ -50,12 +54,6 @@ func (q *Queue) tell() {
 	news := q.queued.Len() > 0 && !q.told
 	if news {
 		q.told = true
-		if q.filled != nil {
-			select {
-			case q.filled <- struct{}{}:
-			default:
-			}
-		}
 	}
 	q.mu.Unlock()
 	if news && q.Wake != nil {
@@ -86,13 +84,7 @@ func (q *Queue) RunPending() int {
 
 // Run runs queued functions on the caller's goroutine until ctx ends, and returns ctx.Err().
 func (q *Queue) Run(ctx context.Context) error {
-	q.mu.Lock()
-	if q.filled == nil {
-		q.filled = make(chan struct{}, 1)
-	}
-	filled := q.filled
-	q.mu.Unlock()
-	// This Run may have received the only wake-up for what is still queued, and another Run may wait for one.
+	// What is still queued at the end needs another Wake: this Run may have been the only one that looked at it.
 	defer func() {
 		q.mu.Lock()
 		q.told = false
@@ -100,16 +92,16 @@ func (q *Queue) Run(ctx context.Context) error {
 		q.tell()
 	}()
 	for {
-		if err := ctx.Err(); err != nil {
+		q.mu.Lock()
+		if q.filled == nil {
+			q.filled = sched.NewCond(&q.mu)
+		}
+		err := waitOn(ctx, q.filled, func() bool { return q.queued.Len() > 0 })
+		q.mu.Unlock()
+		if err != nil {
 			return err
 		}
-		if q.RunPending() > 0 {
-			continue
-		}
-		select {
-		case <-filled:
-		case <-ctx.Done():
-		}
+		q.RunPending()
 	}
 }
 
@@ -119,7 +111,7 @@ type handlerOwner interface{ runHandlers(d *scratch) }
 
 // A dispatcher runs the handlers of a server and its sockets on an Executor, about which it assumes nothing.
 type dispatcher struct {
-	mu      sync.Mutex // guards the block below
+	mu      sched.Mutex // guards the block below
 	exec    Executor
 	waiting deque.Deque[handlerOwner] // each object at most once
 	out     bool                      // a call of exec is outstanding
@@ -169,7 +161,8 @@ func (q *dispatcher) ask() {
 	q.call++
 	q.out, q.begun = true, false
 	call := q.call
-	go q.exec(func() { q.drain(call) })
+	exec := q.exec
+	sched.Go(func() { exec(func() { q.drain(call) }) })
 }
 
 // drain is what the executor runs: it runs the handlers of those that wait, for about drainTime.

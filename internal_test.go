@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // An idle connection costs a TcpSocket and a slot; the allocator has a size class of 160 bytes.
@@ -295,8 +297,8 @@ func TestDeadlineCanBeMovedWhileTimerFires(t *testing.T) {
 
 // A deadline that was computed from the wall clock alone must not move when that clock is set.
 func TestDeadlineUsesMonotonicClock(t *testing.T) {
-	var mu sync.Mutex
-	d := deadline{cond: sync.NewCond(&mu)}
+	var mu sched.Mutex
+	d := deadline{cond: sched.NewCond(&mu)}
 	mu.Lock()
 	defer mu.Unlock()
 	d.set(time.Now().Add(time.Hour).Round(0))

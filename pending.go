@@ -5,8 +5,9 @@ import (
 	"iter"
 	"net"
 	"os"
-	"sync"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // NextPendingConnection takes the connection that has been pending longest. It never blocks. It returns nil if none
@@ -190,9 +191,9 @@ func (s *TcpServer) refusal(ln *listener) error {
 }
 
 // waiting returns s.cond, which it makes if necessary. mu is held.
-func (s *TcpServer) waiting() *sync.Cond {
+func (s *TcpServer) waiting() *sched.Cond {
 	if s.cond == nil {
-		s.cond = sync.NewCond(&s.mu)
+		s.cond = sched.NewCond(&s.mu)
 	}
 	return s.cond
 }

@@ -2,11 +2,9 @@ package tcpserver
 
 import (
 	"net"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
@@ -67,8 +65,8 @@ func (postOnly) onPollerClose()           {}
 
 // A scratch is what a goroutine needs that runs handlers.
 type scratch struct {
-	chunk atomic.Pointer[chunk] // to read into; nil until it is needed
-	until time.Time             // no other handler begins after it; the zero time is no limit
+	chunk sched.Pointer[chunk] // to read into; nil until it is needed
+	until time.Time            // no other handler begins after it; the zero time is no limit
 }
 
 // buffer returns the chunk to read into. It belongs to the scratch: chunk.free ignores it.
@@ -112,13 +110,13 @@ type loop struct {
 	watchdog *watchdog
 	peers    []*loop // all loops of the poller, this one among them
 	selector selector
-	load     atomic.Int32 // sources
+	load     sched.Int32 // sources
 	born     time.Time
 
 	turn  turnCounter
-	awake atomic.Bool // not waiting in the selector
+	awake sched.Bool // not waiting in the selector
 
-	mu     sync.Mutex // guards the block below
+	mu     sched.Mutex // guards the block below
 	slots  slab
 	posted []readyEvent
 	asleep bool // waiting, or about to: a post must wake the loop
@@ -151,7 +149,7 @@ func (l *loop) start() error {
 	l.born = time.Now()
 	l.wheel.loop = l
 	l.awake.Store(true)
-	go l.run()
+	sched.Go(l.run)
 	return nil
 }
 
@@ -163,7 +161,7 @@ func (l *loop) run() {
 	// A handler that calls runtime.Goexit ends this goroutine: another one runs the loop then.
 	defer func() {
 		if mark != 0 && l.endTurn(mark) {
-			go l.run()
+			sched.Go(l.run)
 		}
 	}()
 	for {
@@ -208,7 +206,7 @@ func (l *loop) yieldIfDue() {
 	if now := l.age(); now-l.lastYield > timeSlice {
 		l.lastYield = now
 		l.selector.wakeMonitor()
-		runtime.Gosched()
+		sched.Gosched()
 	}
 }
 
@@ -230,14 +228,14 @@ func (l *loop) takeOver(mark uint64) {
 		return
 	}
 	late, sc := l.serving, l.scratch
-	go l.run()
-	go late.onLate(sc) // it may have to wait for a lock of the source
+	sched.Go(l.run)
+	sched.Go(func() { late.onLate(sc) }) // it may have to wait for a lock of the source
 }
 
 // collect waits for something to do and makes it the batch. It returns false if the loop has ended.
 func (l *loop) collect() bool {
 	// Goroutines that the last batch has woken run now, and often make work for the next batch at once.
-	runtime.Gosched()
+	sched.Gosched()
 	n := l.selector.poll()
 	l.mu.Lock()
 	if n == 0 && len(l.posted) == 0 {
@@ -312,7 +310,7 @@ func (l *loop) post(t source) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
-		go runDetached(t)
+		sched.Go(func() { runDetached(t) })
 		return
 	}
 	l.posted = append(l.posted, readyEvent{t, posted})
@@ -408,7 +406,7 @@ func (l *loop) spin() int {
 			l.spinner.succeeded()
 			return n
 		}
-		runtime.Gosched()
+		sched.Gosched()
 	}
 	l.spinner.failed()
 	return 0

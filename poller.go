@@ -4,9 +4,9 @@ import (
 	"net"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // A Poller is a set of event loops that serve servers and their sockets. Servers whose Poller field is nil share one
@@ -15,11 +15,11 @@ import (
 //
 // Multiple goroutines may call methods on a Poller simultaneously.
 type Poller struct {
-	n     int          // number of loops; 0 means GOMAXPROCS when they start
-	users atomic.Int64 // listeners and open sockets; it changes to and from 0 only under mu
+	n     int         // number of loops; 0 means GOMAXPROCS when they start
+	users sched.Int64 // listeners and open sockets; it changes to and from 0 only under mu
 
-	mu     sync.Mutex // guards the block below
-	loops  []*loop    // nil while there are no users
+	mu     sched.Mutex // guards the block below
+	loops  []*loop     // nil while there are no users
 	closed bool
 }
 
@@ -133,7 +133,7 @@ const (
 //
 //	even ──begin──► odd ──end: the same goroutine continues with the batch────────────► even
 //	                 └───steal: the watchdog starts another goroutine that continues──► even
-type turnCounter struct{ v atomic.Uint64 }
+type turnCounter struct{ v sched.Uint64 }
 
 // begin begins a turn and returns its mark.
 func (c *turnCounter) begin() (mark uint64) { return c.v.Add(1) }
@@ -154,12 +154,12 @@ func (c *turnCounter) now() (mark uint64, running bool) {
 // the loop. It sleeps while all loops sleep. It watches the loops that were started together until each has ended:
 // after the poller has lost its last user, handlers may still run, and others wait behind them.
 type watchdog struct {
-	armed atomic.Bool
-	late  atomic.Int32 // goroutines that have lost their turn and have not returned
+	armed sched.Bool
+	late  sched.Int32 // goroutines that have lost their turn and have not returned
 
-	mu      sync.Mutex // guards the block below
+	mu      sched.Mutex // guards the block below
 	watched []watched
-	timer   *time.Timer // nil before start
+	timer   *sched.Timer // nil before start
 }
 
 // A watched is a loop and its turn counter at the last check.
@@ -175,7 +175,7 @@ func (w *watchdog) start(loops []*loop) {
 		w.watched = append(w.watched, watched{loop: l})
 	}
 	w.armed.Store(true)
-	w.timer = time.AfterFunc(watchPeriod, w.check)
+	w.timer = sched.AfterFunc(watchPeriod, w.check)
 }
 
 // forget is called by a loop that has ended.

@@ -3,7 +3,8 @@ package tcpserver
 import (
 	"context"
 	"slices"
-	"sync"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // Shutdown closes the server and waits until every connection that was taken from it has ended and all handlers have
@@ -125,10 +126,10 @@ func (s *TcpServer) CloseConnections() {
 
 // These count the referenced servers that Wait waits for.
 var (
-	livingMu   sync.Mutex // guards both numbers
-	alive      int        // servers that listen, have connections, or will call a handler or callback
-	serving    int        // those of them that listen or have connections
-	nobodyLeft = sync.NewCond(&livingMu)
+	livingMu   sched.Mutex // guards both numbers
+	alive      int         // servers that listen, have connections, or will call a handler or callback
+	serving    int         // those of them that listen or have connections
+	nobodyLeft = sched.NewCond(&livingMu)
 )
 
 // Wait waits until no server of the process has anything left to do: none listens or is about to

@@ -1,6 +1,6 @@
 package tcpserver
 
-import "sync/atomic"
+import "github.com/pullaccept/tcpserver/internal/sched"
 
 // This file has every state, bit and flag of a socket. What they guard is told here; who changes them is told where
 // that happens. TcpSocket.end, the only way to StateUnconnected, is in close.go.
@@ -72,7 +72,7 @@ const (
 )
 
 // atomicReadiness is the readiness of a socket. Any goroutine may change it.
-type atomicReadiness struct{ v atomic.Uint32 }
+type atomicReadiness struct{ v sched.Uint32 }
 
 func (a *atomicReadiness) load() readiness { return readiness(a.v.Load()) }
 

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"github.com/gammazero/deque"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // A strand keeps handlers apart and in order (the term is Boost.Asio's): those of one socket or server run one at a
@@ -170,7 +172,7 @@ func (s *TcpServer) scheduleStrand() {
 	case s.strand.loop != nil:
 		s.strand.loop.post(serverSource{s: s})
 	default:
-		go runDetached(serverSource{s: s})
+		sched.Go(func() { runDetached(serverSource{s: s}) })
 	}
 }
 

@@ -74,11 +74,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/gammazero/deque"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 var (
@@ -181,8 +182,8 @@ type TcpServer struct {
 	// Logger logs panics of handlers and of Filter. If nil, it is [slog.Default].
 	Logger *slog.Logger
 
-	mu   sync.Mutex // guards the fields below, and the listening descriptor
-	cond *sync.Cond // on mu: a connection was queued, or listening or its last connection ended; nil until needed
+	mu   sched.Mutex // guards the fields below, and the listening descriptor
+	cond *sched.Cond // on mu: a connection was queued, or listening or its last connection ended; nil until needed
 
 	cur     *listener   // nil while not listening
 	bound   *listener   // by Bind, until ListenBound or Close

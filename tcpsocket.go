@@ -3,10 +3,9 @@ package tcpserver
 import (
 	"io"
 	"net"
-	"sync"
-	"sync/atomic"
 	"syscall"
 
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
@@ -33,7 +32,7 @@ type TcpSocket struct {
 	// StateUnconnected under wmu and inputFinished under rmu. So reading under rmu while input is inputOpen, and
 	// sending under wmu before StateUnconnected, need no reference. Everything else takes one with incref.
 	fd   sys.FD
-	refs atomic.Uint32
+	refs sched.Uint32
 
 	key  slotKey
 	loop *loop
@@ -42,22 +41,22 @@ type TcpSocket struct {
 	config *socketConfig
 
 	ready      atomicReadiness // what is known of the descriptor, and the strand (strand.go)
-	lastActive atomic.Uint32   // tick at which bytes moved last; kept only if there is an idle timeout
+	lastActive sched.Uint32    // tick at which bytes moved last; kept only if there is an idle timeout
 	queued     uint32          // bytes in out that Send has queued; guarded by wmu
 	rflags     readFlags       // guarded by rmu
 	wflags     writeFlags      // guarded by wmu
 	state      SocketState     // guarded by wmu
 	input      inputState      // guarded by rmu
-	handlers   atomic.Pointer[SocketHandlers]
-	coldState  atomic.Pointer[coldState] // nil until one of its fields is needed
+	handlers   sched.Pointer[SocketHandlers]
+	coldState  sched.Pointer[coldState] // nil until one of its fields is needed
 
 	// Read side, guarded by rmu.
-	rmu       sync.Mutex
+	rmu       sched.Mutex
 	in        *chunk // bytes that were received and not taken; nil if there are none
 	bytesRead uint64
 
 	// Write side, guarded by wmu.
-	wmu       sync.Mutex
+	wmu       sched.Mutex
 	out       chunkRing
 	bytesSent uint64
 	written   uint32 // queued bytes that were sent and BytesWritten has not reported; at most math.MaxInt32

@@ -3,31 +3,30 @@ package tcpserver
 import (
 	"context"
 	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // coldState is what most sockets never need. TcpSocket.cold makes it when it is first needed; then it stays.
 type coldState struct {
-	readers sync.Cond // on rmu; signalled when something may be readable, or reading has ended
-	writers sync.Cond // on wmu; signalled when bytes were sent, or writing has ended
+	readers sched.Cond // on rmu; signalled when something may be readable, or reading has ended
+	writers sched.Cond // on wmu; signalled when bytes were sent, or writing has ended
 
 	readBy   deadline // guarded by rmu
 	local    sys.Addr // of a socket whose listener has a wildcard address; guarded by rmu
 	pausedBy uint64   // the goroutine of the running handler, if that has paused reading, or 0; guarded by rmu
 
-	writeBy    deadline    // guarded by wmu
-	err        error       // why the connection ended, as Err returns it; guarded by wmu
-	writeErr   error       // why the last send failed; guarded by wmu
-	flushes    uint32      // attempts to send from the queue; guarded by wmu
-	closeTimer *time.Timer // ends StateClosing after CloseTimeout; guarded by wmu
+	writeBy    deadline     // guarded by wmu
+	err        error        // why the connection ended, as Err returns it; guarded by wmu
+	writeErr   error        // why the last send failed; guarded by wmu
+	flushes    uint32       // attempts to send from the queue; guarded by wmu
+	closeTimer *sched.Timer // ends StateClosing after CloseTimeout; guarded by wmu
 
-	readMax  atomic.Int32 // SetReadBufferSize; 0 means the server's
-	writeMax atomic.Int32 // SetWriteBufferSize; 0 means the server's
-	idle     atomic.Int64 // SetIdleTimeout, in nanoseconds, or idleInherited
+	readMax  sched.Int32 // SetReadBufferSize; 0 means the server's
+	writeMax sched.Int32 // SetWriteBufferSize; 0 means the server's
+	idle     sched.Int64 // SetIdleTimeout, in nanoseconds, or idleInherited
 }
 
 // idleInherited means that the idle timeout is the server's.
@@ -38,7 +37,7 @@ func (s *TcpSocket) cold() *coldState {
 	if x := s.coldState.Load(); x != nil {
 		return x
 	}
-	x := &coldState{readers: sync.Cond{L: &s.rmu}, writers: sync.Cond{L: &s.wmu}}
+	x := &coldState{readers: sched.Cond{L: &s.rmu}, writers: sched.Cond{L: &s.wmu}}
 	x.readBy.cond, x.writeBy.cond = &x.readers, &x.writers
 	x.idle.Store(idleInherited)
 	if s.coldState.CompareAndSwap(nil, x) {
@@ -69,10 +68,10 @@ func (s *TcpSocket) wakeWriters() {
 // A deadline is a point in time from which reading, writing or accepting fails, until the deadline is moved. It is
 // guarded by cond.L.
 type deadline struct {
-	cond    *sync.Cond // of the calls that the deadline concerns
-	at      time.Time  // zero if there is none
+	cond    *sched.Cond // of the calls that the deadline concerns
+	at      time.Time   // zero if there is none
 	expired bool
-	timer   *time.Timer
+	timer   *sched.Timer
 }
 
 // set moves the deadline to t and wakes the calls that wait. The zero time removes the deadline. The caller holds
@@ -91,7 +90,7 @@ func (d *deadline) set(t time.Time) {
 	switch {
 	case t.IsZero() || d.expired:
 	case d.timer == nil:
-		d.timer = time.AfterFunc(left, d.fire)
+		d.timer = sched.AfterFunc(left, d.fire)
 	default:
 		d.timer.Reset(left)
 	}
@@ -153,7 +152,7 @@ func (s *TcpSocket) setDeadlineError(closed bool) error {
 // waitOn waits on c until done returns true, or until ctx ends: then it returns the error of ctx. It checks ctx
 // first, so that an ended context counts even if done would return true. The caller holds c.L, also while done is
 // called.
-func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
+func waitOn(ctx context.Context, c *sched.Cond, done func() bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -161,7 +160,7 @@ func waitOn(ctx context.Context, c *sync.Cond, done func() bool) error {
 		return nil
 	}
 	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() {
+		stop := sched.AfterDone(ctx, func() {
 			c.L.Lock()
 			c.Broadcast()
 			c.L.Unlock()

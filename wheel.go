@@ -1,8 +1,9 @@
 package tcpserver
 
 import (
-	"sync"
 	"time"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // A wheel calls sources back after a number of ticks: a hashed timing wheel (Varghese and Lauck, SOSP 1987, scheme
@@ -15,11 +16,11 @@ type wheel struct {
 	postOnly
 	loop *loop
 
-	mu      sync.Mutex // guards the block below
-	now     uint32     // the tick up to which the wheel has been turned
+	mu      sched.Mutex // guards the block below
+	now     uint32      // the tick up to which the wheel has been turned
 	buckets [wheelBuckets][]slotKey
 	entries int // those of a tick count until their sources have been called
-	timer   *time.Timer
+	timer   *sched.Timer
 }
 
 const (
@@ -80,7 +81,7 @@ func (w *wheel) arm() {
 	behind := uint32(age/wheelTick) - w.now
 	wait := (1-time.Duration(behind))*wheelTick - age%wheelTick
 	if w.timer == nil {
-		w.timer = time.AfterFunc(wait, func() { w.loop.post(w) })
+		w.timer = sched.AfterFunc(wait, func() { w.loop.post(w) })
 	} else {
 		w.timer.Reset(wait)
 	}
