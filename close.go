@@ -113,8 +113,9 @@ func (s *TcpSocket) startCloseTimer() {
 // order of its steps matters:
 //
 //  1. State: it moves under wmu, so that a second call returns. From now on nothing is sent. The first cause is kept.
-//  2. Output: if bytes that were accepted for sending are lost, the peer must get a reset, so that it does not take a
-//     part for the whole. The queue is dropped.
+//  2. Output: if bytes that were accepted for sending are lost, here or by an error such as ENOBUFS, which leaves the
+//     connection as it is, the peer must get a reset, so that it does not take a part for the whole. The queue is
+//     dropped.
 //  3. Timers: none may fire for a socket that has ended.
 //  4. Input: it finishes under rmu. From now on nothing is received; what was received before stays readable. The
 //     local address is kept, because the system knows it only while the descriptor is open.
@@ -135,12 +136,12 @@ func (s *TcpSocket) end(cause error) {
 	if cause != nil {
 		s.cold().err = cause
 	}
-	if !s.out.empty() || s.wflags&wTruncated != 0 {
+	x := s.coldState.Load()
+	if !s.out.empty() || s.wflags&wTruncated != 0 || x != nil && x.writeErr != nil {
 		s.wflags |= wAbort // 2
 	}
 	s.out.clear()
 	s.queued = 0
-	x := s.coldState.Load()
 	if x != nil { // 3
 		x.writeBy.set(time.Time{})
 		if x.closeTimer != nil {
