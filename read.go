@@ -376,8 +376,11 @@ func (s *TcpSocket) resetErr() error {
 func (s *TcpSocket) keepUnread(sc *scratch) (more bool) {
 	s.exit()
 	s.leaveScratch(sc)
-	if s.in != nil && s.rflags&rConsumed != 0 {
-		s.rflags |= rNew
+	if s.in != nil {
+		s.wakeOthers()
+		if s.rflags&rConsumed != 0 {
+			s.rflags |= rNew
+		}
 	}
 	again := s.in != nil && s.rflags&rNew != 0
 	return again || s.input != inputOpen || s.ready.has(readable|failed)
@@ -473,6 +476,7 @@ func (s *TcpSocket) fill(ask bool) error {
 		if n > 0 {
 			s.in.w += n
 			s.rflags |= rNew
+			s.wakeOthers()
 		}
 		if s.in.len() == 0 {
 			s.in.free()
@@ -483,6 +487,14 @@ func (s *TcpSocket) fill(ask bool) error {
 		}
 	}
 	return nil
+}
+
+// wakeOthers wakes the calls that wait to read, when bytes were moved from the system to the buffer and left there: the
+// system has no event for them any more. The caller holds rmu.
+func (s *TcpSocket) wakeOthers() {
+	if x := s.coldState.Load(); x != nil {
+		x.readers.Broadcast()
+	}
 }
 
 // consume takes n bytes from the buffer. Slices that Peek has returned are no longer valid. The caller holds rmu.
