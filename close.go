@@ -250,12 +250,13 @@ func (s *TcpSocket) drainAndShutdown() {
 func (s *TcpSocket) endIfBothClosed() {
 	s.rmu.Lock()
 	read := s.input == inputFinished || s.input != inputOpen && s.handlers.Load() == nil
+	err := s.inputErr()
 	s.rmu.Unlock()
 	s.wmu.Lock()
 	write := s.wflags&wShutSent != 0
 	s.wmu.Unlock()
 	if read && write {
-		s.end(nil)
+		s.end(err)
 	}
 }
 

@@ -86,12 +86,22 @@ func (s *TcpSocket) readTimedOut() bool {
 	return x != nil && x.readBy.expired
 }
 
-// endOfInput returns the error of a read after the last byte: why the connection ended, or io.EOF.
+// endOfInput returns the error of a read after the last byte: why the connection ended, or io.EOF. The caller holds
+// rmu.
 func (s *TcpSocket) endOfInput() error {
-	if err := s.Err(); err != nil {
+	if err := s.inputErr(); err != nil {
 		return afterEnd(err)
 	}
 	return io.EOF
+}
+
+// inputErr returns why the connection has ended, or is about to because reading has failed. It returns nil after an
+// orderly end. The caller holds rmu.
+func (s *TcpSocket) inputErr() error {
+	if x := s.coldState.Load(); x != nil && x.readErr != nil {
+		return x.readErr
+	}
+	return s.Err()
 }
 
 // BytesAvailable returns how many bytes can be read now without waiting, including those that the system still holds.
@@ -447,15 +457,21 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		s.loop.rearm(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
-	s.input = inputEnded
 	s.ready.set(peerClosed)
-	if sys.IsReset(e) || e == 0 && s.ready.has(failed) {
-		return 0, ErrReset
-	}
-	if e == 0 {
+	var err error
+	switch {
+	case sys.IsReset(e), e == 0 && s.ready.has(failed):
+		err = ErrReset
+	case e == 0:
+		s.input = inputEnded
 		return 0, io.EOF
+	default:
+		err = os.NewSyscallError("recv", e)
 	}
-	return 0, os.NewSyscallError("recv", e)
+	// Other calls must not take this for the end of the stream before the caller has ended the socket.
+	s.input = inputFinished
+	s.cold().readErr = err
+	return 0, err
 }
 
 // minFill is the least room that fill makes in the buffer, as far as the limit allows.

@@ -15,6 +15,7 @@ type coldState struct {
 	writers sched.Cond // on wmu; signalled when bytes were sent, or writing has ended
 
 	readBy   deadline // guarded by rmu
+	readErr  error    // why reading has failed; guarded by rmu
 	local    sys.Addr // of a socket whose listener has a wildcard address; guarded by rmu
 	pausedBy uint64   // the goroutine of the running handler, if that has paused reading, or 0; guarded by rmu
 
@@ -196,7 +197,7 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 			err = os.ErrDeadlineExceeded
 		case s.in != nil:
 		case s.input != inputOpen:
-			err = afterEnd(s.Err())
+			err = afterEnd(s.inputErr())
 		default:
 			// readable only says that recv may find something: try it.
 			readErr = s.fill(s.rflags&rInHandler == 0)
