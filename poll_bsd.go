@@ -1,4 +1,4 @@
-//go:build darwin || dragonfly || freebsd || netbsd || openbsd || (linux && kqemu)
+//go:build (darwin || dragonfly || freebsd || netbsd || openbsd || (linux && kqemu)) && !sim
 
 package tcpserver
 

@@ -1,4 +1,4 @@
-//go:build !kqemu
+//go:build !kqemu && !sim
 
 package tcpserver
 

@@ -1,4 +1,4 @@
-//go:build linux || darwin || dragonfly || freebsd || netbsd || windows
+//go:build (linux || darwin || dragonfly || freebsd || netbsd || windows) && !sim
 
 package sys
 

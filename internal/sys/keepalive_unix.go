@@ -1,4 +1,4 @@
-//go:build linux || darwin || dragonfly || freebsd || netbsd
+//go:build (linux || darwin || dragonfly || freebsd || netbsd) && !sim
 
 package sys
 

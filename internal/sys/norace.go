@@ -1,4 +1,4 @@
-//go:build !race && (darwin || dragonfly || freebsd || netbsd || openbsd)
+//go:build !race && (darwin || dragonfly || freebsd || netbsd || openbsd) && !sim
 
 package sys
 

@@ -1,4 +1,4 @@
-//go:build (linux && race) || darwin || dragonfly || freebsd || netbsd || openbsd
+//go:build ((linux && race) || darwin || dragonfly || freebsd || netbsd || openbsd) && !sim
 
 package sys
 

@@ -1,4 +1,4 @@
-//go:build linux || darwin || dragonfly || netbsd || openbsd
+//go:build (linux || darwin || dragonfly || netbsd || openbsd) && !sim
 
 package sys
 
