@@ -1,0 +1,317 @@
+//go:build sim
+
+package explore
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
+	"github.com/pullaccept/tcpserver/internal/sim"
+)
+
+// An actor does steps: a goroutine of the program, or a handler.
+type actor struct {
+	w      *world
+	link   *link // of a handler
+	writer byte
+	ui     bool // on the thread of the executor
+}
+
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func (a *actor) do(s Script) {
+	for _, op := range s {
+		a.step(op)
+	}
+}
+
+func (a *actor) step(op Op) {
+	if sched.IsOver() {
+		return
+	}
+	sched.Note("%v %d %d", op.Do, op.N, op.T)
+	if f := allSteps.server[op.Do]; f != nil {
+		f(a, op)
+		return
+	}
+	l := a.link
+	if l == nil && len(a.w.taken) > 0 {
+		l = a.w.taken[op.T%len(a.w.taken)]
+	}
+	if f := allSteps.socket[op.Do]; f != nil && l != nil {
+		f(a, l, op)
+	}
+}
+
+// context returns a context that ends after n ms. It has ended already if n is 0.
+func (a *actor) context(n int) context.Context {
+	if n > 0 {
+		return sched.NewContext(ms(n))
+	}
+	c := sched.NewContext(-1)
+	c.Cancel()
+	return c
+}
+
+// steps are looked up by function, because they refer to one another.
+type steps struct {
+	server map[Act]func(a *actor, op Op)
+	socket map[Act]func(a *actor, l *link, op Op)
+}
+
+var allSteps *steps
+
+func init() { allSteps = &steps{serverSteps, socketSteps} }
+
+var serverSteps = map[Act]func(a *actor, op Op){
+	Next: func(a *actor, _ Op) {
+		if s := a.w.server.NextPendingConnection(); s != nil {
+			a.w.adopt(s)
+		}
+	},
+	Accept: func(a *actor, op Op) { a.accept(op.N) },
+	Serve: func(a *actor, op Op) {
+		if l := a.accept(op.N); l != nil {
+			a.w.script(func() { a.w.serve(l, op) })
+		}
+	},
+	AcceptNet: func(a *actor, op Op) {
+		s := a.w.server
+		s.SetDeadline(time.Now().Add(ms(op.N)))
+		var c net.Conn
+		var err error
+		a.w.waiting("Accept", s.HasPendingConnections, func() { c, err = s.Accept() })
+		if err == nil {
+			a.w.adopt(c.(*tcpserver.TcpSocket))
+		}
+		s.SetDeadline(time.Time{})
+	},
+	WaitNew: func(a *actor, op Op) {
+		s, ctx := a.w.server, a.context(op.N)
+		a.w.waiting("WaitForNewConnection", s.HasPendingConnections, func() {
+			if err := s.WaitForNewConnection(ctx); op.N == 0 && err != context.Canceled {
+				sched.Fail("WaitForNewConnection with an ended context returned %v", err)
+			}
+		})
+	},
+	Connections: func(a *actor, op Op) {
+		ctx := sched.NewContext(ms(100))
+		n := 0
+		for s := range a.w.server.Connections(ctx) {
+			if n > 0 && ctx.Err() != nil && n > op.N {
+				sched.Fail("Connections goes on after its context")
+			}
+			a.w.adopt(s)
+			if n++; n > op.N {
+				ctx.Cancel()
+			}
+		}
+	},
+	AcceptAsync: func(a *actor, op Op) {
+		called := false
+		a.w.server.AcceptAsync(a.context(op.N), func(_ *tcpserver.TcpServer, s *tcpserver.TcpSocket, err error) {
+			defer a.w.enterServer("callback of AcceptAsync")()
+			if called || (s == nil) == (err == nil) {
+				sched.Fail("AcceptAsync: called before %v, socket %v, error %v", called, s, err)
+			}
+			called = true
+			if s != nil {
+				a.w.adopt(s)
+			}
+		})
+	},
+	NextAsync: func(a *actor, _ Op) {
+		a.w.server.NextPendingConnectionAsync(func(_ *tcpserver.TcpServer, s *tcpserver.TcpSocket) {
+			defer a.w.enterServer("callback of NextPendingConnectionAsync")()
+			if s != nil {
+				a.w.adopt(s)
+			}
+		})
+	},
+	Pause:          func(a *actor, _ Op) { a.w.pause(true, a.w.server.PauseAccepting) },
+	Resume:         func(a *actor, _ Op) { a.w.pause(false, a.w.server.ResumeAccepting) },
+	MaxPending:     func(a *actor, op Op) { a.w.server.SetMaxPendingConnections(op.N) },
+	MaxConnections: func(a *actor, op Op) { a.w.server.SetMaxConnections(op.N) },
+	Close: func(a *actor, _ Op) {
+		s := a.w.server
+		begun := a.w.begun
+		s.Close()
+		if a.w.listening == 0 && a.w.begun == begun && a.w.exact(a, nil) {
+			a.w.closedExact[s] = true
+		}
+	},
+	CloseAsync: func(a *actor, _ Op) {
+		called := false
+		a.w.server.CloseAsync(func(*tcpserver.TcpServer, error) {
+			defer a.w.enterServer("callback of CloseAsync")()
+			if called {
+				sched.Fail("the callback of CloseAsync is called twice")
+			}
+			called = true
+		})
+	},
+	Shutdown: func(a *actor, op Op) {
+		if a.ui && a.w.p.Server.Executor != NoExecutor {
+			return // it would wait for handlers that cannot run meanwhile
+		}
+		a.w.server.Shutdown(a.context(op.N))
+	},
+	Listen:      func(a *actor, _ Op) { a.w.listen() },
+	ListenAsync: func(a *actor, _ Op) { a.listenAsync() },
+	Bind: func(a *actor, _ Op) {
+		if err := a.w.server.Bind("tcp", fmt.Sprintf("127.0.0.1:%d", a.w.port)); err != nil {
+			a.w.expectError("Bind", err)
+		}
+	},
+	ListenBound: func(a *actor, _ Op) {
+		s := a.w.server
+		defer a.w.beginListen(s)()
+		if err := s.ListenBound(); err != nil {
+			a.w.expectError("ListenBound", err)
+			return
+		}
+		a.w.listens(s)
+	},
+	HandOver:         func(a *actor, _ Op) { a.w.handOver() },
+	CloseConnections: func(a *actor, _ Op) { a.w.closeConnections() },
+	Look:             func(a *actor, _ Op) { a.w.look() },
+	Wait: func(a *actor, op Op) {
+		if !a.ui {
+			tcpserver.Wait(a.context(op.N))
+		}
+	},
+	RefUnref: func(a *actor, op Op) {
+		if op.N%2 == 0 {
+			a.w.server.Ref()
+		} else {
+			a.w.server.Unref()
+		}
+	},
+	Files: func(a *actor, op Op) {
+		a.w.faulty = true
+		a.w.k.SetFiles(a.w.k.OpenFiles() + op.N - 4)
+	},
+	Sleep: func(_ *actor, op Op) { sched.Sleep(ms(op.N)) },
+	ClosePoller: func(a *actor, op Op) {
+		if a.w.poller == nil || op.N%4 != 0 {
+			return
+		}
+		for _, l := range a.w.links {
+			if l != nil {
+				l.excused, l.closing = true, true
+			}
+		}
+		a.w.poller.Close()
+	},
+}
+
+func (a *actor) accept(n int) (l *link) {
+	s, ctx := a.w.server, a.context(n)
+	listener, begun := a.w.k.Listener(a.w.port), time.Now()
+	if !s.IsListening() {
+		listener = 0
+	}
+	could := func() bool {
+		another := listener > 0 && a.w.k.Listener(a.w.port) != listener
+		return s.HasPendingConnections() || another && a.w.k.ListenerSince(a.w.port).Sub(begun) > time.Millisecond
+	}
+	a.w.waiting("AcceptSocket", could, func() {
+		socket, err := s.AcceptSocket(ctx)
+		late := a.w.k.ListenerSince(a.w.port).Sub(begun) > time.Millisecond
+		if err == nil && a.w.linkOf(socket).conn.Listener > listener && listener > 0 && late && !a.w.p.Stalls {
+			sched.Fail("AcceptSocket has outlived a Close")
+		}
+		switch {
+		case n == 0 && err != context.Canceled:
+			sched.Fail("AcceptSocket with an ended context returned %v", err)
+		case (socket == nil) == (err == nil):
+			sched.Fail("AcceptSocket returned %v and %v", socket, err)
+		case err == nil:
+			l = a.w.adopt(socket)
+		}
+	})
+	return l
+}
+
+func (a *actor) listenAsync() {
+	called := false
+	end := a.w.beginListen(a.w.server)
+	a.w.server.ListenAsync("tcp", fmt.Sprintf("127.0.0.1:%d", a.w.port), func(s *tcpserver.TcpServer, err error) {
+		defer a.w.enterServer("callback of ListenAsync")()
+		defer end()
+		if called {
+			sched.Fail("the callback of ListenAsync is called twice")
+		}
+		called = true
+		if err == nil {
+			a.w.listens(s)
+		}
+	})
+}
+
+// pause notes whether accepting is paused. After calls that overlap, that is not known.
+func (w *world) pause(on bool, call func()) {
+	w.pausing++
+	w.pauseVague = w.pauseVague || w.pausing > 1 || len(w.all) > 1
+	call()
+	w.paused = on
+	w.pausing--
+}
+
+// exact reports whether nothing but the last handler may follow a Close that a has called: no other handler of l can
+// run at the same time.
+func (w *world) exact(a *actor, l *link) bool {
+	if w.p.Server.Executor != NoExecutor && w.p.Server.Executor != Inline {
+		return a.ui || a.link != nil
+	}
+	return l != nil && a.link == l
+}
+
+// handOver hands the listener over to another server and closes this one.
+func (w *world) handOver() {
+	old := w.server
+	d, err := tcpserver.Duplicate(old)
+	if err != nil {
+		return
+	}
+	w.addServer()
+	next := w.server
+	defer w.beginListen(next)()
+	err = tcpserver.Adopt(next, d)
+	sim.Close(int(d))
+	if err != nil {
+		w.expectError("ListenFile", err)
+	} else {
+		w.listens(next)
+	}
+	old.Close()
+}
+
+func (w *world) closeConnections() {
+	w.aborting++
+	w.server.CloseConnections()
+	w.aborting--
+	for _, l := range w.taken {
+		l.excused, l.closing = true, true
+	}
+}
+
+// look calls what returns a property.
+func (w *world) look() {
+	s := w.server
+	s.Addr()
+	s.Err()
+	s.IsAccepting()
+	s.IsBound()
+	st := s.Stats()
+	if st.Pending > st.Open || st.Open < 0 {
+		sched.Fail("%+v", st)
+	}
+	if n := s.ConnectionCount(); n < 0 {
+		sched.Fail("ConnectionCount is %d", n)
+	}
+}

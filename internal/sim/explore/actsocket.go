@@ -1,0 +1,335 @@
+//go:build sim
+
+package explore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
+	"github.com/pullaccept/tcpserver/internal/sim"
+)
+
+// serve is a goroutine for a connection, in the blocking style: it reads to the end and answers.
+func (w *world) serve(l *link, op Op) {
+	a := &actor{w: w, writer: 14}
+	for a.read(l, op.N) {
+		if op.T%2 == 0 {
+			a.write(l, 1+op.N/2)
+		}
+	}
+	a.close(l)
+}
+
+// read calls Read, and reports whether it has read something.
+func (a *actor) read(l *link, n int) bool {
+	p := make([]byte, n)
+	number := l.beginRead()
+	var m int
+	var err error
+	could := func() bool { return a.w.isReadable(l) }
+	a.w.waiting(fmt.Sprintf("Read of %d", l.id), could, func() { m, err = l.socket.Read(p) })
+	l.endRead("Read", number, p[:m])
+	if (m > 0) == (err != nil) {
+		sched.Fail("%v: Read returned %d and %v", l, m, err)
+	}
+	return m > 0
+}
+
+// isReadable reports whether a Read of a connection need not wait.
+func (w *world) isReadable(l *link) bool {
+	i := tcpserver.Inspect(l.socket)
+	eof, reset := l.conn.EndArrived()
+	return i.Buffered > 0 || !i.InputOpen || l.closed || l.conn.Held() > 0 || eof || reset
+}
+
+// canSend reports whether a frame may be sent.
+func (a *actor) canSend(l *link) bool { return !l.cut && len(l.frames[a.writer]) < maxFrames }
+
+func (a *actor) send(l *link, n int) {
+	if !a.canSend(l) {
+		return
+	}
+	f, p := l.newFrame(a.writer, n)
+	err := l.socket.Send(p)
+	for i := range p {
+		p[i] = 0xEE // Send does not use it any more
+	}
+	switch {
+	case err == nil:
+		f.state = accepted
+	case err == tcpserver.ErrWriteBufferFull, errors.Is(err, tcpserver.ErrSocketClosed):
+		f.state = refused
+	default:
+		f.state = broken
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			f.state = refused
+		}
+	}
+}
+
+func (a *actor) write(l *link, n int) {
+	if !a.canSend(l) {
+		return
+	}
+	f, p := l.newFrame(a.writer, n)
+	var m int
+	var err error
+	could := func() bool {
+		i := tcpserver.Inspect(l.socket)
+		return i.State == tcpserver.StateUnconnected || i.Queued == 0
+	}
+	a.w.waiting(fmt.Sprintf("Write of %d", l.id), could, func() { m, err = l.socket.Write(p) })
+	switch {
+	case err == nil && m == len(p):
+		f.state = accepted
+	case err == nil:
+		sched.Fail("Write of %d bytes returned %d and no error", len(p), m)
+	case m == 0 && !errors.Is(err, tcpserver.ErrReset):
+		f.state = refused
+	default:
+		f.state = broken
+		l.cut, l.excused = true, true
+	}
+}
+
+func (a *actor) close(l *link) {
+	if i := tcpserver.Inspect(l.socket); i.Queued > 0 {
+		l.excused = true // CloseTimeout, or a Write that is cut off
+	}
+	a.w.closeSocket(a, l, func() bool { return l.socket.Close() == nil })
+}
+
+// closeSocket closes a socket. While another call closes it, too, that one decides from when on no handler is called.
+func (w *world) closeSocket(a *actor, l *link, call func() bool) {
+	alone := !l.closing && w.aborting == 0
+	l.closing = true
+	if call() && alone {
+		l.closed = true
+		l.exact = l.exact || w.exact(a, l)
+	}
+}
+
+// nonBlocking calls a method that reads and does not wait.
+func nonBlocking(name string, call func(s *tcpserver.TcpSocket, n int) []byte) func(*actor, *link, Op) {
+	return func(_ *actor, l *link, op Op) {
+		number := l.beginRead()
+		l.endRead(name, number, call(l.socket, op.N))
+	}
+}
+
+var socketSteps = map[Act]func(a *actor, l *link, op Op){
+	SRead: func(a *actor, l *link, op Op) {
+		if a.link != nil && !a.w.isReadable(l) || a.ui {
+			return // it may wait for good
+		}
+		if a.link != nil && tcpserver.Inspect(l.socket).Buffered == 0 {
+			l.socket.SetReadDeadline(time.Now().Add(ms(20)))
+			defer l.socket.SetReadDeadline(time.Time{})
+		}
+		a.read(l, op.N)
+	},
+	STryRead: nonBlocking("TryRead", func(s *tcpserver.TcpSocket, n int) []byte {
+		p := make([]byte, n)
+		m, err := s.TryRead(p)
+		if (m > 0) == (err != nil) {
+			sched.Fail("TryRead returned %d and %v", m, err)
+		}
+		return p[:m]
+	}),
+	SReadLine: nonBlocking("ReadLine", func(s *tcpserver.TcpSocket, _ int) []byte { return readLine(s) }),
+	SReadLines: func(_ *actor, l *link, _ Op) {
+		for l.socket.CanReadLine() {
+			number := l.beginRead()
+			l.endRead("ReadLine", number, readLine(l.socket))
+		}
+	},
+	SReadAll: nonBlocking("ReadAll", func(s *tcpserver.TcpSocket, _ int) []byte { return s.ReadAll() }),
+	SPeek:    func(a *actor, l *link, op Op) { a.peek(l, op) },
+	SDiscard: func(a *actor, l *link, op Op) { a.discard(l, op.N) },
+	SLook: func(_ *actor, l *link, op Op) {
+		s := l.socket
+		if n := s.BytesAvailable(); n < 0 {
+			sched.Fail("%v: BytesAvailable is %d", l, n)
+		}
+		s.CanReadLine()
+		s.Peek(op.N)
+		s.State()
+		s.Err()
+		s.LocalAddr()
+		s.BytesRead()
+	},
+	SSend:  func(a *actor, l *link, op Op) { a.send(l, op.N) },
+	SWrite: func(a *actor, l *link, op Op) { a.timedWrite(l, op) },
+	SWaitRead: func(a *actor, l *link, op Op) {
+		could := func() bool { return a.w.isReadable(l) }
+		a.w.waiting("WaitForReadyRead", could, func() { l.socket.WaitForReadyRead(a.context(op.N)) })
+	},
+	SWaitWritten: func(a *actor, l *link, op Op) {
+		could := func() bool { return l.socket.BytesToWrite() == 0 }
+		a.w.waiting("WaitForBytesWritten", could, func() { l.socket.WaitForBytesWritten(a.context(op.N)) })
+	},
+	SWaitEnd: func(a *actor, l *link, op Op) {
+		could := func() bool { return l.socket.State() == tcpserver.StateUnconnected }
+		a.w.waiting("WaitForDisconnected", could, func() { l.socket.WaitForDisconnected(a.context(op.N)) })
+	},
+	SClose: func(a *actor, l *link, _ Op) { a.close(l) },
+	SAbort: func(a *actor, l *link, _ Op) {
+		l.excused = true
+		a.w.closeSocket(a, l, func() bool { return l.socket.Abort() == nil })
+	},
+	SCloseWrite: func(_ *actor, l *link, _ Op) { l.socket.CloseWrite() },
+	SCloseRead: func(_ *actor, l *link, _ Op) {
+		l.excused, l.deaf = true, true // what the client still sends may be answered with a reset
+		l.socket.CloseRead()
+	},
+	SPause:        func(a *actor, l *link, _ Op) { a.pauseReading(l) },
+	SResume:       func(_ *actor, l *link, _ Op) { l.resumeReading() },
+	SHandlers:     func(a *actor, l *link, _ Op) { a.w.hear(l) },
+	SNoHandlers:   func(_ *actor, l *link, _ Op) { l.socket.SetHandlers(nil) },
+	SReadDeadline: func(_ *actor, l *link, op Op) { l.socket.SetReadDeadline(time.Now().Add(ms(op.N))) },
+	SWriteDeadline: func(_ *actor, l *link, op Op) {
+		l.excused = true // a Write may be cut off
+		l.socket.SetWriteDeadline(time.Now().Add(ms(op.N)))
+	},
+	SIdle: func(_ *actor, l *link, op Op) {
+		l.excused, l.timed = true, true
+		l.socket.SetIdleTimeout(ms(op.N))
+	},
+	SReadSize:  func(_ *actor, l *link, op Op) { l.socket.SetReadBufferSize(op.N) },
+	SWriteSize: func(_ *actor, l *link, op Op) { l.socket.SetWriteBufferSize(op.N) },
+	SHalfOpen: func(_ *actor, l *link, op Op) {
+		l.halfOpened = true
+		l.socket.SetAllowHalfOpen(op.N%2 == 0)
+	},
+	SLinger: func(_ *actor, l *link, op Op) {
+		l.excused = true
+		l.socket.SetLinger(op.N%3 - 1)
+	},
+	SRaw:    func(_ *actor, l *link, _ Op) { raw(l) },
+	SWorker: func(a *actor, l *link, op Op) { a.w.work(l, op) },
+	SPanic: func(_ *actor, l *link, _ Op) {
+		l.panicked, l.excused, l.closing = true, true, true
+		panic(errPanic)
+	},
+	SGoexit: func(a *actor, l *link, _ Op) {
+		if e := a.w.p.Server.Executor; e == NoExecutor || e == Inline {
+			l.panicked, l.excused, l.closing = true, true, true
+			runtime.Goexit()
+		}
+	},
+}
+
+func readLine(s *tcpserver.TcpSocket) []byte {
+	line, ok := s.ReadLine()
+	if ok != (len(line) > 0) || ok && bytes.IndexByte(line, '\n') != len(line)-1 {
+		sched.Fail("ReadLine returned %q, %v", line, ok)
+	}
+	return line
+}
+
+// peek looks at what has come, waits while the view must stay as it is, and takes a part.
+func (a *actor) peek(l *link, op Op) {
+	alone := l.reading == 0 && !l.vague
+	number := l.beginRead()
+	view := l.socket.Peek(op.N)
+	before := string(view)
+	if op.T%2 == 0 {
+		sched.Sleep(ms(op.T))
+	}
+	alone = alone && l.reading == 1 && l.readings == number && len(l.ahead) == 0
+	if alone && (string(view) != before || !l.matches(l.pos, view)) {
+		sched.Fail("%v: Peek shows %q, then %q", l, before, view)
+	}
+	l.endRead("Peek", number, nil)
+	if alone && len(view) > 0 {
+		a.discard(l, 1+op.T%len(view))
+	}
+}
+
+// discard takes bytes without looking at them. It is not used beside another call that reads.
+func (a *actor) discard(l *link, n int) {
+	if l.reading > 0 || len(l.ahead) > 0 {
+		return
+	}
+	number := l.beginRead()
+	n = l.socket.Discard(n)
+	if l.readings != number {
+		sched.Note("overlapped Discard of %d", n)
+		l.reading--
+		l.discardAny(n)
+		return
+	}
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = letter(l.id, l.pos+i)
+	}
+	l.endRead("Discard", number, data)
+}
+
+// timedWrite is Write, with a deadline where it must not wait for good.
+func (a *actor) timedWrite(l *link, op Op) {
+	if a.link != nil || a.ui {
+		l.excused = true
+		l.socket.SetWriteDeadline(time.Now().Add(ms(20)))
+		defer l.socket.SetWriteDeadline(time.Time{})
+	}
+	a.write(l, op.N)
+}
+
+// raw reads and looks by the descriptor.
+func raw(l *link) {
+	c, err := l.socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	c.Control(func(fd uintptr) { sim.Unread(int(fd)) })
+}
+
+// work reads in a goroutine, while the handlers do not, as a program does that applies back-pressure.
+func (w *world) work(l *link, op Op) {
+	if l.worker {
+		return
+	}
+	l.worker = true
+	(&actor{w: w}).pauseReading(l)
+	w.script(func() {
+		defer func() { l.worker = false }()
+		a := &actor{w: w, writer: 15}
+		sched.Sleep(ms(op.N))
+		number := l.beginRead()
+		l.endRead("ReadAll of a worker", number, l.socket.ReadAll())
+		a.send(l, op.N)
+		l.resumeReading()
+	})
+}
+
+// pauseReading pauses reading. One call of ReadyRead may still begin, unless it is a handler of l that pauses.
+func (a *actor) pauseReading(l *link) {
+	l.pausing++
+	l.socket.PauseReading()
+	l.paused, l.lateRead = l.pausing == 1, 0
+	if a.link == l {
+		l.lateRead = 1
+	}
+	l.pausing--
+}
+
+func (l *link) resumeReading() {
+	l.pausing++
+	l.paused = false
+	l.socket.ResumeReading()
+	l.paused = false
+	l.pausing--
+}
+
+// discardAny notes that n bytes were taken by a Discard that another call has overlapped: which ones is not known.
+func (l *link) discardAny(n int) {
+	l.vague = l.vague || n > 0
+
+}

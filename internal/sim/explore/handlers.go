@@ -1,0 +1,235 @@
+//go:build sim
+
+package explore
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
+)
+
+var discard = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
+
+// errPanic is what handlers panic with.
+var errPanic = errors.New("panic of a handler")
+
+func asOpError(err error, op **net.OpError) bool { return errors.As(err, op) }
+
+// handlersOf returns handlers of a connection that check their order and do what the program says.
+func (w *world) handlersOf(l *link) *tcpserver.SocketHandlers {
+	h := &tcpserver.SocketHandlers{
+		ReadyRead:    func(*tcpserver.TcpSocket) { w.readyRead(l) },
+		ReadClosed:   func(*tcpserver.TcpSocket) { w.readClosed(l) },
+		Disconnected: func(_ *tcpserver.TcpSocket, err error) { w.disconnected(l, err) },
+	}
+	if l.react.Written != nil {
+		h.BytesWritten = func(_ *tcpserver.TcpSocket, n int) { w.bytesWritten(l, n) }
+	}
+	return h
+}
+
+// enter begins a call of a handler of a connection.
+func (w *world) enter(l *link, name string) (leave func()) {
+	sched.Note("%s of %d", name, l.id)
+	switch last := name == "Disconnected"; {
+	case l.over:
+		sched.Fail("%v: %s after Disconnected", l, name)
+	case l.inside != "":
+		sched.Fail("%v: %s while %s runs", l, name, l.inside)
+	case l.exact && !last:
+		sched.Fail("%v: %s after Close in a handler", l, name)
+	case l.closed && !last:
+		if l.late++; l.late > 1 {
+			sched.Fail("%v: %s after Close, and not the first one", l, name)
+		}
+	}
+	l.inside, l.task = name, sched.ID()
+	leaveServer := w.enterServer(name)
+	return func() {
+		l.inside = ""
+		leaveServer()
+	}
+}
+
+// enterServer begins a call of any handler or callback. With an executor they run one at a time, and only there.
+func (w *world) enterServer(name string) (leave func()) {
+	if w.p.Server.Executor == NoExecutor {
+		return func() {}
+	}
+	if w.ui.calls == 0 {
+		sched.Fail("%s runs outside the executor", name)
+	}
+	if w.serverIn > 0 && len(w.all) == 1 {
+		sched.Fail("%s runs beside another handler, on the executor", name)
+	}
+	w.serverIn++
+	return func() { w.serverIn-- }
+}
+
+func (w *world) readyRead(l *link) {
+	defer w.enter(l, "ReadyRead")()
+	l.seen = max(l.seen, l.pos+l.socket.BytesAvailable())
+	if l.reading > 0 {
+		l.seen = l.conn.Arrived() // another call may have taken bytes that are not counted yet
+	}
+	if l.paused {
+		if l.lateRead++; l.lateRead > 1 {
+			sched.Fail("%v: ReadyRead while reading is paused", l)
+		}
+	}
+	readings := l.readings + l.reading
+	l.took, l.own = 0, 0
+	most := tcpserver.Inspect(l.socket).Buffered
+	a := &actor{w: w, link: l}
+	var s Script
+	if n := len(l.react.Ready); n > 0 {
+		l.calls++
+		s = l.react.Ready[(l.calls-1)%n]
+	}
+	a.do(s)
+	l.left = l.took > 0
+	most += tcpserver.Inspect(l.socket).Limit
+	if l.took > most && l.readings == readings+l.own && !s.has(SRead, SWaitRead, SReadSize) {
+		sched.Fail("%v: a call of ReadyRead could take %d bytes, the limit is %d", l, l.took, most)
+	}
+}
+
+func (w *world) bytesWritten(l *link, n int) {
+	defer w.enter(l, "BytesWritten")()
+	if n <= 0 {
+		sched.Fail("%v: BytesWritten of %d", l, n)
+	}
+	(&actor{w: w, link: l}).do(l.react.Written)
+}
+
+func (w *world) readClosed(l *link) {
+	defer w.enter(l, "ReadClosed")()
+	if l.told {
+		sched.Fail("%v: ReadClosed twice", l)
+	}
+	l.told = true
+	if !w.faulty && len(l.ahead) == 0 && l.reading == 0 && !l.vague && l.pos != l.conn.Arrived() {
+		sched.Fail("%v: ReadClosed before everything was taken", l)
+	}
+	(&actor{w: w, link: l}).do(l.react.Closed)
+	if tcpserver.Inspect(l.socket).Queued > 0 {
+		l.excused = true // by CloseTimeout
+	}
+}
+
+func (w *world) disconnected(l *link, err error) {
+	defer w.enter(l, "Disconnected")()
+	l.over, l.err = true, err
+	if l.socket.State() != tcpserver.StateUnconnected {
+		sched.Fail("%v: Disconnected while connected", l)
+	}
+	if want := l.socket.Err(); want != err {
+		sched.Fail("%v: Disconnected gets %v, Err returns %v", l, err, want)
+	}
+	w.checkCause(l, err)
+	(&actor{w: w, link: l}).do(l.react.End)
+}
+
+// checkCause fails if a connection has ended with an error for which there is no reason.
+func (w *world) checkCause(l *link, err error) {
+	var failure *tcpserver.PanicError
+	_, reset := l.conn.EndArrived()
+	switch {
+	case err == nil, w.faulty, w.over, w.aborting > 0:
+	case errors.Is(err, tcpserver.ErrIdleTimeout):
+		if w.p.Server.Idle == 0 && !l.excused {
+			sched.Fail("%v: an idle timeout that nobody has set", l)
+		}
+		if l.conn.Closed.IsZero() {
+			l.conn.Closed = time.Now() // a call that looks at the descriptor keeps it open
+		}
+		idle := l.conn.Closed.Sub(l.conn.LastActive)
+		if idle < time.Millisecond { // it may have become active again while it was being ended
+			idle = l.conn.Closed.Sub(l.conn.Before)
+		}
+		if !l.timed && !w.p.Stalls && idle < w.p.Server.Idle {
+			sched.Fail("%v: an idle timeout after %v", l, idle)
+		}
+	case errors.As(err, &failure):
+		if !l.panicked {
+			sched.Fail("%v: ended with %v, and no handler has panicked", l, err)
+		}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if !l.closing && !l.told && !l.cut {
+			sched.Fail("%v: ended with %v", l, err)
+		}
+	case err == tcpserver.ErrReset:
+		if !reset && !l.excused {
+			sched.Fail("%v: ended with %v, and nobody has reset it", l, err)
+		}
+	case errors.As(err, new(syscall.Errno)):
+		sched.Fail("%v: ended with %v", l, err)
+	default:
+		sched.Fail("%v: ended with an unexpected error: %v", l, err)
+	}
+}
+
+// serverHandlers are the handlers of a server.
+type serverHandlers struct {
+	w           *world
+	s           *tcpserver.TcpServer
+	connections int // calls of NewConnectionHandler
+	periods     int // of listening that have begun
+	closes      int // calls of ClosedHandler
+}
+
+func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
+	w := h.w
+	defer w.enterServer("NewConnectionHandler")()
+	if w.closedExact[s] {
+		sched.Fail("NewConnectionHandler after Close in a handler")
+	}
+	h.connections++
+	if n := s.Stats().Accepted; uint64(h.connections) > n {
+		sched.Fail("%d calls of NewConnectionHandler for %d connections", h.connections, n)
+	}
+	for n := w.p.Server.Take; n != 0; n-- {
+		socket := s.NextPendingConnection()
+		if socket == nil {
+			return
+		}
+		w.adopt(socket)
+	}
+}
+
+func (h *serverHandlers) drop(_ *tcpserver.TcpServer, d tcpserver.Drop) {
+	defer h.w.enterServer("DropHandler")()
+	if d.Remote == nil || d.Local == nil {
+		sched.Fail("a drop without addresses: %+v", d)
+	}
+}
+
+func (h *serverHandlers) acceptError(_ *tcpserver.TcpServer, err error) {
+	defer h.w.enterServer("AcceptErrorHandler")()
+	if !h.w.faulty {
+		sched.Fail("AcceptErrorHandler: %v", err)
+	}
+}
+
+func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
+	defer h.w.enterServer("ClosedHandler")()
+	h.closes++
+	for _, l := range h.w.taken {
+		if h.w.begun > 1 || l.socket.Server() != s || l.lateHandlers {
+			continue
+		}
+		if i := tcpserver.Inspect(l.socket); i.State != tcpserver.StateUnconnected || i.HasHandlers && !l.over {
+			sched.Fail("%v: ClosedHandler before Disconnected", l)
+		}
+	}
+	if err != nil && !h.w.faulty && h.w.poller == nil {
+		sched.Fail("ClosedHandler: %v", err)
+	}
+}

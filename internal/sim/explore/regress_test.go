@@ -1,0 +1,66 @@
+//go:build sim
+
+package explore
+
+import (
+	"testing"
+
+	"github.com/pullaccept/tcpserver/internal/sched"
+)
+
+// The programs in this file are the smallest that have found a defect. Each is run with many schedules.
+
+func runMany(t *testing.T, p *Program) {
+	t.Helper()
+	random := sched.NewRandom(p.Seed)
+	for range 500 {
+		if o := run(t, p, false); o.Failure != "" {
+			report(t, p, o.Failure)
+			return
+		}
+		p.Seed = random.Next()
+	}
+}
+
+// A call that looks for a line moves what has arrived to the buffer. The system has no event for it any more.
+func TestReadNoticesWhatAnotherCallHasBuffered(t *testing.T) {
+	runMany(t, &Program{
+		Seed:     0x31c6e07b8953470e,
+		Schedule: sched.Strategy{Depth: 2, Length: 1000},
+		Server:   Server{Loops: 1, Take: 1, Handlers: 3},
+		Clients:  []Script{{{Connect, 0, 0}, {CSend, 26, 0}}},
+		Users:    []Script{{{Serve, 4, 0}, {SReadLine, 920, 2}}},
+	})
+}
+
+// The same, where a Write that waits has succeeded and what was queued behind it is lost.
+func TestFailedSendBehindWriteResetsConnection(t *testing.T) {
+	runMany(t, &Program{
+		Seed:     0x47dd0fd13485e9e5,
+		Schedule: sched.Strategy{Depth: -1},
+		System:   System{Style: 1, SendBuffer: 300, FaultEvery: 30},
+		Server:   Server{Loops: 3, Take: 1, Handlers: 3},
+		Clients: []Script{
+			{{Connect, 0, 0}, {CHalf, 0, 0}},
+			{{Connect, 0, 0}, {CSend, 1, 0}, {CHalf, 0, 0}, {CDrain, 0, 0}},
+		},
+		Users: []Script{{{SHalfOpen, 66, 3}, {Serve, 51, 7}, {SWrite, 861, 0}}},
+		Reacts: []Reaction{
+			{Ready: []Script{{{SSend, 35, 0}}, {{SSend, 27, 0}}}},
+			{Ready: []Script{{{Close, 40, 7}}, {}}},
+		},
+	})
+}
+
+// A send that fails for want of memory leaves the connection as it is. What was queued is lost, so closing the
+// descriptor must not look like an end of the stream.
+func TestFailedSendResetsConnection(t *testing.T) {
+	runMany(t, &Program{
+		Seed:     0x2aaf17144deabc09,
+		Schedule: sched.Strategy{Depth: -1, Switch: 16},
+		System:   System{SendBuffer: 64, Segments: 1, FaultEvery: 30},
+		Server:   Server{Loops: 1, Take: -1, Handlers: 3},
+		Clients:  []Script{{{Connect, 0, 0}, {CSend, 243, 0}, {CDrain, 0, 0}}},
+		Reacts:   []Reaction{{Ready: []Script{{{SSend, 197, 0}}}, Written: Script{}}},
+	})
+}
