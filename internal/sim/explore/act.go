@@ -144,22 +144,8 @@ var serverSteps = map[Act]func(a *actor, op Op){
 			a.w.closedExact[s] = true
 		}
 	},
-	CloseAsync: func(a *actor, _ Op) {
-		called := false
-		a.w.server.CloseAsync(func(*tcpserver.TcpServer, error) {
-			defer a.w.enterServer("callback of CloseAsync")()
-			if called {
-				sched.Fail("the callback of CloseAsync is called twice")
-			}
-			called = true
-		})
-	},
-	Shutdown: func(a *actor, op Op) {
-		if a.ui && a.w.p.Server.Executor != NoExecutor {
-			return // it would wait for handlers that cannot run meanwhile
-		}
-		a.w.server.Shutdown(a.context(op.N))
-	},
+	CloseAsync:  func(a *actor, _ Op) { a.closeAsync() },
+	Shutdown:    func(a *actor, op Op) { a.shutdown(op.N) },
 	Listen:      func(a *actor, _ Op) { a.w.listen() },
 	ListenAsync: func(a *actor, _ Op) { a.listenAsync() },
 	Bind: func(a *actor, _ Op) {
@@ -179,15 +165,12 @@ var serverSteps = map[Act]func(a *actor, op Op){
 	HandOver:         func(a *actor, _ Op) { a.w.handOver() },
 	CloseConnections: func(a *actor, _ Op) { a.w.closeConnections() },
 	Look:             func(a *actor, _ Op) { a.w.look() },
-	Wait: func(a *actor, op Op) {
-		if !a.ui {
-			tcpserver.Wait(a.context(op.N))
-		}
-	},
+	Wait:             func(a *actor, op Op) { a.wait(op.N) },
 	RefUnref: func(a *actor, op Op) {
 		if op.N%2 == 0 {
 			a.w.server.Ref()
 		} else {
+			a.w.handlersOfServer(a.w.server).unreferenced = true
 			a.w.server.Unref()
 		}
 	},
@@ -240,8 +223,11 @@ func (a *actor) accept(n int) (l *link) {
 func (a *actor) listenAsync() {
 	called := false
 	end := a.w.beginListen(a.w.server)
+	c := &callback{h: a.w.handlersOfServer(a.w.server)}
+	defer c.made()
 	a.w.server.ListenAsync("tcp", fmt.Sprintf("127.0.0.1:%d", a.w.port), func(s *tcpserver.TcpServer, err error) {
 		defer a.w.enterServer("callback of ListenAsync")()
+		defer c.ended()
 		defer end()
 		if called {
 			sched.Fail("the callback of ListenAsync is called twice")

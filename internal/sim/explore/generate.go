@@ -81,6 +81,9 @@ func (g *generator) server(s *Server) {
 		s.Idle = time.Duration(g.of(100, 300, 1000)) * time.Millisecond
 	}
 	s.Close = time.Duration(g.of(0, 0, -1, 50)) * time.Millisecond
+	if g.oneIn(6) {
+		s.Slow = time.Duration(g.of(1, 15, 100)) * time.Millisecond
+	}
 	s.ReadBuffer = g.of(0, 0, 30, 200)
 	s.WriteBuffer = g.of(0, 0, 50, 500)
 }
@@ -128,7 +131,9 @@ var readActs = []Act{
 	SReadAll, SReadAll, SReadAll, SReadLine, SReadLines, STryRead, SPeek, SDiscard, SRead,
 }
 
-var rareActs = []Act{Sleep, SWorker, SPanic, SGoexit, SWrite, SPause, Close, Next, CloseConnections}
+var rareActs = []Act{
+	Sleep, Sleep, SWorker, SPanic, SGoexit, SWrite, SPause, Close, Next, CloseConnections, Shutdown, Wait,
+}
 
 func (g *generator) user() (s Script) {
 	for range 1 + g.n(8) {
@@ -189,7 +194,7 @@ func (g *generator) handler() (s Script) {
 		case 6:
 			s = append(s, g.op(socketActs))
 		case 7:
-			s = append(s, Op{Do: g.act(rareActs), N: g.of(1, 15, 40), T: g.n(8)})
+			s = append(s, Op{Do: g.act(rareActs), N: g.of(1, 15, 40, 100), T: g.n(8)})
 		}
 	}
 	return s

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -183,6 +184,15 @@ type serverHandlers struct {
 	connections int // calls of NewConnectionHandler
 	periods     int // of listening that have begun
 	closes      int // calls of ClosedHandler
+	returned    int // calls of ClosedHandler that have returned
+	callbacks   int // of ListenAsync and CloseAsync that have not returned
+
+	unreferenced bool // Unref was called
+}
+
+// handlersOfServer returns the handlers of a server.
+func (w *world) handlersOfServer(s *tcpserver.TcpServer) *serverHandlers {
+	return w.served[slices.Index(w.all, s)]
 }
 
 func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
@@ -195,6 +205,7 @@ func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
 	if n := s.Stats().Accepted; uint64(h.connections) > n {
 		sched.Fail("%d calls of NewConnectionHandler for %d connections", h.connections, n)
 	}
+	defer sched.Sleep(w.p.Server.Slow)
 	for n := w.p.Server.Take; n != 0; n-- {
 		socket := s.NextPendingConnection()
 		if socket == nil {
@@ -220,6 +231,7 @@ func (h *serverHandlers) acceptError(_ *tcpserver.TcpServer, err error) {
 
 func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
 	defer h.w.enterServer("ClosedHandler")()
+	defer func() { h.returned++ }()
 	h.closes++
 	for _, l := range h.w.taken {
 		if h.w.begun > 1 || l.socket.Server() != s || l.lateHandlers {
@@ -232,4 +244,5 @@ func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
 	if err != nil && !h.w.faulty && h.w.poller == nil {
 		sched.Fail("ClosedHandler: %v", err)
 	}
+	sched.Sleep(h.w.p.Server.Slow)
 }

@@ -51,6 +51,7 @@ type Server struct {
 	Filter         bool
 	HalfOpen       bool
 	Idle, Close    time.Duration
+	Slow           time.Duration // how long NewConnectionHandler and ClosedHandler take
 	ReadBuffer     int
 	WriteBuffer    int
 }

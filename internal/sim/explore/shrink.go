@@ -66,6 +66,7 @@ func smallerThan(p *Program) (all []*Program) {
 		func(q *Program) { q.Server.OwnPoller = false },
 		func(q *Program) { q.Server.Executor = NoExecutor },
 		func(q *Program) { q.Server.Idle, q.Server.Close = 0, 0 },
+		func(q *Program) { q.Server.Slow = 0 },
 		func(q *Program) { q.Server.ReadBuffer = 0 },
 		func(q *Program) { q.Server.WriteBuffer = 0 },
 		func(q *Program) { q.Server.MaxPending, q.Server.MaxConnections, q.Server.Backlog = 0, 0, 0 },

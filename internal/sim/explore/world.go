@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"syscall"
 	"time"
 
@@ -207,7 +206,7 @@ func (w *world) listen() {
 }
 
 func (w *world) listens(s *tcpserver.TcpServer) {
-	w.served[slices.Index(w.all, s)].periods++
+	w.handlersOfServer(s).periods++
 	if port := s.Port(); port > 0 && w.port == 0 {
 		w.port = uint16(port)
 	}
