@@ -113,22 +113,22 @@ var serverSteps = map[Act]func(a *actor, op Op){
 	},
 	AcceptAsync: func(a *actor, op Op) {
 		called := false
-		a.w.server.AcceptAsync(a.context(op.N), func(_ *tcpserver.TcpServer, s *tcpserver.TcpSocket, err error) {
-			defer a.w.enterServer("callback of AcceptAsync")()
-			if called || (s == nil) == (err == nil) {
-				sched.Fail("AcceptAsync: called before %v, socket %v, error %v", called, s, err)
+		a.w.server.AcceptAsync(a.context(op.N), func(s *tcpserver.TcpServer, c *tcpserver.TcpSocket, err error) {
+			defer a.w.enterServer(s, "callback of AcceptAsync")()
+			if called || (c == nil) == (err == nil) {
+				sched.Fail("AcceptAsync: called before %v, socket %v, error %v", called, c, err)
 			}
 			called = true
-			if s != nil {
-				a.w.adopt(s)
+			if c != nil {
+				a.w.adopt(c)
 			}
 		})
 	},
 	NextAsync: func(a *actor, _ Op) {
-		a.w.server.NextPendingConnectionAsync(func(_ *tcpserver.TcpServer, s *tcpserver.TcpSocket) {
-			defer a.w.enterServer("callback of NextPendingConnectionAsync")()
-			if s != nil {
-				a.w.adopt(s)
+		a.w.server.NextPendingConnectionAsync(func(s *tcpserver.TcpServer, c *tcpserver.TcpSocket) {
+			defer a.w.enterServer(s, "callback of NextPendingConnectionAsync")()
+			if c != nil {
+				a.w.adopt(c)
 			}
 		})
 	},
@@ -178,7 +178,7 @@ var serverSteps = map[Act]func(a *actor, op Op){
 		a.w.faulty = true
 		a.w.k.SetFiles(a.w.k.OpenFiles() + op.N - 4)
 	},
-	Sleep: func(_ *actor, op Op) { sched.Sleep(ms(op.N)) },
+	Sleep: func(a *actor, op Op) { a.sleep(ms(op.N)) },
 	ClosePoller: func(a *actor, op Op) {
 		if a.w.poller == nil || op.N%4 != 0 {
 			return
@@ -226,7 +226,7 @@ func (a *actor) listenAsync() {
 	c := &callback{h: a.w.handlersOfServer(a.w.server)}
 	defer c.made()
 	a.w.server.ListenAsync("tcp", fmt.Sprintf("127.0.0.1:%d", a.w.port), func(s *tcpserver.TcpServer, err error) {
-		defer a.w.enterServer("callback of ListenAsync")()
+		defer a.w.enterServer(s, "callback of ListenAsync")()
 		defer c.ended()
 		defer end()
 		if called {

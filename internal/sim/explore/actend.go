@@ -28,7 +28,7 @@ func (a *actor) closeAsync() {
 	c := &callback{h: a.w.handlersOfServer(s)}
 	defer c.made()
 	s.CloseAsync(func(*tcpserver.TcpServer, error) {
-		defer a.w.enterServer("callback of CloseAsync")()
+		defer a.w.enterServer(s, "callback of CloseAsync")()
 		defer c.ended()
 		if called {
 			sched.Fail("the callback of CloseAsync is called twice")

@@ -39,7 +39,7 @@ func (w *world) checkLink(l *link) {
 	case i.State == tcpserver.StateUnconnected && !l.conn.ServerGone():
 		sched.Fail("%v: it has ended, and its descriptor is open", l)
 	}
-	if !i.HasHandlers || w.ui.isBusy() || l.inside != "" || w.serverIn > 0 {
+	if !i.HasHandlers || w.ui.isBusy() || l.inside != "" || w.ui.isTaken() {
 		return
 	}
 	switch {

@@ -52,26 +52,30 @@ func (w *world) enter(l *link, name string) (leave func()) {
 		}
 	}
 	l.inside, l.task = name, sched.ID()
-	leaveServer := w.enterServer(name)
+	l.entries++
+	leaveServer := func() {}
+	if w.p.Server.Executor != NoExecutor {
+		leaveServer = w.enterServer(l.socket.Server(), name)
+	}
 	return func() {
 		l.inside = ""
 		leaveServer()
 	}
 }
 
-// enterServer begins a call of any handler or callback. With an executor they run one at a time, and only there.
-func (w *world) enterServer(name string) (leave func()) {
-	if w.p.Server.Executor == NoExecutor {
-		return func() {}
-	}
-	if w.ui.calls == 0 {
+// enterServer begins a call of a handler or callback of a server or, with an executor, of one of its sockets. They run
+// one at a time and, with an executor, only there.
+func (w *world) enterServer(s *tcpserver.TcpServer, name string) (leave func()) {
+	h := w.handlersOfServer(s)
+	if w.p.Server.Executor != NoExecutor && w.ui.calls == 0 {
 		sched.Fail("%s runs outside the executor", name)
 	}
-	if w.serverIn > 0 && len(w.all) == 1 {
-		sched.Fail("%s runs beside another handler, on the executor", name)
+	if h.inside != "" {
+		sched.Fail("%s runs beside %s of the same server", name, h.inside)
 	}
-	w.serverIn++
-	return func() { w.serverIn-- }
+	h.inside = name
+	h.entries++
+	return func() { h.inside = "" }
 }
 
 func (w *world) readyRead(l *link) {
@@ -187,6 +191,9 @@ type serverHandlers struct {
 	returned    int // calls of ClosedHandler that have returned
 	callbacks   int // of ListenAsync and CloseAsync that have not returned
 
+	inside  string // the handler or callback that runs; with an executor, also one of its sockets
+	entries int    // calls of them
+
 	unreferenced bool // Unref was called
 }
 
@@ -197,7 +204,7 @@ func (w *world) handlersOfServer(s *tcpserver.TcpServer) *serverHandlers {
 
 func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
 	w := h.w
-	defer w.enterServer("NewConnectionHandler")()
+	defer w.enterServer(s, "NewConnectionHandler")()
 	if w.closedExact[s] {
 		sched.Fail("NewConnectionHandler after Close in a handler")
 	}
@@ -205,7 +212,7 @@ func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
 	if n := s.Stats().Accepted; uint64(h.connections) > n {
 		sched.Fail("%d calls of NewConnectionHandler for %d connections", h.connections, n)
 	}
-	defer sched.Sleep(w.p.Server.Slow)
+	defer w.sleepInHandler("NewConnectionHandler", w.p.Server.Slow)
 	for n := w.p.Server.Take; n != 0; n-- {
 		socket := s.NextPendingConnection()
 		if socket == nil {
@@ -216,21 +223,21 @@ func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
 }
 
 func (h *serverHandlers) drop(_ *tcpserver.TcpServer, d tcpserver.Drop) {
-	defer h.w.enterServer("DropHandler")()
+	defer h.w.enterServer(h.s, "DropHandler")()
 	if d.Remote == nil || d.Local == nil {
 		sched.Fail("a drop without addresses: %+v", d)
 	}
 }
 
 func (h *serverHandlers) acceptError(_ *tcpserver.TcpServer, err error) {
-	defer h.w.enterServer("AcceptErrorHandler")()
+	defer h.w.enterServer(h.s, "AcceptErrorHandler")()
 	if !h.w.faulty {
 		sched.Fail("AcceptErrorHandler: %v", err)
 	}
 }
 
 func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
-	defer h.w.enterServer("ClosedHandler")()
+	defer h.w.enterServer(s, "ClosedHandler")()
 	defer func() { h.returned++ }()
 	h.closes++
 	for _, l := range h.w.taken {
@@ -244,5 +251,5 @@ func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
 	if err != nil && !h.w.faulty && h.w.poller == nil {
 		sched.Fail("ClosedHandler: %v", err)
 	}
-	sched.Sleep(h.w.p.Server.Slow)
+	h.w.sleepInHandler("ClosedHandler", h.w.p.Server.Slow)
 }

@@ -45,6 +45,7 @@ type link struct {
 	left         bool   // the last call of ReadyRead has taken something
 	inside       string // the handler that runs
 	task         int    // that runs it
+	entries      int    // calls of handlers
 	closed       bool   // by the program
 	closing      bool   // a call of Close or Abort has begun
 	exact        bool   // it was closed where the handlers run: only Disconnected follows

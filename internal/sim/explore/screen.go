@@ -3,6 +3,7 @@
 package explore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
@@ -131,6 +132,13 @@ func (u *screen) run() {
 
 // isBusy reports whether no function of the library can begin to run.
 func (u *screen) isBusy() bool { return u.steps > 0 || u.isDead() }
+
+// isTaken reports whether a handler runs on the executor, which holds up others.
+func (u *screen) isTaken() bool {
+	return u.w.p.Server.Executor != NoExecutor && slices.ContainsFunc(u.w.served, func(h *serverHandlers) bool {
+		return h.inside != ""
+	})
+}
 
 // isDead reports whether functions are no longer run.
 func (u *screen) isDead() bool { return u.left == 0 }

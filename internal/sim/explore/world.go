@@ -36,7 +36,6 @@ type world struct {
 	pausing     int                           // calls of PauseAccepting and ResumeAccepting
 	pauseVague  bool                          // whether accepting is paused is not known
 	aborting    int                           // calls of CloseConnections
-	serverIn    int                           // handlers of the server and its sockets that run
 	closedExact map[*tcpserver.TcpServer]bool // closed where the handlers run, and no Listen since
 	listening   int                           // calls of Listen and its like
 	begun       int                           // such calls that have ever begun
