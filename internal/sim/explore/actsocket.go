@@ -324,7 +324,7 @@ func (l *link) resumeReading() {
 	l.pausing++
 	l.paused = false
 	l.socket.ResumeReading()
-	l.paused = false
+	l.paused, l.resumed = false, time.Now()
 	l.pausing--
 }
 

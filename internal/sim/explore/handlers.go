@@ -132,6 +132,11 @@ func (w *world) readClosed(l *link) {
 func (w *world) disconnected(l *link, err error) {
 	defer w.enter(l, "Disconnected")()
 	l.over, l.err = true, err
+	i := tcpserver.Inspect(l.socket)
+	known := l.reading == 0 && len(l.ahead) == 0 && !l.vague && l.pausing == 0 && l.resumed != time.Now()
+	if known && !i.Paused && !l.closing && l.seen < l.pos+i.Buffered {
+		sched.Fail("%v: Disconnected before ReadyRead for %d bytes", l, l.pos+i.Buffered-l.seen)
+	}
 	if l.socket.State() != tcpserver.StateUnconnected {
 		sched.Fail("%v: Disconnected while connected", l)
 	}

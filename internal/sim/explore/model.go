@@ -5,6 +5,7 @@ package explore
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pullaccept/tcpserver"
 	"github.com/pullaccept/tcpserver/internal/sched"
@@ -57,6 +58,7 @@ type link struct {
 	paused       bool // reading, for sure
 	lateRead     int  // calls of ReadyRead since
 	pausing      int  // calls of PauseReading and ResumeReading
+	resumed      time.Time
 	lateHandlers bool // handlers were set after the end
 	timed        bool // it has an idle timeout of its own
 	worker       bool // a goroutine reads for the handlers
