@@ -21,6 +21,7 @@ type Conn struct {
 
 	Listener   int       // which of the listeners of the run it came to
 	Accepted   bool      // accept has returned it
+	Order      int       // as how many-th
 	LastActive time.Time // when the server has received or sent something, or accepted it
 	Before     time.Time // when it had done so before that, at another time
 	Closed     time.Time // when the server has closed its descriptor

@@ -77,6 +77,7 @@ type Kernel struct {
 	port      uint16
 	conns     []*Conn
 	listeners int
+	accepted  int
 	wires     []*end // that have something to deliver
 	edges     []func()
 	carries   bool // a task carries what is in wires and edges

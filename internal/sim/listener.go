@@ -165,7 +165,8 @@ func Accept(fd int) (int, netip.AddrPort, syscall.Errno) {
 		e.gone = true
 		return 0, none, syscall.ECONNABORTED
 	}
-	e.conn.Accepted = true
+	k.accepted++
+	e.conn.Accepted, e.conn.Order = true, k.accepted
 	e.touch()
 	e.watch = &file{conn: e}
 	n, _ := k.install(e.watch)

@@ -5,7 +5,6 @@ package explore
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
@@ -57,6 +56,16 @@ func (a *actor) context(n int) context.Context {
 	return c
 }
 
+// hasEnded is Err without a point at which another task may run.
+func hasEnded(c context.Context) bool {
+	select {
+	case <-c.Done():
+		return true
+	default:
+		return false
+	}
+}
+
 // steps are looked up by function, because they refer to one another.
 type steps struct {
 	server map[Act]func(a *actor, op Op)
@@ -79,51 +88,10 @@ var serverSteps = map[Act]func(a *actor, op Op){
 			a.w.script(func() { a.w.serve(l, op) })
 		}
 	},
-	AcceptNet: func(a *actor, op Op) {
-		s := a.w.server
-		s.SetDeadline(time.Now().Add(ms(op.N)))
-		var c net.Conn
-		var err error
-		a.w.waiting("Accept", s.HasPendingConnections, func() { c, err = s.Accept() })
-		if err == nil {
-			a.w.adopt(c.(*tcpserver.TcpSocket))
-		}
-		s.SetDeadline(time.Time{})
-	},
-	WaitNew: func(a *actor, op Op) {
-		s, ctx := a.w.server, a.context(op.N)
-		a.w.waiting("WaitForNewConnection", s.HasPendingConnections, func() {
-			if err := s.WaitForNewConnection(ctx); op.N == 0 && err != context.Canceled {
-				sched.Fail("WaitForNewConnection with an ended context returned %v", err)
-			}
-		})
-	},
-	Connections: func(a *actor, op Op) {
-		ctx := sched.NewContext(ms(100))
-		n := 0
-		for s := range a.w.server.Connections(ctx) {
-			if n > 0 && ctx.Err() != nil && n > op.N {
-				sched.Fail("Connections goes on after its context")
-			}
-			a.w.adopt(s)
-			if n++; n > op.N {
-				ctx.Cancel()
-			}
-		}
-	},
-	AcceptAsync: func(a *actor, op Op) {
-		called := false
-		a.w.server.AcceptAsync(a.context(op.N), func(s *tcpserver.TcpServer, c *tcpserver.TcpSocket, err error) {
-			defer a.w.enterServer(s, "callback of AcceptAsync")()
-			if called || (c == nil) == (err == nil) {
-				sched.Fail("AcceptAsync: called before %v, socket %v, error %v", called, c, err)
-			}
-			called = true
-			if c != nil {
-				a.w.adopt(c)
-			}
-		})
-	},
+	AcceptNet:   func(a *actor, op Op) { a.acceptNet(op.N) },
+	WaitNew:     func(a *actor, op Op) { a.waitNew(op.N) },
+	Connections: func(a *actor, op Op) { a.connections(op.N) },
+	AcceptAsync: func(a *actor, op Op) { a.acceptAsync(op.N) },
 	NextAsync: func(a *actor, _ Op) {
 		a.w.server.NextPendingConnectionAsync(func(s *tcpserver.TcpServer, c *tcpserver.TcpSocket) {
 			defer a.w.enterServer(s, "callback of NextPendingConnectionAsync")()
@@ -190,34 +158,6 @@ var serverSteps = map[Act]func(a *actor, op Op){
 		}
 		a.w.poller.Close()
 	},
-}
-
-func (a *actor) accept(n int) (l *link) {
-	s, ctx := a.w.server, a.context(n)
-	listener, begun := a.w.k.Listener(a.w.port), time.Now()
-	if !s.IsListening() {
-		listener = 0
-	}
-	could := func() bool {
-		another := listener > 0 && a.w.k.Listener(a.w.port) != listener
-		return s.HasPendingConnections() || another && a.w.k.ListenerSince(a.w.port).Sub(begun) > time.Millisecond
-	}
-	a.w.waiting("AcceptSocket", could, func() {
-		socket, err := s.AcceptSocket(ctx)
-		late := a.w.k.ListenerSince(a.w.port).Sub(begun) > time.Millisecond
-		if err == nil && a.w.linkOf(socket).conn.Listener > listener && listener > 0 && late && !a.w.p.Stalls {
-			sched.Fail("AcceptSocket has outlived a Close")
-		}
-		switch {
-		case n == 0 && err != context.Canceled:
-			sched.Fail("AcceptSocket with an ended context returned %v", err)
-		case (socket == nil) == (err == nil):
-			sched.Fail("AcceptSocket returned %v and %v", socket, err)
-		case err == nil:
-			l = a.w.adopt(socket)
-		}
-	})
-	return l
 }
 
 func (a *actor) listenAsync() {

@@ -17,6 +17,9 @@ func (a *actor) shutdown(n int) {
 	s, ctx := a.w.server, a.context(n)
 	check := a.w.lasting(s)
 	if s.Shutdown(ctx) == nil {
+		if hasEnded(ctx) {
+			sched.Fail("Shutdown with an ended context returned nil")
+		}
 		check("Shutdown", a.link != nil)
 	}
 }
@@ -43,8 +46,12 @@ func (a *actor) wait(n int) {
 	if a.ui {
 		return
 	}
-	if tcpserver.Wait(a.context(n)) != nil {
+	ctx := a.context(n)
+	if tcpserver.Wait(ctx) != nil {
 		return
+	}
+	if hasEnded(ctx) {
+		sched.Fail("Wait with an ended context returned nil")
 	}
 	var checks []func(string, bool)
 	for _, h := range a.w.served {

@@ -172,7 +172,12 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	},
 	SWaitWritten: func(a *actor, l *link, op Op) {
 		could := func() bool { return l.socket.BytesToWrite() == 0 }
-		a.w.waiting("WaitForBytesWritten", could, func() { l.socket.WaitForBytesWritten(a.context(op.N)) })
+		ctx := a.context(op.N)
+		a.w.waiting("WaitForBytesWritten", could, func() {
+			if err := l.socket.WaitForBytesWritten(ctx); err == nil && hasEnded(ctx) {
+				sched.Fail("WaitForBytesWritten with an ended context returned nil")
+			}
+		})
 	},
 	SWaitEnd: func(a *actor, l *link, op Op) {
 		could := func() bool { return l.socket.State() == tcpserver.StateUnconnected }

@@ -141,7 +141,11 @@ func (g *generator) user() (s Script) {
 		if g.oneIn(2) {
 			acts = userActs
 		}
-		s = append(s, g.op(acts))
+		o := g.op(acts)
+		s = append(s, o)
+		if (o.Do == Close || o.Do == CloseAsync) && g.oneIn(2) {
+			s = append(s, Op{Do: Listen})
+		}
 	}
 	return s
 }

@@ -191,6 +191,7 @@ type serverHandlers struct {
 	w           *world
 	s           *tcpserver.TcpServer
 	connections int // calls of NewConnectionHandler
+	lastTaken   int // sim.Conn.Order of the connection that was handed out last
 	periods     int // of listening that have begun
 	closes      int // calls of ClosedHandler
 	returned    int // calls of ClosedHandler that have returned

@@ -240,6 +240,11 @@ func (w *world) adopt(s *tcpserver.TcpSocket) *link {
 		sched.Fail("connection %d was handed out twice", l.id)
 	}
 	l.socket = s
+	h := w.handlersOfServer(s.Server())
+	if h.lastTaken > l.conn.Order {
+		sched.Fail("connection %d was accepted earlier than one that was handed out before it", l.id)
+	}
+	h.lastTaken = l.conn.Order
 	w.taken = append(w.taken, l)
 	if n := len(w.p.Reacts); n > 0 {
 		l.react = w.p.Reacts[l.id%n]
