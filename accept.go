@@ -23,8 +23,9 @@ import (
 const acceptRound = 64
 
 // PauseAccepting stops accepting until [TcpServer.ResumeAccepting]. Pending connections stay in the queue and can be
-// taken. PauseAccepting may be called in any state: it takes effect even before Listen, and remains in effect after
-// Close and Listen. Pauses are not counted: one ResumeAccepting ends them all.
+// taken. A connection that the server is accepting at that moment is still queued: see [TcpServer.IsAccepting].
+// PauseAccepting may be called in any state: it takes effect even before Listen, and remains in effect after Close and
+// Listen. Pauses are not counted: one ResumeAccepting ends them all.
 //
 // Unlike Qt, NextPendingConnection does not end a pause.
 func (s *TcpServer) PauseAccepting() {
@@ -41,12 +42,14 @@ func (s *TcpServer) ResumeAccepting() {
 	s.callAccept()
 }
 
-// IsAccepting reports whether the server listens and has no reason not to accept: it is not paused, its queue is not
-// full, and it is not waiting for descriptors or memory.
+// IsAccepting reports whether connections may be queued now. Either the server listens and has no reason not to accept:
+// it is not paused, its queue is not full, and it is not waiting for descriptors or memory. Or it is still accepting a
+// connection with which it began before it had such a reason. Once IsAccepting has returned false after
+// [TcpServer.PauseAccepting], no connection is queued until [TcpServer.ResumeAccepting].
 func (s *TcpServer) IsAccepting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.mayAccept() && !s.isFull()
+	return s.mayAccept() && !s.isFull() || s.cur != nil && s.cur.admitting
 }
 
 // mayAccept reports whether the server listens and has no reason not to accept. With OverflowDrop, a full queue is

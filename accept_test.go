@@ -2,6 +2,7 @@ package tcpserver_test
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -84,6 +85,33 @@ func TestIsAcceptingFollowsPauseQueueAndClose(t *testing.T) {
 	is(true, "limit raised")
 	require.NoError(t, server.Close())
 	is(false, "closed")
+}
+
+// A server that hands its socket over has to know when the last connection is in its queue, which Close would end.
+func TestIsAcceptingUntilConnectionBegunBeforePauseIsQueued(t *testing.T) {
+	t.Parallel()
+	entered, decide := make(chan bool, 1), make(chan bool)
+	server := &tcpserver.TcpServer{Filter: func(netip.AddrPort) bool {
+		entered <- true
+		return <-decide
+	}}
+	listen(t, server)
+	for _, allow := range []bool{true, false} {
+		server.ResumeAccepting()
+		client := dial(t, server)
+		receive(t, entered)
+		server.PauseAccepting()
+		dial(t, server) // waits in the backlog
+		require.True(t, server.IsAccepting())
+		decide <- allow
+		until(t, func() bool { return !server.IsAccepting() })
+		if allow {
+			require.Equal(t, 1, server.PendingConnections())
+			mustTake(t, server, client)
+		}
+		mustNotAccept(t, server)
+		require.Zero(t, server.PendingConnections())
+	}
 }
 
 func TestNewConnectionHandlerIsCalledOncePerConnection(t *testing.T) {

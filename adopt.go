@@ -144,6 +144,10 @@ func (ln *listener) inspect() (listening bool, err error) {
 // program has to close it. Closing the server does not affect the duplicate, which still receives connections. Close
 // removes the path of a unix socket, unless [TcpServer.SetUnlinkOnClose] says otherwise. The error is a
 // *[net.OpError] that wraps [ErrNotListening] or an error of the system.
+//
+// To hand over to another server or process without losing a connection, wait until that serves the file with
+// ListenFile. Then call [TcpServer.PauseAccepting], wait until [TcpServer.IsAccepting] returns false, take the pending
+// connections, which Close would end, and call [TcpServer.Shutdown].
 func (s *TcpServer) File() (*os.File, error) {
 	ln, fd, err := s.duplicate()
 	if ln == nil {
