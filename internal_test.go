@@ -334,6 +334,27 @@ func TestIdleLoopHoldsNoBuffer(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
+// A program may keep a closed server, to listen again, or an ended socket. Neither keeps the table of the connections
+// that there have been.
+func TestEndedLoopHoldsNoSlots(t *testing.T) {
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	server := &TcpServer{Poller: poller}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	l := poller.loops[0]
+	conn, err := net.Dial("tcp", server.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, server.WaitForNewConnection(t.Context()))
+	require.NoError(t, server.Close())
+	require.Eventually(t, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.ended
+	}, time.Minute, time.Millisecond)
+	require.Empty(t, l.slots.pages)
+}
+
 // Two goroutines may call ListenBound. The one that is late has looked at the same listener.
 func TestLateListenBoundDoesNotMoveTheListener(t *testing.T) {
 	poller, err := NewPoller(2)

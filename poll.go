@@ -241,6 +241,7 @@ func (l *loop) collect() bool {
 	if n == 0 && len(l.posted) == 0 {
 		if l.ending {
 			l.ended = true
+			l.slots, l.batch, l.posted = slab{}, nil, nil // closed servers and ended sockets still refer to the loop
 			l.mu.Unlock()
 			l.selector.close()
 			l.wheel.stop()
