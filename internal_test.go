@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver/internal/sched"
+	"github.com/pullaccept/tcpserver/internal/sys"
 )
 
 // An idle connection costs a TcpSocket and a slot; the allocator has a size class of 160 bytes.
@@ -413,4 +415,76 @@ func TestReadClosedIsNotCalledBeforeReadyReadForTheEnd(t *testing.T) {
 	require.NoError(t, socket.Abort())
 	require.NoError(t, conn.Close())
 	require.NoError(t, server.Close())
+}
+
+// refuseNetwork lets no name be looked up over the network until the end of the test.
+func refuseNetwork(t testing.TB) {
+	old := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = old })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("no network")
+	}}
+}
+
+// FuzzResolve checks that an address is accepted if package net accepts it, and then means the same.
+func FuzzResolve(f *testing.F) {
+	refuseNetwork(f)
+	f.Add("tcp", "127.0.0.1:80")
+	f.Add("tcp", "")
+	f.Add("tcp", "[::]:0")
+	f.Add("tcp4", "[::]:0")
+	f.Add("tcp4", ":7")
+	f.Add("tcp6", "[fe80::1%1]:65535")
+	f.Add("tcp6", "[::ffff:127.0.0.1]:+80")
+	f.Add("tcp", "0.0.0.0:http")
+	f.Add("tcp", "127.0.0.1:65536")
+	f.Add("tcp", "127.1:-1")
+	f.Add("udp", ":0")
+	f.Fuzz(func(t *testing.T, network, address string) {
+		if network == "" {
+			return // which net.ResolveTCPAddr, but not net.Listen, takes for "tcp"
+		}
+		got, err := resolve(t.Context(), network, address)
+		want, wantErr := net.ResolveTCPAddr(network, address)
+		require.Equal(t, wantErr == nil, err == nil, "%v, and package net: %v", err, wantErr)
+		if err != nil {
+			return
+		}
+		require.EqualValues(t, want.Port, got.addr.Port)
+		is := got.addr.AddrPort().Addr().WithZone("")
+		switch ip, _ := netip.AddrFromSlice(want.IP); {
+		case network == "tcp" && (len(want.IP) == 0 || want.IP.IsUnspecified()):
+			require.True(t, got.dualStack)
+			require.Equal(t, netip.IPv6Unspecified(), is)
+		case len(want.IP) == 0:
+			require.True(t, is.IsUnspecified())
+			require.Equal(t, network == "tcp4", is.Is4())
+		default:
+			require.False(t, got.dualStack)
+			require.Equal(t, ip.Unmap(), is)
+		}
+	})
+}
+
+// FuzzResolveUnix checks that a path that is accepted fits into the system's address, which ends at a zero byte.
+func FuzzResolveUnix(f *testing.F) {
+	f.Add("/run/x")
+	f.Add("@abstract")
+	f.Add("\x00abstract")
+	f.Add("/run/x\x00y")
+	f.Add("@\x00")
+	f.Add(strings.Repeat("x", sys.MaxUnixPath+1))
+	f.Fuzz(func(t *testing.T, path string) {
+		got, err := resolve(t.Context(), "unix", path)
+		if err != nil {
+			require.ErrorIs(t, err, ErrInvalidAddress)
+			require.True(t, path == "" || len(path) > sys.MaxUnixPath || strings.Contains(path, "\x00"))
+			return
+		}
+		require.NotEmpty(t, got.path)
+		require.LessOrEqual(t, len(got.path), sys.MaxUnixPath)
+		require.NotContains(t, got.path, "\x00")
+		require.Equal(t, path[1:], got.path[1:])
+		require.True(t, path[0] == got.path[0] || path[0] == 0 && isAbstract(got.path))
+	})
 }

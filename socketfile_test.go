@@ -215,3 +215,38 @@ func TestUnixPathIsFreeOnceIsListeningReturnsFalse(t *testing.T) {
 		require.NoError(t, next.Close())
 	}
 }
+
+// FuzzListenUnix checks that package net listens on every path and abstract name on which a server does, at the same
+// address. Listening leaves no file.
+func FuzzListenUnix(f *testing.F) {
+	needUnix(f)
+	dir := filepath.Dir(socketPath(f))
+	f.Add("name", false)
+	f.Add("@name", false)
+	f.Add("name", true)
+	f.Add("\x00name", true)
+	f.Add("na\x00me", true)
+	f.Add("..", false)
+	f.Add(strings.Repeat("n", 100), true)
+	f.Fuzz(func(t *testing.T, name string, abstract bool) {
+		path := filepath.Join(dir, "x"+strings.ReplaceAll(name, "/", ""))
+		if abstract && strings.HasPrefix(name, "\x00") {
+			path = "\x00" + dir + name[1:]
+		} else if abstract {
+			path = "@" + dir + name
+		}
+		var server tcpserver.TcpServer
+		if server.Listen("unix", path) != nil {
+			return
+		}
+		addr := server.Addr()
+		require.NoError(t, server.Close())
+		l, err := net.Listen("unix", path)
+		require.NoError(t, err)
+		require.Equal(t, l.Addr(), addr)
+		require.NoError(t, l.Close())
+		files, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, files)
+	})
+}
