@@ -42,17 +42,20 @@ var errBad = errors.New("bad line")
 // onBoth runs a test with a ThreadServer and with a ServerLoop.
 func onBoth(t *testing.T, test func(t *testing.T, s *lineServer)) {
 	for name, build := range map[string]func(*lineServer){"ThreadServer": asThreadServer, "ServerLoop": asServerLoop} {
-		t.Run(name, func(t *testing.T) {
-			s := new(lineServer)
-			s.connected = func(*tcpserver.TcpSocket) error { return nil }
-			s.said = func(*tcpserver.TcpSocket, string) {}
-			s.disconnected = func(*tcpserver.TcpSocket) {}
-			s.failed = func(error) {}
-			s.updateTime = time.Hour
-			build(s)
-			test(t, s)
-		})
+		t.Run(name, func(t *testing.T) { test(t, newLineServer(build)) })
 	}
+}
+
+// newLineServer returns a server whose callbacks do nothing.
+func newLineServer(build func(*lineServer)) *lineServer {
+	s := new(lineServer)
+	s.connected = func(*tcpserver.TcpSocket) error { return nil }
+	s.said = func(*tcpserver.TcpSocket, string) {}
+	s.disconnected = func(*tcpserver.TcpSocket) {}
+	s.failed = func(error) {}
+	s.updateTime = time.Hour
+	build(s)
+	return s
 }
 
 func asThreadServer(s *lineServer) {

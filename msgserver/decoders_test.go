@@ -2,14 +2,22 @@ package msgserver
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 func TestLines(t *testing.T) {
@@ -88,19 +96,24 @@ func TestSplit(t *testing.T) {
 	require.Error(t, err)
 }
 
-// inChunks decodes a stream that arrives in chunks from a client of a ThreadServer.
+// inChunks decodes a stream that arrives in chunks from a client of a ThreadServer, whose messages have at least header
+// bytes.
 func inChunks(
-	t testing.TB, decode func(int, []byte) (string, int, error), chunks [][]byte,
+	t testing.TB, header int, decode func(int, []byte) (string, int, error), chunks [][]byte,
 ) (messages []string, err error) {
 	t.Helper()
-	s := &ThreadServer[int, string]{ReadClientMessage: decode, InitialBufferSize: 3, MaxBufferSize: 64}
+	s := &ThreadServer[int, string]{
+		ReadClientMessage: decode, MessageHeaderSize: header, InitialBufferSize: 3, MaxBufferSize: 64,
+	}
 	c := &session[int, string]{server: s}
 	for _, chunk := range chunks {
-		for len(chunk) > 0 {
+		for len(chunk) > 0 && !c.done {
 			c.waiting = -1 << 30 // as if the worker handled every message at once
 			n, err := c.decode(chunk)
 			for s.tasks.Len() > 0 {
-				messages = append(messages, s.tasks.PopFront().msg)
+				if task := s.tasks.PopFront(); task.kind == taskMessage {
+					messages = append(messages, task.msg)
+				}
 			}
 			if err != nil {
 				return messages, err
@@ -112,6 +125,47 @@ func inChunks(
 		}
 	}
 	return messages, nil
+}
+
+// loopInChunks decodes a stream that arrives in chunks from a client of a ServerLoop.
+func loopInChunks(
+	t testing.TB, decode func(int, []byte) (string, int, error), chunks [][]byte,
+) (messages []string, err error) {
+	t.Helper()
+	l := &ServerLoop[int]{MaxBufferSize: 64, shuttingDown: true} // or consume would ask the socket, which is nil
+	l.ProcessClientData = func(data int, buf []byte) (int, error) {
+		msg, n, err := decode(data, buf)
+		switch {
+		case err == errSkipped:
+			return n, nil
+		case err == nil && n > 0:
+			messages = append(messages, msg)
+		}
+		return n, err
+	}
+	c := &loopClient[int]{loop: l}
+	for _, chunk := range chunks {
+		in := bytes.Clone(chunk)
+		buf := in
+		if len(c.rest) > 0 {
+			buf = append(c.rest, in...)
+		}
+		left, _, err := l.consume(c, buf)
+		if err != nil {
+			return messages, err
+		}
+		c.keepRest(buf, left)
+		clear(in) // as other clients would overwrite it
+	}
+	return messages, nil
+}
+
+// untilEnd is a split function for lines, of which "end" is the last.
+func untilEnd(data []byte, atEOF bool) (n int, token []byte, err error) {
+	if n, token, err = bufio.ScanLines(data, atEOF); string(token) == "end" {
+		err = bufio.ErrFinalToken
+	}
+	return n, token, err
 }
 
 // decoders returns the decoders to test, with strings as messages.
@@ -130,39 +184,137 @@ func decoders() map[string]func(int, []byte) (string, int, error) {
 		"four bytes":    text(LengthPrefix32[int](binary.LittleEndian, 20)),
 		"words":         text(Split[int](bufio.ScanWords)),
 		"scan lines":    text(Split[int](bufio.ScanLines)),
+		"until the end": text(Split[int](untilEnd)),
 	}
 }
 
-// FuzzChunking checks that a stream gives the same messages and the same error however it is divided into chunks.
+// cut divides a stream into chunks whose lengths are those of cuts, again and again.
+func cut(stream, cuts []byte) (chunks [][]byte) {
+	for i := 0; len(stream) > 0; i++ {
+		n := len(stream)
+		if len(cuts) > 0 {
+			n = min(n, 1+int(cuts[i%len(cuts)]))
+		}
+		chunks = append(chunks, stream[:n])
+		stream = stream[n:]
+	}
+	return chunks
+}
+
+// FuzzChunking checks that a stream gives the same messages and the same error however it is divided into chunks, and
+// the same on both servers.
 func FuzzChunking(f *testing.F) {
-	f.Add([]byte("one\ntwo\r\n\nthree and more\n"), []byte{1, 2, 3})
-	f.Add([]byte("\x00\x03abc\x00\x00\x00\x05Hello"), []byte{1})
-	f.Add([]byte("\x03\x00abc\x00\x00\x05\x00Hello"), []byte{7, 1})
-	f.Add([]byte(strings.Repeat("x", 65)), []byte{64, 1})
-	f.Add([]byte(strings.Repeat("word ", 50)), []byte{9})
-	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
-		if len(stream) > 4096 {
+	f.Add([]byte("one\ntwo\r\n\nthree and more\n"), []byte{1, 2, 3}, uint8(0))
+	f.Add([]byte("\x00\x03abc\x00\x00\x00\x05Hello"), []byte{1}, uint8(2))
+	f.Add([]byte("\x03\x00abc\x00\x00\x05\x00Hello"), []byte{7, 1}, uint8(4))
+	f.Add([]byte(strings.Repeat("x", 65)), []byte{64, 1}, uint8(0))
+	f.Add([]byte(strings.Repeat("word ", 50)), []byte{9}, uint8(1))
+	f.Add([]byte("one\nend\ntwo\n"), []byte{5}, uint8(0))
+	f.Add([]byte("1234567890\r\n1234567890\r"), []byte{20}, uint8(0))
+	f.Fuzz(func(t *testing.T, stream, cuts []byte, header uint8) {
+		if len(stream) > 1024 || header > 64 {
 			return
 		}
-		var chunks [][]byte
-		rest := stream
-		for i := 0; len(rest) > 0; i++ {
-			n := len(rest)
-			if len(cuts) > 0 {
-				n = min(n, 1+int(cuts[i%len(cuts)]))
-			}
-			chunks = append(chunks, rest[:n])
-			rest = rest[n:]
-		}
-		var bytewise [][]byte
-		for i := range stream {
-			bytewise = append(bytewise, stream[i:i+1])
-		}
+		chunks, bytewise := cut(stream, cuts), cut(stream, []byte{0})
 		for name, decode := range decoders() {
-			got, err := inChunks(t, decode, chunks)
-			want, wantErr := inChunks(t, decode, bytewise)
+			if header > 2 && name == "words" {
+				continue // MessageHeaderSize must not be longer than the shortest message, a letter and a space
+			}
+			want, wantErr := inChunks(t, int(header), decode, bytewise)
+			got, err := inChunks(t, int(header), decode, chunks)
 			require.Equal(t, want, got, name)
 			require.Equal(t, wantErr, err, name)
+			if header > 1 || name == "until the end" { // a ServerLoop has no such thing
+				continue
+			}
+			got, err = loopInChunks(t, decode, chunks)
+			require.Equal(t, want, got, name)
+			require.Equal(t, wantErr, err, name)
+		}
+	})
+}
+
+// repliesTo returns what a lineServer answers to a stream of lines of up to limit bytes, and the error that ends it.
+func repliesTo(stream []byte, limit int) (replies []string, err error) {
+	for {
+		i := bytes.IndexByte(stream[:min(len(stream), limit)], '\n')
+		switch {
+		case i < 0 && len(stream) > limit:
+			return replies, ErrBufferFull
+		case i < 0:
+			return replies, nil
+		case string(stream[:i]) == "bad":
+			return replies, errBad
+		}
+		replies = append(replies, string(stream[:i])+"!\n")
+		stream = stream[i+1:]
+	}
+}
+
+// A checkedServer answers each line of its clients, of which it has one at a time.
+type checkedServer struct {
+	*tcpserver.TcpServer
+	limit   int
+	begun   chan *tcpserver.TcpSocket
+	failure error      // of the client, if the server has ended it; used only in callbacks
+	ended   chan error // receives failure when the client has ended
+}
+
+func newCheckedServer(f *testing.F, build func(*lineServer), limit int) *checkedServer {
+	c := &checkedServer{limit: limit, begun: make(chan *tcpserver.TcpSocket, 1), ended: make(chan error, 1)}
+	s := newLineServer(build)
+	s.maxBuffer = limit
+	s.answer()
+	s.connected = func(socket *tcpserver.TcpSocket) error { c.failure = nil; c.begun <- socket; return nil }
+	s.failed = func(err error) { c.failure = causeOf(err) }
+	s.disconnected = func(*tcpserver.TcpSocket) { c.ended <- c.failure }
+	c.TcpServer = serve(f, s.serve)
+	return c
+}
+
+// check sends chunks, each after the server has received the one before, and checks the replies and the error.
+func (c *checkedServer) check(t *testing.T, chunks [][]byte) {
+	conn := dial(t, c.TcpServer)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
+	socket := receive(t, c.begun)
+	sent := uint64(0)
+	for _, chunk := range chunks {
+		if _, err := conn.Write(chunk); err != nil {
+			break // the server has ended the connection
+		}
+		sent += uint64(len(chunk))
+		for socket.BytesRead() < sent && socket.State() == tcpserver.StateConnected {
+			runtime.Gosched()
+		}
+	}
+	conn.Conn.(*net.TCPConn).CloseWrite()
+	want, failure := repliesTo(bytes.Join(chunks, nil), c.limit)
+	got, err := io.ReadAll(conn)
+	require.Equal(t, failure, receive(t, c.ended))
+	require.Equal(t, strings.Join(want, ""), string(got))
+	if failure == nil { // otherwise it may be a reset, because something was still sent
+		require.NoError(t, err)
+	}
+	conn.Close()
+}
+
+// FuzzSegments checks that both servers handle and answer the lines of a stream, up to the first that is wrong, however
+// TCP divides it into segments.
+func FuzzSegments(f *testing.F) {
+	const limit = 64
+	servers := []*checkedServer{newCheckedServer(f, asThreadServer, limit), newCheckedServer(f, asServerLoop, limit)}
+	f.Add([]byte("one\ntwo\n\nthree and more\nfo"), []byte{1, 2, 3})
+	f.Add([]byte("one\nbad\ntwo\n"), []byte{2})
+	f.Add([]byte(strings.Repeat("\n", 200)), []byte{150})
+	f.Add([]byte("one\n"+strings.Repeat("x", 63)+"\n"+strings.Repeat("x", 64)+"\n"), []byte{60, 1})
+	f.Fuzz(func(t *testing.T, stream, cuts []byte) {
+		stream = bytes.ReplaceAll(stream, []byte("\r"), nil) // which only Lines trims
+		chunks := cut(stream, cuts)
+		if len(stream) > 1024 || len(chunks) > 64 {
+			return
+		}
+		for _, server := range servers {
+			server.check(t, chunks)
 		}
 	})
 }
@@ -185,13 +337,7 @@ func FuzzAnyDecoder(f *testing.F) {
 			n := int(int8(counts[calls%len(counts)]))
 			return "", n, nil
 		}
-		var chunks [][]byte
-		for rest := stream; len(rest) > 0; {
-			n := min(len(rest), int(size))
-			chunks = append(chunks, rest[:n])
-			rest = rest[n:]
-		}
-		messages, err := inChunks(t, decode, chunks)
+		messages, err := inChunks(t, 0, decode, cut(stream, []byte{size - 1}))
 		require.LessOrEqual(t, len(messages), len(stream))
 		if err != nil {
 			require.True(t, errors.Is(err, ErrBadCount) || errors.Is(err, ErrBufferFull), "%v", err)
@@ -222,9 +368,8 @@ func FuzzLoop(f *testing.F) {
 		}
 		c := &loopClient[int]{loop: l}
 		l.shuttingDown = true // otherwise consume would ask the socket, which is nil, what is queued
-		for rest := stream; len(rest) > 0; {
-			in := append([]byte(nil), rest[:min(len(rest), int(size))]...)
-			rest = rest[len(in):]
+		for _, chunk := range cut(stream, []byte{size - 1}) {
+			in := bytes.Clone(chunk)
 			buf := in
 			if len(c.rest) > 0 {
 				buf = append(c.rest, in...)
