@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,16 +63,94 @@ func TestParseOfPartialCommandNeedsMore(t *testing.T) {
 	}
 }
 
+// parseGuarded parses buf, behind which other bytes lie in the same memory, and checks that the result is inside.
+func parseGuarded(t testing.TB, buf []byte) (words []string, n int, err error) {
+	memory := append(bytes.Clone(buf), "\r\n$3\r\nkey\r\n"...)
+	command, n, err := parse(nil, memory[:len(buf)])
+	require.True(t, n >= 0 && n <= len(buf))
+	clear(memory[len(buf):])
+	for _, word := range command {
+		words = append(words, string(word))
+		require.Contains(t, string(buf[:n]), string(word))
+	}
+	if err != nil || n == 0 {
+		require.Zero(t, n)
+		require.Empty(t, words)
+	}
+	return words, n, err
+}
+
+// replyLength returns the length of the reply at the beginning of buf.
+func replyLength(buf []byte) int {
+	line, rest, whole := bytes.Cut(buf, []byte("\r\n"))
+	switch {
+	case !whole || len(line) == 0 || !bytes.ContainsRune([]byte("+-:$*"), rune(line[0])):
+		return -1
+	case line[0] != '$' || string(line) == "$-1":
+		return len(line) + 2
+	}
+	size, err := strconv.Atoi(string(line[1:]))
+	if err != nil || len(rest) < size+2 || string(rest[size:size+2]) != "\r\n" {
+		return -1
+	}
+	return len(line) + 2 + size + 2
+}
+
+// FuzzParse checks that a stream of commands is parsed within its bounds, that the beginning of a command is either too
+// little or decides what the whole is, and that each command gets one reply.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"))
-	f.Add([]byte("set a b\r\n"))
-	f.Fuzz(func(t *testing.T, buf []byte) {
-		command, n, err := parse(nil, buf)
-		require.True(t, n >= 0 && n <= len(buf))
-		if err != nil || n == 0 {
-			require.Zero(t, n)
-			require.Empty(t, command)
+	f.Add([]byte("set a b\r\nINCR a\nget a\r\n\r\nECHO\n"))
+	f.Add([]byte("*2\r\n$4\r\nECHO\r\n$4\r\n\r\n\r\n\r\nPING x\n"))
+	f.Add([]byte("*1\r\n$3\r\nabcd\r\n"))
+	f.Add([]byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$19\r\n9223372036854775807\r\nINCR k\nincr k\n"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		if len(stream) > 1024 {
+			return
 		}
+		store := newStore()
+		for {
+			words, n, err := parseGuarded(t, stream)
+			for i := range stream {
+				part, m, partErr := parseGuarded(t, stream[:i])
+				if m > 0 || partErr != nil {
+					require.Equal(t, n, m, "%q", stream[:i])
+					require.Equal(t, err, partErr, "%q", stream[:i])
+					require.Equal(t, words, part, "%q", stream[:i])
+				}
+			}
+			if n == 0 || err != nil {
+				return
+			}
+			if len(words) > 0 {
+				command, _, _ := parse(nil, stream)
+				reply := store.run(command)
+				require.Equal(t, len(reply), replyLength(reply), "%q", reply)
+			}
+			stream = stream[n:]
+		}
+	})
+}
+
+// FuzzWords checks that a command in the form in which clients send it is parsed into the same words.
+func FuzzWords(f *testing.F) {
+	f.Add([]byte("SET key value"), byte(' '))
+	f.Add([]byte("ECHO,\r\n$3\r\n,*1"), byte(','))
+	f.Add(bytes.Repeat([]byte(","), maxArgs), byte(','))
+	f.Fuzz(func(t *testing.T, text []byte, separator byte) {
+		want := bytes.Split(text, []byte{separator})
+		buf := fmt.Appendf(nil, "*%d\r\n", len(want))
+		for _, word := range want {
+			buf = fmt.Appendf(buf, "$%d\r\n%s\r\n", len(word), word)
+		}
+		got, n, err := parse(nil, append(buf, "*1\r\n"...))
+		if len(want) > maxArgs {
+			require.Equal(t, errTooMany, err)
+			return
+		}
+		require.NoError(t, err)
+		require.Equal(t, len(buf), n)
+		require.Equal(t, want, got)
 	})
 }
 
