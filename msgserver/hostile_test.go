@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -212,6 +214,167 @@ func TestServersShareAPoller(t *testing.T) {
 			one.ended()
 			two.send("two\n")
 			require.Equal(t, "two!\n", two.line(), "the end of one server does not affect the other")
+		})
+	})
+}
+
+// heapInUse returns how many bytes of the heap are in use.
+func heapInUse() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // a sync.Pool is emptied by two collections
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// Clients that never finish their messages hold what they have sent, in one buffer each, and no goroutine.
+func TestUnfinishedMessagesHoldOneBufferEach(t *testing.T) {
+	const clients, limit = 100, 4 << 10
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.maxBuffer = limit
+		s.answer()
+		sockets := make(chan *tcpserver.TcpSocket, clients+1)
+		s.connected = func(socket *tcpserver.TcpSocket) error { sockets <- socket; return nil }
+		server := serve(t, s.serve)
+		good := dial(t, server)
+		receive(t, sockets)
+		var slow []*client
+		var all []*tcpserver.TcpSocket
+		for range clients {
+			slow = append(slow, dial(t, server))
+			all = append(all, receive(t, sockets))
+		}
+		heap, goroutines := heapInUse(), runtime.NumGoroutine()
+		piece := strings.Repeat("x", limit/16-1)
+		for range 16 { // one byte less than the limit for each piece
+			for _, conn := range slow {
+				conn.send(piece)
+			}
+			good.send("hello\n")
+			require.Equal(t, "hello!\n", good.line())
+		}
+		eventually(t, func() bool {
+			return !slices.ContainsFunc(all, func(s *tcpserver.TcpSocket) bool { return s.BytesRead() < limit-16 })
+		})
+		// A buffer that grows has up to twice the bytes that it holds.
+		require.LessOrEqual(t, heapInUse(), heap+2*clients*limit+1<<20)
+		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines)
+		for _, conn := range slow {
+			conn.send("\n")
+			require.Len(t, conn.line(), limit-16+len("!\n"))
+		}
+	})
+}
+
+// Clients that send as fast as they can, and never read, are held back: no more than maxWaiting messages of a client
+// wait, or a buffer of them, and no more than highWater and one reply are queued for it.
+func TestFloodingClientsDelayNoOther(t *testing.T) {
+	const clients, limit = 4, 16 << 10
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.lag, s.maxBuffer = time.Hour, limit
+		s.answer()
+		line := strings.Repeat("x", 999) + "\n"
+		answer := s.said
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			answer(socket, line)
+			assert.LessOrEqual(t, socket.BytesToWrite(), highWater+maxOut+limit)
+		}
+		server := serve(t, s.serve)
+		good := dial(t, server)
+		flood := []byte(strings.Repeat(line, 100))
+		heap := heapInUse()
+		stop := make(chan struct{})
+		var flooding sync.WaitGroup
+		for range clients {
+			conn := dial(t, server)
+			flooding.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+						conn.Write(flood)
+					}
+				}
+			})
+		}
+		for range 100 {
+			good.send("hello\n")
+			require.Equal(t, "hello!\n", good.line())
+		}
+		close(stop)
+		flooding.Wait()
+		require.LessOrEqual(t, heapInUse(), heap+clients*(2*highWater+64<<10+4*limit)+1<<20)
+		runtime.KeepAlive(flood)
+	})
+}
+
+// A message that comes in packets of one byte is handled once, and so is what follows it.
+func TestMessagesInPacketsOfOneByteAreHandledOnce(t *testing.T) {
+	const lines = 1000
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		s.answer()
+		conn := dial(t, serve(t, s.serve))
+		go func() {
+			for i := range lines {
+				for _, b := range fmt.Appendln(nil, "line", i) {
+					if _, err := conn.Write([]byte{b}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		}()
+		for i := range lines {
+			require.Equal(t, fmt.Sprintf("line %d!\n", i), conn.line())
+		}
+	})
+}
+
+// A client that half-closes its connection, takes nothing of its reply and stays is dropped after ConnectLag. One that
+// leaves at once is connected and disconnected once.
+func TestClientsThatStayOrLeaveAreDisconnectedOnce(t *testing.T) {
+	t.Parallel()
+	const clients = 100
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		t.Parallel()
+		s.lag = 50 * time.Millisecond
+		var connected, disconnected int
+		s.connected = func(*tcpserver.TcpSocket) error { connected++; return nil }
+		s.disconnected = func(*tcpserver.TcpSocket) { disconnected++ }
+		s.said = func(socket *tcpserver.TcpSocket, line string) {
+			if line == "much" {
+				s.write(socket, make([]byte, 10<<20))
+			} else {
+				s.write(socket, []byte(line+"!\n"))
+			}
+		}
+		server := serve(t, s.serve)
+		for range 4 {
+			stays := dial(t, server)
+			require.NoError(t, stays.Conn.(*net.TCPConn).SetReadBuffer(16<<10)) // so that it can take little
+			stays.send("much\n")
+			stays.halfClose()
+		}
+		good := dial(t, server)
+		for i := range clients {
+			conn, err := net.Dial("tcp", server.Addr().String())
+			require.NoError(t, err)
+			fmt.Fprint(conn, "hello\nhel")
+			if i%2 == 0 {
+				conn.(*net.TCPConn).SetLinger(0)
+			}
+			conn.Close()
+			good.send("hello\n")
+			require.Equal(t, "hello!\n", good.line())
+		}
+		eventually(t, func() bool { return server.ConnectionCount() == 1 })
+		counts := make(chan [2]int)
+		eventually(t, func() bool {
+			s.work(func() { counts <- [2]int{connected, disconnected} })
+			got := receive(t, counts)
+			return got[0] == got[1]+1
 		})
 	})
 }
