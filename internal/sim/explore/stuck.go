@@ -49,7 +49,8 @@ func (w *world) stuck() map[string]bool {
 		i := tcpserver.Inspect(l.socket)
 		switch {
 		case i.State != tcpserver.StateUnconnected && i.Queued > 0 && l.conn.RoomToSend() >= w.third() && !l.vanished:
-			note("%d bytes of connection %d are queued, and the system has room (%d)", i.Queued, l.id, l.socket.BytesSent())
+			sent := l.socket.BytesSent()
+			note("%d bytes of connection %d are queued, and the system has room (%d)", i.Queued, l.id, sent)
 		case w.p.Server.Executor == NoExecutor && i.HasHandlers && i.Running && l.inside == "":
 			note("handlers of connection %d are due (%d calls, %d bytes)", l.id, l.entries, l.conn.Arrived())
 		}
