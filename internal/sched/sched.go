@@ -18,15 +18,24 @@ import (
 )
 
 type (
+	// Mutex is a [sync.Mutex].
 	Mutex = sync.Mutex
-	Cond  = sync.Cond
-	Pool  = sync.Pool
+	// Cond is a [sync.Cond].
+	Cond = sync.Cond
+	// Pool is a [sync.Pool].
+	Pool = sync.Pool
+	// Timer is a [time.Timer].
 	Timer = time.Timer
 
-	Bool   = atomic.Bool
-	Int32  = atomic.Int32
-	Int64  = atomic.Int64
+	// Bool is an [atomic.Bool].
+	Bool = atomic.Bool
+	// Int32 is an [atomic.Int32].
+	Int32 = atomic.Int32
+	// Int64 is an [atomic.Int64].
+	Int64 = atomic.Int64
+	// Uint32 is an [atomic.Uint32].
 	Uint32 = atomic.Uint32
+	// Uint64 is an [atomic.Uint64].
 	Uint64 = atomic.Uint64
 )
 

@@ -117,7 +117,7 @@ func Accept(fd FD) (FD, Addr, Errno) {
 	if e != 0 {
 		return 0, Addr{}, e
 	}
-	return FD(n), ipv4Addr(peer.Addr().As4(), peer.Port()), 0
+	return FD(n), ipv6Addr(peer.Addr().As16(), peer.Port(), 0), 0
 }
 
 // HasConnection reports whether a connection waits for AcceptShared.
