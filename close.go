@@ -136,12 +136,12 @@ func (s *TcpSocket) end(cause error) {
 	if cause != nil {
 		s.cold().err = cause
 	}
-	x := s.coldState.Load()
-	if !s.out.empty() || s.wflags&wTruncated != 0 || x != nil && x.writeErr != nil {
+	if !s.out.empty() || s.wflags&wTruncated != 0 || s.writeError() != nil {
 		s.wflags |= wAbort // 2
 	}
 	s.out.clear()
 	s.queued = 0
+	x := s.coldState.Load()
 	if x != nil { // 3
 		x.writeBy.set(time.Time{})
 		if x.closeTimer != nil {

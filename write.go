@@ -243,6 +243,14 @@ type flushResult struct {
 	finished bool // the queue is sent and nothing follows it
 }
 
+// writeError returns why sending has failed, or nil. The caller holds wmu.
+func (s *TcpSocket) writeError() error {
+	if x := s.coldState.Load(); x != nil {
+		return x.writeErr
+	}
+	return nil
+}
+
 // tryFlush sends from a queue to which bytes were just added because the system did not take them. wantWrite is set
 // before the first attempt; otherwise an edge that arrived earlier would be lost and the queue would stall. The
 // caller holds wmu, unlocks it and then calls finishFlush.
@@ -289,7 +297,7 @@ func (s *TcpSocket) flush() (result flushResult) {
 		}
 	}
 	s.ready.clear(wantWrite)
-	if s.wflags&wShut != 0 && s.wflags&wShutSent == 0 {
+	if s.wflags&wShut != 0 && s.wflags&wShutSent == 0 && s.writeError() == nil {
 		s.wflags |= wShutSent
 		sys.CloseWrite(s.fd)
 		result.finished = true
@@ -342,8 +350,8 @@ func (s *TcpSocket) BytesToWrite() int {
 
 // CloseWrite sends an end of stream to the peer, after what Send has queued and after every Write that waits. From
 // now on Write and Send return [ErrSocketClosed]; reading goes on. When the peer has finished sending, too, the
-// connection ends. CloseWrite returns ErrSocketClosed if the socket is closed or the connection has ended, or
-// [os.ErrDeadlineExceeded] after a Write that was cut off.
+// connection ends. CloseWrite returns ErrSocketClosed if the socket is closed or the connection has ended,
+// [os.ErrDeadlineExceeded] after a Write that was cut off, or the error with which sending has failed.
 //
 // Unlike Qt, a socket can be closed in one direction.
 func (s *TcpSocket) CloseWrite() error {
@@ -354,6 +362,8 @@ func (s *TcpSocket) CloseWrite() error {
 		err = ErrSocketClosed
 	case s.wflags&wTruncated != 0:
 		err = os.ErrDeadlineExceeded
+	default:
+		err = s.writeError()
 	}
 	if err != nil {
 		s.wmu.Unlock()
