@@ -10,10 +10,11 @@ import (
 // A Context is a context of a run.
 type Context struct {
 	context.Context
-	done    chan struct{}
-	err     error
-	waiting []*waiter
-	timer   *Timer
+	done     chan struct{}
+	err      error
+	waiting  []*waiter
+	children []*Context // of WithCancel
+	timer    *Timer
 }
 
 type waiter struct{ f func() }
@@ -57,8 +58,27 @@ func (c *Context) end(err error) {
 	if c.err == nil {
 		c.err = err
 		close(c.done)
+		for _, child := range c.children {
+			child.end(err)
+		}
+		c.children = nil
 		c.wake()
 	}
+}
+
+// WithCancel is [context.WithCancel]. ctx is one that this package has made, or never ends.
+func WithCancel(ctx context.Context) (context.Context, context.CancelFunc) {
+	child := NewContext(-1)
+	if ctx.Done() == nil {
+		return child, child.Cancel
+	}
+	parent := ctx.(*Context)
+	if err := parent.Err(); err != nil {
+		child.end(err)
+	} else {
+		parent.children = append(parent.children, child)
+	}
+	return child, child.Cancel
 }
 
 func (c *Context) wake() {

@@ -54,5 +54,10 @@ func Gosched() { runtime.Gosched() }
 // AfterFunc is [time.AfterFunc].
 func AfterFunc(d time.Duration, f func()) *Timer { return time.AfterFunc(d, f) }
 
+// WithCancel is [context.WithCancel].
+func WithCancel(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithCancel(ctx)
+}
+
 // AfterDone is [context.AfterFunc].
 func AfterDone(ctx context.Context, f func()) (stop func() bool) { return context.AfterFunc(ctx, f) }
