@@ -22,12 +22,13 @@ type loopClient[D any] struct {
 	removed bool
 
 	// Guarded by loop.mu.
-	in     []byte // what has been received
-	queued bool   // in loop.events
-	paused bool
-	sawEOF bool  // the client has ended its stream
-	ended  bool  // the connection has ended
-	cause  error // why another goroutine than the loop's has ended the connection
+	openElem *list.Element // in loop.open
+	in       []byte        // what has been received
+	queued   bool          // in loop.events
+	paused   bool
+	sawEOF   bool  // the client has ended its stream
+	ended    bool  // the connection has ended
+	cause    error // why another goroutine than the loop's has ended the connection
 }
 
 func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopClient[D] {
@@ -45,7 +46,7 @@ func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopCl
 func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	c := newLoopClient(l, socket)
 	l.mu.Lock()
-	l.open[c] = struct{}{}
+	c.openElem = l.open.PushBack(c)
 	l.mu.Unlock()
 	if l.admit(c) {
 		l.clients[socket] = c
@@ -133,12 +134,10 @@ func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
 	l := c.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.open, c)
+	l.open.Remove(c.openElem)
 	c.ended = true
 	c.post()
-	if len(l.open) == 0 {
-		l.wake() // shutdown may be waiting for it
-	}
+	l.wakeup.Signal() // shutdown may be waiting for it, with c in events
 }
 
 // abortWith ends the connection at once. It may be called from any goroutine.
@@ -156,9 +155,7 @@ func (c *loopClient[D]) post() {
 	}
 	c.queued = true
 	c.loop.events = append(c.loop.events, c)
-	if len(c.loop.events) == 1 {
-		c.loop.wake()
-	}
+	c.loop.wakeup.Signal()
 }
 
 // maxSpare is how many empty buffers a loop keeps for the next clients that have something to process.

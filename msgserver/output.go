@@ -2,10 +2,10 @@ package msgserver
 
 import (
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // highWater is the number of queued bytes above which a client's messages have to wait. It is lower if max is low.
@@ -20,9 +20,9 @@ type output struct {
 	lag    time.Duration     // how long the client may take nothing
 	abort  func(cause error) // ends the connection at once
 
-	watched atomic.Bool // a watch is running
-	waiting atomic.Bool // messages wait until less is queued
-	closing atomic.Bool // nothing more will be sent, and the connection will be closed
+	watched sched.Bool // a watch is running
+	waiting sched.Bool // messages wait until less is queued
+	closing sched.Bool // nothing more will be sent, and the connection will be closed
 }
 
 // attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
@@ -110,7 +110,7 @@ func forceCloseAfter(closeTimeout time.Duration, all []*output) (stop func()) {
 	if closeTimeout < 0 {
 		return func() {}
 	}
-	timer := time.AfterFunc(orDefault(closeTimeout, defaultCloseTimeout), func() {
+	timer := sched.AfterFunc(orDefault(closeTimeout, defaultCloseTimeout), func() {
 		for _, o := range all {
 			o.forceClose()
 		}

@@ -6,10 +6,10 @@ import (
 	"iter"
 	"net"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // A ServerLoop serves all clients on one goroutine, the one that called [ServerLoop.Run] or [ServerLoop.Serve]: every
@@ -73,13 +73,16 @@ type ServerLoop[Data any] struct {
 	// Serve is ending: messages no longer wait for their client to take something.
 	shuttingDown bool
 
-	mu      sync.Mutex // guards the block below
+	mu      sched.Mutex // guards the block below
+	wakeup  sched.Cond  // on mu; signalled when the loop may have something to do
+	taken   sched.Cond  // on mu; signalled when the new connections are clients
 	running bool
-	wakeup  chan struct{}
-	funcs   []func()                       // queued by Work
-	events  []*loopClient[Data]            // clients to process, each at most once
-	open    map[*loopClient[Data]]struct{} // clients whose connection has not ended
-	spare   [][]byte                       // empty buffers
+	arrived bool                // there are new connections
+	ended   error               // why accepting has ended; nil until then
+	funcs   []func()            // queued by Work
+	events  []*loopClient[Data] // clients to process, each at most once
+	open    list.List           // of *loopClient[Data], whose connection has not ended, in the order of the connections
+	spare   [][]byte            // empty buffers
 }
 
 // Run listens on the TCP address of host and port and serves as [ServerLoop.Serve] does. If it cannot listen, it
@@ -103,12 +106,10 @@ func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) 
 	if err := l.begin(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := sched.WithCancel(ctx)
 	defer cancel()
-	arrived, taken := make(chan struct{}), make(chan struct{}, 1)
-	ended := make(chan error, 1)
-	go func() { ended <- watchArrivals(ctx, server, arrived, taken) }()
-	err := l.runLoop(server, arrived, taken, ended)
+	sched.Go(func() { l.watchArrivals(ctx, server) })
+	err := l.runLoop(server)
 	server.Close()
 	l.shutdown(server.CloseTimeout)
 	return err
@@ -123,63 +124,75 @@ func (l *ServerLoop[D]) begin() error {
 	if l.running {
 		return ErrRunning
 	}
-	l.running = true
-	l.wakeup = make(chan struct{}, 1)
+	l.running, l.ended = true, nil
+	l.wakeup.L, l.taken.L = &l.mu, &l.mu
 	l.clients = make(map[*tcpserver.TcpSocket]*loopClient[D])
-	l.open = make(map[*loopClient[D]]struct{})
 	l.order.Init()
-	if len(l.funcs) > 0 {
-		l.wake()
-	}
 	return nil
 }
 
-// watchArrivals signals new connections to the loop. It waits until these are taken before it looks for others.
-func watchArrivals(
-	ctx context.Context, server *tcpserver.TcpServer, arrived chan<- struct{}, taken <-chan struct{},
-) error {
+// watchArrivals tells the loop about new connections, and why accepting has ended. It waits until these are taken
+// before it looks for others.
+func (l *ServerLoop[D]) watchArrivals(ctx context.Context, server *tcpserver.TcpServer) {
 	for {
-		if err := server.WaitForNewConnection(ctx); err != nil {
-			return err
+		err := server.WaitForNewConnection(ctx)
+		l.mu.Lock()
+		l.arrived, l.ended = err == nil, err
+		l.wakeup.Signal()
+		for l.arrived {
+			l.taken.Wait()
 		}
-		select {
-		case arrived <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		select {
-		case <-taken:
-		case <-ctx.Done():
-			return ctx.Err()
+		l.mu.Unlock()
+		if err != nil {
+			return
 		}
 	}
 }
 
-// runLoop is the loop. It returns when accepting ends.
-func (l *ServerLoop[D]) runLoop(
-	server *tcpserver.TcpServer, arrived <-chan struct{}, taken chan<- struct{}, ended <-chan error,
-) error {
-	every := orDefault(l.UpdateTime, time.Second)
-	updates := time.NewTimer(every)
-	defer updates.Stop()
+// setTaken makes watchArrivals look for further connections.
+func (l *ServerLoop[D]) setTaken() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.arrived = false
+	l.taken.Signal()
+}
+
+// runLoop is the loop. It returns why accepting has ended.
+func (l *ServerLoop[D]) runLoop(server *tcpserver.TcpServer) error {
+	defer l.setTaken() // also if a callback calls runtime.Goexit
+	var updates *updateTimer
+	if l.Update != nil {
+		updates = startUpdates(l.UpdateTime, &l.wakeup)
+		defer updates.timer.Stop()
+	}
 	for {
-		select {
-		case err := <-ended:
+		arrived, err := l.await(updates)
+		if err != nil {
 			return err
-		case <-arrived:
-			l.addAll(server)
-			taken <- struct{}{}
-		case <-l.wakeup:
-			l.processEvents()
-			l.runFuncs()
-		case <-updates.C:
 		}
+		if arrived {
+			l.addAll(server)
+			l.setTaken()
+		}
+		l.processEvents()
+		l.runFuncs()
 		if l.Update != nil {
 			l.guard(l.Update)
 			l.flush()
+			updates.timer.Reset(updates.every)
 		}
-		updates.Reset(every)
 	}
+}
+
+// await waits until there is something to do. It reports whether there are new connections, and why accepting has
+// ended.
+func (l *ServerLoop[D]) await(updates *updateTimer) (arrived bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !updates.take() && !l.arrived && l.ended == nil && len(l.events) == 0 && len(l.funcs) == 0 {
+		l.wakeup.Wait()
+	}
+	return l.arrived, l.ended
 }
 
 // addAll turns the pending connections into clients.
@@ -228,8 +241,7 @@ func (l *ServerLoop[D]) shutdown(limit time.Duration) {
 		l.flush()
 	}
 	defer forceCloseAfter(limit, l.outputs())()
-	for !l.endIfAllClosed() {
-		<-l.wakeup
+	for !l.awaitEnd() {
 		l.runFuncs()
 	}
 	l.shuttingDown = false
@@ -239,20 +251,24 @@ func (l *ServerLoop[D]) shutdown(limit time.Duration) {
 func (l *ServerLoop[D]) outputs() (all []*output) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for c := range l.open {
-		all = append(all, &c.output)
+	for e := l.open.Front(); e != nil; e = e.Next() {
+		all = append(all, &e.Value.(*loopClient[D]).output)
 	}
 	return all
 }
 
-// endIfAllClosed reports whether all connections have ended. If so, the loop may run again.
-func (l *ServerLoop[D]) endIfAllClosed() bool {
+// awaitEnd waits until all connections have ended, and returns true: the loop may run again. It returns false if Work
+// has queued functions before.
+func (l *ServerLoop[D]) awaitEnd() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.events = nil
-	if len(l.open) > 0 {
+	for l.open.Len() > 0 && len(l.funcs) == 0 {
+		l.wakeup.Wait()
+	}
+	if l.open.Len() > 0 {
 		return false
 	}
+	l.events = nil
 	l.running = false
 	return true
 }
@@ -264,15 +280,7 @@ func (l *ServerLoop[D]) Work(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.funcs = append(l.funcs, f)
-	l.wake()
-}
-
-// wake wakes the loop, if it is running. mu is held.
-func (l *ServerLoop[D]) wake() {
-	select {
-	case l.wakeup <- struct{}{}:
-	default:
-	}
+	l.wakeup.Signal()
 }
 
 // ClientWrite writes to a client. It never waits: everything that is written during a callback is sent together after

@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"errors"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // maxWaiting is how many messages of one client may wait for the worker before nothing more is read from the client.
@@ -17,6 +17,7 @@ const maxWaiting = 64
 type session[C, M any] struct {
 	output
 	server   *ThreadServer[C, M]
+	number   uint64 // of the connection, in order
 	handlers tcpserver.SocketHandlers
 	client   C
 
@@ -24,7 +25,7 @@ type session[C, M any] struct {
 	partial []byte // the beginning of a message; nil if there is none
 	done    bool   // nothing more is decoded
 
-	decoding atomic.Bool // messages are being decoded that shutdown must handle; set by the socket's handlers
+	decoding sched.Bool // messages are being decoded that shutdown must handle; set by the socket's handlers
 
 	// Used only on the worker.
 	parked  []task[C, M] // tasks that wait until less is queued for the client, in order
@@ -78,7 +79,7 @@ func (c *session[C, M]) finishDecoding() {
 	if s := c.server; s.shuttingDown.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.wake()
+		s.wakeup.Signal()
 	}
 }
 

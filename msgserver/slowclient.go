@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 const (
@@ -71,7 +72,7 @@ func (w *watch) interval() time.Duration {
 	return min(max(w.stall.lag/8, 5*time.Millisecond), 100*time.Millisecond)
 }
 
-func (w *watch) schedule() { time.AfterFunc(w.interval(), w.check) }
+func (w *watch) schedule() { sched.AfterFunc(w.interval(), w.check) }
 
 func (w *watch) check() {
 	o := w.output

@@ -5,13 +5,12 @@ import (
 	"io"
 	"net"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gammazero/deque"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
 // A ThreadServer decodes the messages of many clients in parallel on the event loops of the poller, and runs its other
@@ -88,14 +87,16 @@ type ThreadServer[Client, Message any] struct {
 	// is 64 MiB.
 	MaxSendBuffer int
 
-	shuttingDown atomic.Bool // clients are no longer added or read; set by the worker, with mu held
+	shuttingDown sched.Bool // clients are no longer added or read; set by the worker, with mu held
 
-	mu       sync.Mutex // guards the block below
-	wakeup   chan struct{}
+	mu       sched.Mutex // guards the block below
+	wakeup   sched.Cond  // on mu; signalled when the worker may have something to do
+	running  bool
+	ended    error // why accepting has ended; nil until then
 	tasks    deque.Deque[task[Client, Message]]
 	sessions map[*tcpserver.TcpSocket]*session[Client, Message] // also before their ClientConnected
+	added    uint64                                             // how many clients were added
 	refused  uint64
-	running  bool
 }
 
 // Run listens on the TCP address of host and port and serves as [ThreadServer.Serve] does, with a poller of its own
@@ -122,20 +123,10 @@ func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpSer
 	if err := s.begin(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			socket, err := server.AcceptSocket(ctx)
-			if err != nil {
-				ended <- err
-				return
-			}
-			s.AddSocket(socket)
-		}
-	}()
+	ctx, cancel := sched.WithCancel(ctx)
 	defer cancel()
-	err := s.runWorker(ended)
+	sched.Go(func() { s.accept(ctx, server) })
+	err := s.runWorker()
 	server.Close()
 	s.shutdown(server.CloseTimeout)
 	return err
@@ -150,11 +141,24 @@ func (s *ThreadServer[C, M]) begin() error {
 	if s.running {
 		return ErrRunning
 	}
-	s.running = true
-	if s.wakeup == nil {
-		s.wakeup = make(chan struct{}, 1)
-	}
+	s.running, s.ended = true, nil
+	s.wakeup.L = &s.mu
 	return nil
+}
+
+// accept adds the connections of server until accepting ends, and tells the worker why that was.
+func (s *ThreadServer[C, M]) accept(ctx context.Context, server *tcpserver.TcpServer) {
+	for {
+		socket, err := server.AcceptSocket(ctx)
+		if err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.ended = err
+			s.wakeup.Signal()
+			return
+		}
+		s.AddSocket(socket)
+	}
 }
 
 func (s *ThreadServer[C, M]) headerSize() int  { return orDefault(s.MessageHeaderSize, 1) }
@@ -183,6 +187,8 @@ func (s *ThreadServer[C, M]) register(socket *tcpserver.TcpSocket) bool {
 		s.sessions = make(map[*tcpserver.TcpSocket]*session[C, M])
 	}
 	c := newSession(s, socket)
+	s.added++
+	c.number = s.added
 	s.sessions[socket] = c
 	s.push(task[C, M]{kind: taskConnect, client: c})
 	return true

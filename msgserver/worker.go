@@ -1,6 +1,8 @@
 package msgserver
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -8,7 +10,7 @@ import (
 // A task is something that the worker of a ThreadServer has to do.
 type task[C, M any] struct {
 	kind   taskKind
-	client *session[C, M] // of all kinds but taskWork
+	client *session[C, M] // of all kinds but taskWork and taskUpdate
 	msg    M              // of taskMessage
 	err    error          // of taskFailure and taskDisconnect
 	work   func()         // of taskWork
@@ -18,6 +20,7 @@ type taskKind uint8
 
 const (
 	taskWork       taskKind = iota
+	taskUpdate              // an update is due
 	taskConnect             // a new client
 	taskResume              // the client's parked tasks may continue
 	taskMessage             // from the client
@@ -38,56 +41,52 @@ func (s *ThreadServer[C, M]) Work(f func()) {
 // push queues a task. mu is held.
 func (s *ThreadServer[C, M]) push(t task[C, M]) {
 	s.tasks.PushBack(t)
-	if s.tasks.Len() == 1 {
-		s.wake()
-	}
+	s.wakeup.Signal()
 }
 
-// wake wakes the worker, if it is running. mu is held.
-func (s *ThreadServer[C, M]) wake() {
-	select {
-	case s.wakeup <- struct{}{}:
-	default:
+// runWorker is the worker. It returns why accepting has ended.
+func (s *ThreadServer[C, M]) runWorker() error {
+	var updates *updateTimer
+	if s.Update != nil {
+		updates = startUpdates(s.UpdateTime, &s.wakeup)
+		defer updates.timer.Stop()
 	}
+	s.runTasks(updates, func() bool { return s.ended != nil })
+	return s.ended
 }
 
-// runWorker is the worker. It returns when accepting ends.
-func (s *ThreadServer[C, M]) runWorker(ended <-chan error) error {
-	updates := time.NewTicker(orDefault(s.UpdateTime, time.Second))
-	defer updates.Stop()
-	s.runTasks(ended, updates.C) // what was queued before Run
+// runTasks runs tasks, and Update when it is due, until over returns true. Before each, over is called with mu held.
+func (s *ThreadServer[C, M]) runTasks(updates *updateTimer, over func() bool) {
 	for {
-		select {
-		case err := <-ended:
-			return err
-		case <-updates.C:
-			s.update()
-		case <-s.wakeup:
-			s.runTasks(ended, updates.C)
+		t, ok := s.next(updates, over)
+		switch {
+		case !ok:
+			return
+		case t.kind == taskUpdate:
+			s.guard(s.Update)
+			s.afterEvent()
+			updates.next() // not earlier: tasks come first, however long Update takes
+		default:
+			s.runTask(t)
 		}
 	}
 }
 
-// runTasks runs the tasks that are queued when it is called, and the updates that become due meanwhile, until accepting
-// ends. If tasks are left, it wakes the worker again.
-func (s *ThreadServer[C, M]) runTasks(ended <-chan error, updates <-chan time.Time) {
+// next waits for a task. It returns false if over returns true.
+func (s *ThreadServer[C, M]) next(updates *updateTimer, over func() bool) (t task[C, M], ok bool) {
 	s.mu.Lock()
-	n := s.tasks.Len()
-	for ; n > 0 && len(ended) == 0; n-- {
-		t := s.tasks.PopFront()
-		s.mu.Unlock()
-		s.runTask(t)
-		select {
-		case <-updates:
-			s.update()
-		default:
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case over():
+			return t, false
+		case updates.take():
+			return task[C, M]{kind: taskUpdate}, true
+		case s.tasks.Len() > 0:
+			return s.tasks.PopFront(), true
 		}
-		s.mu.Lock()
+		s.wakeup.Wait()
 	}
-	if s.tasks.Len() > 0 {
-		s.wake()
-	}
-	s.mu.Unlock()
 }
 
 // shutdown handles what has been decoded, stops the clients, and runs tasks until all connections have ended, for about
@@ -97,40 +96,44 @@ func (s *ThreadServer[C, M]) shutdown(limit time.Duration) {
 	for _, c := range clients {
 		s.runParked(c)
 	}
-	for decoding := true; decoding; {
-		decoding = slices.ContainsFunc(clients, (*session[C, M]).isDecoding)
-		s.runTasks(nil, nil)
-		if decoding {
-			<-s.wakeup
-		}
-	}
+	s.runTasks(nil, func() bool { return !slices.ContainsFunc(clients, (*session[C, M]).isDecoding) })
+	s.runQueued()
 	var outputs []*output
 	for _, c := range clients {
 		c.stop(nil)
 		outputs = append(outputs, &c.output)
 	}
 	defer forceCloseAfter(limit, outputs)()
-	for !s.endIfAllClosed() {
-		<-s.wakeup
-		s.runTasks(nil, nil)
-	}
+	s.runTasks(nil, s.endIfAllClosed)
 }
 
-func (s *ThreadServer[C, M]) stopReading() (clients []*session[C, M]) {
+// stopReading returns the clients in the order of their connections. Nothing more is read from them.
+func (s *ThreadServer[C, M]) stopReading() []*session[C, M] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shuttingDown.Store(true)
-	for _, c := range s.sessions {
+	clients := slices.SortedFunc(maps.Values(s.sessions), func(a, b *session[C, M]) int {
+		return cmp.Compare(a.number, b.number)
+	})
+	for _, c := range clients {
 		c.pauseLocked()
-		clients = append(clients, c)
 	}
 	return clients
 }
 
-// endIfAllClosed reports whether all clients have ended. If so, the server may run again.
-func (s *ThreadServer[C, M]) endIfAllClosed() bool {
+// runQueued runs the tasks that are queued when it is called.
+func (s *ThreadServer[C, M]) runQueued() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	left := s.tasks.Len()
+	s.mu.Unlock()
+	s.runTasks(nil, func() bool {
+		left--
+		return left < 0
+	})
+}
+
+// endIfAllClosed reports whether all clients have ended. If so, the server may run again. mu is held.
+func (s *ThreadServer[C, M]) endIfAllClosed() bool {
 	if len(s.sessions) > 0 {
 		return false
 	}
@@ -245,13 +248,6 @@ func (s *ThreadServer[C, M]) disconnect(c *session[C, M], err error) {
 	}
 	if failure := try(func() { s.ClientDisconnected(c.client, err) }); failure != nil {
 		s.report(&ClientError{c.socket, failure})
-	}
-}
-
-func (s *ThreadServer[C, M]) update() {
-	if s.Update != nil {
-		s.guard(s.Update)
-		s.afterEvent()
 	}
 }
 
