@@ -1,3 +1,5 @@
+//go:build !sim
+
 package msgserver
 
 import "golang.org/x/sys/unix"

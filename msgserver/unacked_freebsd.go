@@ -1,3 +1,5 @@
+//go:build !sim
+
 package msgserver
 
 // fionwrite is FIONWRITE of sys/filio.h, which golang.org/x/sys does not define.

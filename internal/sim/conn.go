@@ -306,6 +306,21 @@ func Unread(fd int) int {
 	return len(now.file(fd).conn.received)
 }
 
+// Unacked returns how many bytes were sent that the peer's system has not received, where the end of the stream counts
+// as one, and the peer's receive window. known is false if the system does not tell that.
+func Unacked(fd int) (unacked, window int, known bool) {
+	sched.Point()
+	e := now.file(fd).conn
+	if now.HideUnacked {
+		return 0, 0, false
+	}
+	unacked = len(e.unsent)
+	if e.finDue && !e.finSent {
+		unacked++
+	}
+	return unacked, now.ReceiveBuffer, true
+}
+
 // Shutdown ends one or both directions.
 func Shutdown(fd int, read, write bool) syscall.Errno {
 	if e := enter(CallShutdown, fd); e != 0 {

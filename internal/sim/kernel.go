@@ -19,6 +19,7 @@ type Config struct {
 
 	AbortInBacklog bool // accept reports ECONNABORTED for a connection that was reset in the backlog, as on the BSDs
 	ResetDropsData bool // what was received before a reset can no longer be read, as on Windows
+	HideUnacked    bool // the system does not tell what the peer has received, as Windows does not
 	ResetIsTaken   bool // AFD's report of a reset takes the error away from recv, as under Wine
 
 	Fault func(n int, call Call) syscall.Errno // called for each system call, which fails with a result other than 0
