@@ -42,8 +42,12 @@ type end struct {
 	onWire   bool
 	frozen   bool // nothing that it sends arrives any more
 
+	sent     int       // bytes that were taken from the program
+	sentAt   time.Time // when the last of them was
 	received []byte
 	total    int           // bytes that were received
+	totalAt  time.Time     // when the last of them was
+	shut     bool          // the receive window is closed
 	eof      bool          // an end of stream was received
 	shutRead bool          // by shutdown
 	errno    syscall.Errno // the next call returns it
@@ -76,9 +80,20 @@ func (e *end) hasWork() bool {
 	case e.resetDue:
 		return true
 	case len(e.unsent) > 0:
-		return e.peer.gone || e.peer.broken || len(e.peer.received) < now.ReceiveBuffer
+		return e.peer.gone || e.peer.broken || e.peer.window() > 0
 	}
 	return e.finDue && !e.finSent
+}
+
+// window returns how many bytes e announces that it would receive. A closed window opens again when there is room for
+// WindowStep bytes.
+func (e *end) window() int {
+	room := now.ReceiveBuffer - len(e.received)
+	e.shut = room <= 0 || e.shut && room < now.WindowStep
+	if e.shut {
+		return 0
+	}
+	return room
 }
 
 // kick puts e on the wire if it has something to deliver.
@@ -105,12 +120,13 @@ func (e *end) deliver() {
 		e.unsent = nil
 		e.breakOff(syscall.ECONNRESET)
 	case len(e.unsent) > 0:
-		n := min(len(e.unsent), now.ReceiveBuffer-len(p.received))
+		n := min(len(e.unsent), p.window())
 		if now.Segments > 0 {
 			n = min(n, 1+sched.Intn(now.Segments))
 		}
 		p.received = append(p.received, e.unsent[:n]...)
 		p.total += n
+		p.totalAt = time.Now()
 		e.unsent = e.unsent[n:]
 		if p.shutRead {
 			p.received = nil
@@ -239,6 +255,10 @@ func (e *end) send(p []byte) (int, syscall.Errno) {
 	}
 	n := min(len(p), e.room())
 	e.unsent = append(e.unsent, p[:n]...)
+	if n > 0 {
+		e.sent += n
+		e.sentAt = time.Now()
+	}
 	if n < len(p) {
 		e.wantRoom = true
 	}
@@ -439,6 +459,15 @@ func (c *Conn) Arrived() int { return c.server.total }
 
 // Held returns how many bytes the server's system holds that the program has not read.
 func (c *Conn) Held() int { return len(c.server.received) }
+
+// Taken returns how many bytes the server's system has taken from the program, and how many of these the client's system
+// has received, with the times of the last ones.
+func (c *Conn) Taken() (sent int, sentAt time.Time, received int, receivedAt time.Time) {
+	return c.server.sent, c.server.sentAt, c.client.total, c.client.totalAt
+}
+
+// EndReceived reports whether the server's end of stream has arrived at the client's system.
+func (c *Conn) EndReceived() bool { return c.client.eof }
 
 // EndArrived reports whether the client's end of stream has arrived at the server's system, or its reset.
 func (c *Conn) EndArrived() (eof, reset bool) { return c.server.eof, c.server.broken }

@@ -16,6 +16,7 @@ type Config struct {
 	SendBuffer, ReceiveBuffer int // in bytes, of each end of a connection; 0 means 64 KiB
 	Files                     int // how many descriptors there can be; 0 means many
 	Segments                  int // bytes are delivered in pieces of up to so many; 0 means as many as fit
+	WindowStep                int // a receive buffer that was full takes nothing until it has room for so many bytes
 
 	AbortInBacklog bool // accept reports ECONNABORTED for a connection that was reset in the backlog, as on the BSDs
 	ResetDropsData bool // what was received before a reset can no longer be read, as on Windows
