@@ -341,7 +341,11 @@ func (l *ServerLoop[D]) send(c *loopClient[D]) {
 	}
 	err := c.output.send(c.out)
 	c.out = c.out[:0]
-	if err != nil {
+	switch {
+	case err == nil:
+	case c == l.admitting:
+		c.abortWith(err) // it fails when NewData has accepted it
+	default:
 		c.socket.Abort()
 		l.fail(c, err)
 	}

@@ -253,6 +253,24 @@ func TestLoopCloseConnectionInNewDataRefuses(t *testing.T) {
 	never(t, events)
 }
 
+// A client for which NewData queues more than MaxSendBuffer is dropped after NewData has accepted it, so that the
+// program learns from ClientDisconnected that the client is gone.
+func TestLoopClientDroppedInNewDataIsDisconnected(t *testing.T) {
+	l, events := loopJournal()
+	l.MaxSendBuffer = 1000
+	newData := l.NewData
+	l.NewData = func(socket *tcpserver.TcpSocket) (loopClientData, error) {
+		l.ClientWrite(socket, make([]byte, 32<<20))
+		l.ClientWrite(socket, []byte("nobody gets it"))
+		return newData(socket)
+	}
+	dial(t, serve(t, l.Serve)).ended()
+	require.Equal(t, "c1 connected", receive(t, events))
+	require.Equal(t, fmt.Sprint("error ", ErrSlowClient), receive(t, events))
+	require.Equal(t, "c1 disconnected Unconnected", receive(t, events))
+	never(t, events)
+}
+
 func TestLoopNewDataErrorRefusesTheClient(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"error": func() error { return errors.New("no") },
