@@ -113,11 +113,12 @@ func (e *end) deliver() {
 	case e.resetDue:
 		e.resetDue = false
 		p.breakOff(syscall.ECONNRESET)
-	case len(e.unsent) > 0 && p.broken:
-		e.unsent = nil
+	case p.broken:
+		e.unsent, e.finDue = nil, false
 	case len(e.unsent) > 0 && (p.gone || p.shutRead && p.client):
 		// Nobody will read it: the peer's system answers with a reset.
 		e.unsent = nil
+		p.sendEnd()
 		e.breakOff(syscall.ECONNRESET)
 	case len(e.unsent) > 0:
 		n := min(len(e.unsent), p.window())
@@ -172,7 +173,7 @@ func (e *end) breakOff(errno syscall.Errno) {
 	}
 	e.broken = true
 	e.errno = errno
-	e.unsent = nil
+	e.unsent, e.finDue = nil, false
 	if now.ResetDropsData {
 		e.received = nil
 	}
@@ -180,8 +181,16 @@ func (e *end) breakOff(errno syscall.Errno) {
 	e.gate.Open()
 }
 
+// sendEnd delivers an end of stream that nothing holds back. It comes before a reset that follows.
+func (e *end) sendEnd() {
+	if e.finDue && len(e.unsent) == 0 && !e.frozen && !e.peer.broken {
+		e.finSent, e.peer.eof = true, true
+	}
+}
+
 // reset drops what e has not sent and resets the connection.
 func (e *end) reset() {
+	e.sendEnd()
 	e.unsent, e.finDue = nil, false
 	if !e.broken {
 		e.resetDue = true
@@ -412,6 +421,9 @@ func (c *Conn) Recv(p []byte) (int, error) {
 // TryRecv is Recv without waiting: it returns EAGAIN if there is nothing.
 func (c *Conn) TryRecv(p []byte) (int, error) {
 	sched.Point()
+	if c.client.gone {
+		return 0, syscall.EBADF
+	}
 	n, errno := c.client.recv(p)
 	switch {
 	case n > 0:
@@ -460,8 +472,8 @@ func (c *Conn) Arrived() int { return c.server.total }
 // Held returns how many bytes the server's system holds that the program has not read.
 func (c *Conn) Held() int { return len(c.server.received) }
 
-// Taken returns how many bytes the server's system has taken from the program, and how many of these the client's system
-// has received, with the times of the last ones.
+// Taken returns how many bytes the server's system has taken from the program, and how many of these the client's
+// system has received, with the times of the last ones.
 func (c *Conn) Taken() (sent int, sentAt time.Time, received int, receivedAt time.Time) {
 	return c.server.sent, c.server.sentAt, c.client.total, c.client.totalAt
 }

@@ -36,11 +36,17 @@ func run(t *testing.T, p *Program, trace bool) (o sched.Outcome) {
 	return o
 }
 
+// A program is a program of either kind.
+type program[P any] interface {
+	shrinkable[P]
+	Source() string
+}
+
 // report fails the test with a failure that was shrunk and can be pasted.
-func report(t *testing.T, p *Program, failure string) {
+func report[P program[P]](t *testing.T, run func(*testing.T, P, bool) sched.Outcome, p P, failure string) {
 	t.Helper()
 	t.Errorf("%s", head(failure))
-	small := Shrink(p, *shrinkFor, func(q *Program) bool { return run(t, q, false).Failure != "" })
+	small := Shrink(p, *shrinkFor, func(q P) bool { return run(t, q, false).Failure != "" })
 	o := run(t, small, true)
 	t.Logf("shrunk: %s\nrun(t, %s, false)", head(o.Failure), small.Source())
 	t.Log(strings.Join(o.Trace[max(0, len(o.Trace)-*traced):], "\n"))
@@ -49,11 +55,12 @@ func report(t *testing.T, p *Program, failure string) {
 // head returns the beginning of a failure, without the stacks of all tasks.
 func head(failure string) string { return failure[:min(len(failure), 1500)] }
 
-func TestSeedsFindNothing(t *testing.T) {
+// findNothing runs the programs of the seeds that the flags ask for.
+func findNothing[P program[P]](t *testing.T, run func(*testing.T, P, bool) sched.Outcome, generate func(uint64) P) {
 	start, n, failed, steps, hash := time.Now(), 0, 0, 0, uint64(0)
 	for ; n < *count && *duration == 0 || time.Since(start) < *duration; n++ {
 		seed := *first + uint64(n)
-		o := run(t, Generate(seed), false)
+		o := run(t, generate(seed), false)
 		steps += o.Steps
 		hash = hash*31 + o.Hash
 		if o.Failure == "" {
@@ -61,7 +68,7 @@ func TestSeedsFindNothing(t *testing.T) {
 		}
 		failed++
 		t.Logf("seed %d fails", seed)
-		report(t, Generate(seed), o.Failure)
+		report(t, run, generate(seed), o.Failure)
 		if !*keep {
 			break
 		}
@@ -71,20 +78,21 @@ func TestSeedsFindNothing(t *testing.T) {
 	t.Logf("hash of all decisions: %016x", hash)
 }
 
-// A run depends on nothing but its program.
-func TestSameSeedGivesSameRun(t *testing.T) {
+// isSame fails the test unless a run depends on nothing but its program.
+func isSame[P program[P]](t *testing.T, run func(*testing.T, P, bool) sched.Outcome, generate func(uint64) P) {
 	for seed := range uint64(min(*count, 1000)) {
-		a, b := run(t, Generate(seed), false), run(t, Generate(seed), false)
+		a, b := run(t, generate(seed), false), run(t, generate(seed), false)
 		if a.Hash != b.Hash || a.Steps != b.Steps {
 			t.Fatalf("seed %d: %x after %d steps, then %x after %d", seed, a.Hash, a.Steps, b.Hash, b.Steps)
 		}
 	}
 }
 
-func TestSameSeedGivesSameRunInAnotherProcess(t *testing.T) {
+// isSameInAnotherProcess fails the test unless that is true for several processes that run another test.
+func isSameInAnotherProcess(t *testing.T, name string) {
 	hashes := map[string]bool{}
 	for range 3 {
-		test := exec.Command(os.Args[0], "-test.v", "-test.run", "^TestSeedsFindNothing$", "-seeds", "300")
+		test := exec.Command(os.Args[0], "-test.v", "-test.run", "^"+name+"$", "-seeds", "300")
 		out, err := test.Output()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -94,4 +102,11 @@ func TestSameSeedGivesSameRunInAnotherProcess(t *testing.T) {
 	if len(hashes) != 1 || hashes[""] {
 		t.Fatalf("three processes have made different decisions: %v", hashes)
 	}
+}
+
+func TestSeedsFindNothing(t *testing.T)     { findNothing(t, run, Generate) }
+func TestSameSeedGivesSameRun(t *testing.T) { isSame(t, run, Generate) }
+
+func TestSameSeedGivesSameRunInAnotherProcess(t *testing.T) {
+	isSameInAnotherProcess(t, "TestSeedsFindNothing")
 }

@@ -15,7 +15,7 @@ func runMany(t *testing.T, p *Program) {
 	random := sched.NewRandom(p.Seed)
 	for range 500 {
 		if o := run(t, p, false); o.Failure != "" {
-			report(t, p, o.Failure)
+			report(t, run, p, o.Failure)
 			return
 		}
 		p.Seed = random.Next()

@@ -9,12 +9,18 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
+// A shrinkable is a program of either kind.
+type shrinkable[P any] interface {
+	smaller() []P // programs with one thing less, the largest first
+	setSeed(seed uint64)
+}
+
 // Shrink returns a smaller program for which fails returns true, as p does. It goes on for about limit.
-func Shrink(p *Program, limit time.Duration, fails func(p *Program) bool) *Program {
+func Shrink[P shrinkable[P]](p P, limit time.Duration, fails func(p P) bool) P {
 	end := time.Now().Add(limit)
 	for again := true; again; {
 		again = false
-		for _, smaller := range smallerThan(p) {
+		for _, smaller := range p.smaller() {
 			if time.Now().After(end) {
 				return p
 			}
@@ -30,19 +36,20 @@ func Shrink(p *Program, limit time.Duration, fails func(p *Program) bool) *Progr
 // otherSeeds is how many schedules are tried with a smaller program. What is left out changes all choices that follow.
 const otherSeeds = 8
 
-func failsSomehow(p *Program, fails func(p *Program) bool) bool {
-	random := sched.NewRandom(p.Seed)
+func failsSomehow[P shrinkable[P]](p P, fails func(p P) bool) bool {
+	random := sched.NewRandom(otherSeeds)
 	for range otherSeeds {
 		if fails(p) {
 			return true
 		}
-		p.Seed = random.Next()
+		p.setSeed(random.Next())
 	}
 	return false
 }
 
-// smallerThan returns programs with one thing less, the largest first.
-func smallerThan(p *Program) (all []*Program) {
+func (p *Program) setSeed(seed uint64) { p.Seed = seed }
+
+func (p *Program) smaller() (all []*Program) {
 	try := func(change func(q *Program)) {
 		q := p.clone()
 		change(q)
@@ -83,8 +90,8 @@ func smallerThan(p *Program) (all []*Program) {
 			all = append(all, q)
 		}
 	}
-	for i := range p.steps() {
-		try(func(q *Program) { q.dropStep(i) })
+	for i := range countSteps(p.scripts()) {
+		try(func(q *Program) { dropStep(q.scripts(), i) })
 	}
 	return all
 }
@@ -129,17 +136,17 @@ func (p *Program) scripts() (all []*Script) {
 	return all
 }
 
-// steps returns how many steps there are.
-func (p *Program) steps() (n int) {
-	for _, s := range p.scripts() {
+// countSteps returns how many steps there are.
+func countSteps(scripts []*Script) (n int) {
+	for _, s := range scripts {
 		n += len(*s)
 	}
 	return n
 }
 
 // dropStep leaves out one step.
-func (p *Program) dropStep(i int) {
-	for _, s := range p.scripts() {
+func dropStep(scripts []*Script, i int) {
+	for _, s := range scripts {
 		if i < len(*s) {
 			*s = slices.Delete(*s, i, i+1)
 			return
