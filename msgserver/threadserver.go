@@ -148,17 +148,14 @@ func (s *ThreadServer[C, M]) begin() error {
 
 // accept adds the connections of server until accepting ends, and tells the worker why that was.
 func (s *ThreadServer[C, M]) accept(ctx context.Context, server *tcpserver.TcpServer) {
-	for {
-		socket, err := server.AcceptSocket(ctx)
-		if err != nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.ended = err
-			s.wakeup.Signal()
-			return
-		}
+	socket, err := server.AcceptSocket(ctx)
+	for ; err == nil; socket, err = server.AcceptSocket(ctx) {
 		s.AddSocket(socket)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = err
+	s.wakeup.Signal()
 }
 
 func (s *ThreadServer[C, M]) headerSize() int  { return orDefault(s.MessageHeaderSize, 1) }
