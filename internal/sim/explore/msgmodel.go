@@ -298,6 +298,7 @@ func (l *msgLink) String() string {
 		l.id, len(l.messages), len(l.stream), l.conn.Arrived(), eof, reset, l.conn.Held())
 	s += fmt.Sprintf("decoded %d to %d, handled %d, state %d, failure %v",
 		l.decoded, l.pos, l.handled, l.state, l.failure)
+	var flags []string
 	for _, flag := range []struct {
 		name string
 		on   bool
@@ -305,9 +306,10 @@ func (l *msgLink) String() string {
 		{"stopping", l.stopping}, {"stopped", l.stopped}, {"aborting", l.aborting}, {"overflow", l.overflow},
 		{"added", l.added}, {"clean", l.clean}, {"decoding", l.decoding}} {
 		if flag.on {
-			s += ", " + flag.name
+			flags = append(flags, flag.name)
 		}
 	}
+	s += fmt.Sprint(", ", flags)
 	if l.socket != nil {
 		s += fmt.Sprintf(", %+v", tcpserver.Inspect(l.socket))
 	}

@@ -59,6 +59,7 @@ type MsgServer struct {
 // A Decoder says what a message is.
 type Decoder uint8
 
+// The decoders of package msgserver, and one of the program.
 const (
 	LineDecoder Decoder = iota
 	Prefix16
@@ -82,6 +83,7 @@ type Round struct {
 // A RoundEnd is what ends a round.
 type RoundEnd uint8
 
+// What ends a round.
 const (
 	Deadline RoundEnd = iota
 	Cancel

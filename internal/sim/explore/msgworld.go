@@ -4,6 +4,7 @@ package explore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -359,7 +360,8 @@ func (w *msgWorld) target(n int) *msgLink {
 
 // clientError returns the client that an error concerns, and its cause. The client is nil if it concerns none.
 func (w *msgWorld) clientError(err error) (*msgLink, error) {
-	if e, ok := err.(*msgserver.ClientError); ok {
+	var e *msgserver.ClientError
+	if errors.As(err, &e) {
 		if !strings.Contains(e.Error(), e.Socket.RemoteAddr().String()) {
 			sched.Fail("%q does not name its client", e)
 		}
