@@ -1,0 +1,104 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+)
+
+// A kind is a way to break a statement.
+type kind string
+
+const (
+	negatedCondition  kind = "negated condition"  // of an if, a for, or a case of a switch without a value
+	droppedCall       kind = "dropped call"       // a statement that is a call, defer or go
+	droppedAssignment kind = "dropped assignment" // =, an operator with =, ++ or --
+	otherConstant     kind = "other constant"     // true for false, n+1 for n, the next flag for a flag
+	otherOperator     kind = "other operator"     // < for <=, && for ||, + for -
+	missedLock        kind = "missed lock"        // no Lock, and none of the Unlocks that belong to it
+	emptyCase         kind = "empty case"         // the case of a switch does nothing
+	earlyReturn       kind = "early return"       // a function without results does nothing
+)
+
+// An edit replaces the bytes from:to of a file by text, which has as many line breaks.
+type edit struct {
+	from, to int
+	text     string
+}
+
+// A mutant is the source of the library with one statement broken.
+type mutant struct {
+	source    *source
+	line, col int
+	kind      kind
+	function  string // in which it is; "" for the declaration of a variable or constant
+	edits     []edit // in the order of the file
+}
+
+// name identifies the mutant among those of the same source.
+func (m *mutant) name() string {
+	return fmt.Sprintf("%s:%d:%d %s", m.source.path, m.line, m.col, m.kind)
+}
+
+// matches reports whether name is that of m, or a beginning of it that ends with a whole word or number.
+func (m *mutant) matches(name string) bool {
+	rest, ok := strings.CutPrefix(m.name(), name)
+	return ok && (rest == "" || rest[0] == ':' || rest[0] == ' ')
+}
+
+// rank orders the mutants of a file and kind by chance. It depends on what is broken, not on the line, so that a change
+// elsewhere in the file leaves most of a selection as it was.
+func (m *mutant) rank(seed uint64) string {
+	sum := sha256.Sum256(fmt.Append(nil, seed, m.source.path, m.kind, m.function, m.change()))
+	return string(sum[:])
+}
+
+// text returns the mutated file.
+func (m *mutant) text() string {
+	var b strings.Builder
+	at := 0
+	for _, e := range m.edits {
+		b.WriteString(m.source.text[at:e.from])
+		b.WriteString(e.text)
+		at = e.to
+	}
+	b.WriteString(m.source.text[at:])
+	return b.String()
+}
+
+// A lineChange is a line before and after the mutation.
+type lineChange struct {
+	number  int
+	was, is string
+}
+
+func (m *mutant) lineChanges() []lineChange {
+	was, is := strings.Split(m.source.text, "\n"), strings.Split(m.text(), "\n")
+	var changes []lineChange
+	for i := range was {
+		if was[i] != is[i] {
+			changes = append(changes, lineChange{i + 1, was[i], is[i]})
+		}
+	}
+	return changes
+}
+
+// change describes the mutation in one line, by the first line that differs.
+func (m *mutant) change() string {
+	first := m.lineChanges()[0]
+	is := "nothing"
+	if s := strings.TrimSpace(first.is); s != "" {
+		is = "`" + s + "`"
+	}
+	return "`" + strings.TrimSpace(first.was) + "` → " + is
+}
+
+// diff returns all lines that differ.
+func (m *mutant) diff() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, in %s\n", m.name(), m.function)
+	for _, c := range m.lineChanges() {
+		fmt.Fprintf(&b, "%d\n-%s\n+%s\n", c.number, c.was, c.is)
+	}
+	return b.String()
+}

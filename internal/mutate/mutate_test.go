@@ -1,0 +1,284 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// parse returns the sources of a package that has these files.
+func parse(t *testing.T, texts map[string]string) []*source {
+	t.Helper()
+	sources, err := parsePackage(texts)
+	require.NoError(t, err)
+	return sources
+}
+
+// mutate returns the lines that mutants of one kind have in place of a function's body.
+func mutate(t *testing.T, k kind, body ...string) []string {
+	t.Helper()
+	const before, after = "package p\n\nfunc (x *T) f() {\n", "\n}\n"
+	var bodies []string
+	for _, m := range parse(t, map[string]string{"x.go": before + strings.Join(body, "\n") + after})[0].mutants {
+		if m.kind == k {
+			text := strings.TrimSuffix(m.text()[strings.Index(m.text(), "f() {")+len("f() {"):], after)
+			bodies = append(bodies, strings.TrimPrefix(text, "\n"))
+		}
+	}
+	return bodies
+}
+
+func TestConditionsAreNegated(t *testing.T) {
+	for was, is := range map[string]string{
+		"if a < b { g(a) }":          "if !(a < b) { g(a) }",
+		"if !ok() { g(a) }":          "if ok() { g(a) }",
+		"if a, ok := g(); ok {}":     "if a, ok := g(); !(ok) {}",
+		"for x.next() {}":            "for !(x.next()) {}",
+		"for i := 0; i < n; i++ {}":  "for i := 0; !(i < n); i++ {}",
+		"switch { case x.is(a): }":   "switch { case !(x.is(a)): }",
+		"for { if a ||\nb { g() } }": "for { if !(a ||\nb) { g() } }",
+	} {
+		assert.Equal(t, []string{is}, mutate(t, negatedCondition, was))
+	}
+	assert.Empty(t, mutate(t, negatedCondition,
+		"if a == b { g() }", // the other operator does the same
+		"for {}", "switch a { case b: }", "select { case <-c: }"))
+}
+
+func TestCallsAreDropped(t *testing.T) {
+	for was, is := range map[string]string{
+		"g(1, 2)":                      "",
+		"a := g(); x.y.g(a)":           "a := g(); ",
+		"defer g()":                    "",
+		"go g()":                       "",
+		"defer func() {\n\ta = 1\n}()": "\n\n",
+		"defer func() { g() }()":       "",
+	} {
+		assert.Equal(t, is, mutate(t, droppedCall, was)[0])
+	}
+	assert.Equal(t, []string{"\ng(b)", "g(a)\n"}, mutate(t, droppedCall, "g(a)", "g(b)"))
+	assert.Empty(t, mutate(t, droppedCall, "<-c", "x.mu.Lock()", "defer x.mu.RUnlock()"))
+}
+
+func TestAssignmentsAreDropped(t *testing.T) {
+	for _, was := range []string{
+		"x.y = z", "x.y, x.z = z, y", "x.y |= z", "x.y &^= z", "x.y++", "a -= 1", "x.y[0] = z", "*x = y",
+		"x = T{\n\ty: z,\n}",
+	} {
+		assert.Equal(t, []string{strings.Repeat("\n", strings.Count(was, "\n"))}, mutate(t, droppedAssignment, was))
+	}
+	assert.Equal(t, []string{"if ; a == b { g() }"}, mutate(t, droppedAssignment, "if a++; a == b { g() }"))
+	assert.Empty(t, mutate(t, droppedAssignment, "a := b", "for ; a; a++ {}"))
+}
+
+func TestConstantsAreReplaced(t *testing.T) {
+	for was, is := range map[string]string{
+		"x.y = true":   "x.y = false",
+		"g(false)":     "g(true)",
+		"a = 0":        "a = 1",
+		"a = 1":        "a = 0",
+		"a = 2":        "a = 3",
+		"a = 0xff":     "a = 256",
+		"x.true = y":   "",
+		"a = `1` + ``": "",
+	} {
+		if is == "" {
+			assert.Empty(t, mutate(t, otherConstant, was))
+			continue
+		}
+		assert.Equal(t, []string{is}, mutate(t, otherConstant, was))
+	}
+}
+
+func TestFlagsAreReplacedByOthersOfTheirType(t *testing.T) {
+	sources := parse(t, map[string]string{
+		"flags.go": `package p
+
+const (
+	a flag = 1 << iota
+	b
+	c
+	other kind = iota
+	ab = a | b
+)
+
+const one flag = 1
+`,
+		"use.go": `package p
+
+var v = x.b &^ (a | c | ab | other | one)
+`,
+	})
+	var changes []string
+	for _, s := range sources {
+		for _, m := range s.mutants {
+			if m.kind == otherConstant {
+				changes = append(changes, fmt.Sprint(m.name(), " ", m.edits[0].text))
+			}
+		}
+	}
+	assert.Equal(t, []string{
+		"flags.go:11:18 other constant 0",
+		"use.go:3:17 other constant b",
+		"use.go:3:21 other constant a",
+	}, changes)
+}
+
+func TestOperatorsAreReplaced(t *testing.T) {
+	for was, is := range map[string]string{
+		"g(a < b)": "g(a <= b)", "g(a <= b)": "g(a < b)",
+		"g(a > b)": "g(a >= b)", "g(a >= b)": "g(a > b)",
+		"g(a == b)": "g(a != b)", "g(a != b)": "g(a == b)",
+		"g(a && b)": "g(a || b)", "g(a || b)": "g(a && b)",
+		"g(a + b)": "g(a - b)", "g(a - b)": "g(a + b)",
+		"a += b": "a -= b", "a -= b": "a += b",
+		"a |= b": "a &^= b", "a &^= b": "a |= b",
+		"a++": "a--", "a--": "a++",
+	} {
+		assert.Equal(t, []string{is}, mutate(t, otherOperator, was))
+	}
+	assert.Equal(t, []string{"g(a || b && c)", "g(a && b || c)"}, mutate(t, otherOperator, "g(a && b && c)"))
+	assert.Empty(t, mutate(t, otherOperator, "a = -b", "a := b * c", "for ; ; a++ {}"))
+}
+
+func TestLockIsMissedWithItsUnlocks(t *testing.T) {
+	for _, c := range []struct {
+		about string
+		body  []string
+		want  []string
+	}{
+		{"a pair", []string{"x.mu.Lock()", "g()", "x.mu.Unlock()"}, []string{"\ng()\n"}},
+		{"a deferred call", []string{"x.mu.RLock()", "defer x.mu.RUnlock()", "g()"}, []string{"\n\ng()"}},
+		{"an early return", []string{"x.mu.Lock()", "if a { x.mu.Unlock(); return }", "x.mu.Unlock()"},
+			[]string{"\nif a { ; return }\n"}},
+		{"two pairs", []string{"x.mu.Lock()", "x.mu.Unlock()", "x.mu.Lock()", "x.mu.Unlock()"},
+			[]string{"\n\nx.mu.Lock()\nx.mu.Unlock()", "x.mu.Lock()\nx.mu.Unlock()\n\n"}},
+		{"two mutexes", []string{"x.mu.Lock()", "y.mu.Lock()", "y.mu.Unlock()", "x.mu.Unlock()"},
+			[]string{"\ny.mu.Lock()\ny.mu.Unlock()\n", "x.mu.Lock()\n\n\nx.mu.Unlock()"}},
+		{"unlocked for a moment", []string{"x.mu.Lock()", "defer x.mu.Unlock()", "x.mu.Unlock()", "x.mu.Lock()"},
+			[]string{"\n\n\n"}},
+		{"two functions", []string{"x.mu.Lock()", "go func() { x.mu.Lock(); x.mu.Unlock() }()", "x.mu.Unlock()"},
+			[]string{"\ngo func() { x.mu.Lock(); x.mu.Unlock() }()\n",
+				"x.mu.Lock()\ngo func() { ;  }()\nx.mu.Unlock()"}},
+		{"only locked", []string{"x.mu.Lock()"}, nil},
+		{"only unlocked", []string{"x.mu.Unlock()"}, nil},
+		{"locked by the caller", []string{"x.mu.Unlock()", "x.mu.Lock()"}, nil},
+	} {
+		assert.Equal(t, c.want, mutate(t, missedLock, c.body...), c.about)
+	}
+}
+
+func TestCasesAreEmptied(t *testing.T) {
+	assert.Equal(t, []string{
+		"switch a {\ncase 1:\n\n\ndefault: g()\ncase 3:\n}",
+		"switch a {\ncase 1:\ng()\nreturn\ndefault: \ncase 3:\n}",
+	}, mutate(t, emptyCase, "switch a {", "case 1:", "g()", "return", "default: g()", "case 3:", "}"))
+	assert.Empty(t, mutate(t, emptyCase, "select { case <-c: g() }"))
+}
+
+func TestFunctionsReturnEarly(t *testing.T) {
+	assert.Equal(t, []string{" return;\ng()\nh()"}, mutate(t, earlyReturn, "g()", "h()"))
+	assert.Equal(t, []string{"a = func() { return; g(); h() }"}, mutate(t, earlyReturn, "a = func() { g(); h() }"))
+	assert.Empty(t, mutate(t, earlyReturn, "a = func() int { g(); return 1 }"))
+}
+
+func TestMessagesAreNotMutated(t *testing.T) {
+	for _, body := range []string{
+		`panic("a" + g(1))`, `if a < 1 { panic("impossible") }`, `x.logError("a", 1 + 2)`, `logger.Error("a", 1)`,
+		`log.Print(true)`, `slog.Error("a", 1)`,
+	} {
+		for _, k := range []kind{negatedCondition, droppedCall, otherConstant, otherOperator} {
+			assert.Empty(t, mutate(t, k, body))
+		}
+	}
+	texts := "package p\nfunc (T) String() string { g(1); return a }\nfunc (T) Error() string { g(1); return a }\n"
+	assert.Empty(t, parse(t, map[string]string{"x.go": texts})[0].mutants)
+}
+
+// core returns the sources of the package that the tool is for.
+func core(t *testing.T) []*source {
+	t.Helper()
+	sources, err := readPackage(filepath.Join("..", ".."), ".")
+	require.NoError(t, err)
+	return sources
+}
+
+func names(mutants []*mutant) []string {
+	var all []string
+	for _, m := range mutants {
+		all = append(all, m.name())
+	}
+	return all
+}
+
+func TestMutantsOfTheCore(t *testing.T) {
+	all := order(core(t), 1)
+	require.Greater(t, len(all), 1000)
+	seen := map[string]bool{}
+	for _, m := range all {
+		require.False(t, seen[m.name()], "%s: two have the name", m.name())
+		seen[m.name()] = true
+		require.NotEmpty(t, m.lineChanges(), m.name())
+		require.Equal(t, strings.Count(m.source.text, "\n"), strings.Count(m.text(), "\n"), m.name())
+	}
+}
+
+func TestSelectionDependsOnTheSeedOnly(t *testing.T) {
+	first := names(order(core(t), 1))
+	assert.Equal(t, first, names(order(core(t), 1)))
+	second := names(order(core(t), 2))
+	assert.NotEqual(t, first[:100], second[:100])
+	assert.ElementsMatch(t, first, second)
+}
+
+func TestSelectionIsSpreadOverFilesAndKinds(t *testing.T) {
+	sources := core(t)
+	statements := 0
+	for _, s := range sources {
+		statements += s.statements
+	}
+	const n = 300
+	files, kinds := map[*source]int{}, map[kind]int{}
+	for _, m := range order(sources, 1)[:n] {
+		files[m.source]++
+		kinds[m.kind]++
+	}
+	for _, s := range sources {
+		assert.InDelta(t, float64(n*s.statements)/float64(statements), files[s], 2, s.path)
+	}
+	for k, number := range kinds {
+		assert.InDelta(t, n/len(kinds), number, 4, k)
+	}
+}
+
+func TestSelectionSurvivesMovedLines(t *testing.T) {
+	changes := func(before string) []string {
+		var all []string
+		text := "package p\n" + before + "func f() { a(1); b(2); c(3); d(4) }\nfunc g() { a(1); b(2) }\n"
+		for _, m := range order(parse(t, map[string]string{"x.go": text}), 1) {
+			all = append(all, fmt.Sprint(m.kind, m.function, m.change()))
+		}
+		return all
+	}
+	assert.Equal(t, changes(""), changes("// A comment.\n\n"))
+}
+
+func TestNameSelectsMutants(t *testing.T) {
+	m := parse(t, map[string]string{"dir/x.go": "package p\nfunc f() { g(0) }\n"})[0].mutants[0]
+	require.Equal(t, "dir/x.go:2:12 dropped call", m.name())
+	for _, name := range []string{"dir/x.go", "dir/x.go:2", "dir/x.go:2:12", "dir/x.go:2:12 dropped", m.name()} {
+		assert.True(t, m.matches(name), name)
+	}
+	for _, name := range []string{"x.go", "dir/x", "dir/x.go:2:1", "dir/x.go:2:12 drop", "dir/x.go:22"} {
+		assert.False(t, m.matches(name), name)
+	}
+}
+
+func TestDiffHasTheLinesThatDiffer(t *testing.T) {
+	m := parse(t, map[string]string{"dir/x.go": "package p\n\nfunc f() { g() }\n"})[0].mutants[0]
+	assert.Equal(t, "dir/x.go:3:12 dropped call, in f\n3\n-func f() { g() }\n+func f() {  }\n", m.diff())
+}
