@@ -2,7 +2,10 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -39,6 +42,9 @@ type mutant struct {
 func (m *mutant) name() string {
 	return fmt.Sprintf("%s:%d:%d %s", m.source.path, m.line, m.col, m.kind)
 }
+
+// id is the name with the change, so that a result is not taken for that of another mutant after the file was edited.
+func (m *mutant) id() string { return m.name() + " " + m.change() }
 
 // matches reports whether name is that of m, or a beginning of it that ends with a whole word or number.
 func (m *mutant) matches(name string) bool {
@@ -101,4 +107,20 @@ func (m *mutant) diff() string {
 		fmt.Fprintf(&b, "%d\n-%s\n+%s\n", c.number, c.was, c.is)
 	}
 	return b.String()
+}
+
+// writeOverlay writes the mutated file to dir, and returns the path of a file for the -overlay flag of the go command.
+// root is the directory of the module.
+func (m *mutant) writeOverlay(root, dir string) (string, error) {
+	mutated := filepath.Join(dir, filepath.Base(m.source.path))
+	if err := os.WriteFile(mutated, []byte(m.text()), 0o600); err != nil {
+		return "", err
+	}
+	original := filepath.Join(root, filepath.FromSlash(m.source.path))
+	overlay, err := json.Marshal(map[string]map[string]string{"Replace": {original: mutated}})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "overlay.json")
+	return path, os.WriteFile(path, overlay, 0o600)
 }

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -281,4 +288,218 @@ func TestNameSelectsMutants(t *testing.T) {
 func TestDiffHasTheLinesThatDiffer(t *testing.T) {
 	m := parse(t, map[string]string{"dir/x.go": "package p\n\nfunc f() { g() }\n"})[0].mutants[0]
 	assert.Equal(t, "dir/x.go:3:12 dropped call, in f\n3\n-func f() { g() }\n+func f() {  }\n", m.diff())
+}
+
+func TestOverlayReplacesTheFile(t *testing.T) {
+	dir := t.TempDir()
+	m := parse(t, map[string]string{"dir/x.go": "package p\n\nfunc f() { g() }\n"})[0].mutants[0]
+	path, err := m.writeOverlay("root", dir)
+	require.NoError(t, err)
+	mutated := filepath.Join(dir, "x.go")
+	overlay, err := os.ReadFile(path)
+	require.NoError(t, err)
+	original := filepath.Join("root", "dir", "x.go")
+	assert.JSONEq(t, fmt.Sprintf(`{"Replace":{%q:%q}}`, original, mutated), string(overlay))
+	text, err := os.ReadFile(mutated)
+	require.NoError(t, err)
+	assert.Equal(t, m.text(), string(text))
+}
+
+// A fakeLab decides what becomes of a mutant by its name.
+type fakeLab struct {
+	outcome func(*mutant) outcome
+	stop    int // after so many mutants
+	tested  chan string
+}
+
+var errStopped = errors.New("stopped")
+
+func (l *fakeLab) test(_ context.Context, m *mutant) (*result, error) {
+	l.tested <- m.name()
+	if len(l.tested) > l.stop {
+		return nil, errStopped
+	}
+	return &result{Mutant: m.name(), Change: m.change(), Outcome: l.outcome(m)}, nil
+}
+
+// tryOut tests n of the mutants, but ends with an error after stop. It returns the names of those that it has tested,
+// and of those that count.
+func tryOut(t *testing.T, mutants []*mutant, file string, jobs, n, stop int) (tested, counted []string, err error) {
+	t.Helper()
+	known, err := readResults(file)
+	require.NoError(t, err)
+	lab := fakeLab{tested: make(chan string, len(mutants)), stop: stop, outcome: func(m *mutant) outcome {
+		switch m.line % 3 {
+		case 0:
+			return broken
+		case 1:
+			return survived
+		}
+		return noticed
+	}}
+	s := session{try: lab.test, jobs: jobs, known: known, results: file, progress: io.Discard}
+	results, err := s.run(t.Context(), mutants, n)
+	for _, r := range results {
+		if r.counts() {
+			counted = append(counted, r.Mutant)
+		}
+	}
+	close(lab.tested)
+	for name := range lab.tested {
+		tested = append(tested, name)
+	}
+	slices.Sort(counted)
+	return tested, counted, err
+}
+
+func TestSessionTestsAsManyMutantsAsCount(t *testing.T) {
+	mutants := order(core(t), 1)
+	_, want, err := tryOut(t, mutants, filepath.Join(t.TempDir(), "results"), 1, 50, len(mutants))
+	require.NoError(t, err)
+	require.Len(t, want, 50)
+	for range 10 {
+		_, counted, err := tryOut(t, mutants, filepath.Join(t.TempDir(), "results"), 8, 50, len(mutants))
+		require.NoError(t, err)
+		require.Equal(t, want, counted)
+	}
+}
+
+func TestSessionResumes(t *testing.T) {
+	mutants := order(core(t), 1)
+	file := filepath.Join(t.TempDir(), "results")
+	first, _, err := tryOut(t, mutants, file, 1, 50, 20)
+	require.ErrorIs(t, err, errStopped)
+	require.Len(t, first, 21)
+	second, counted, err := tryOut(t, mutants, file, 1, 50, len(mutants))
+	require.NoError(t, err)
+	require.Len(t, counted, 50)
+	assert.Equal(t, first[20], second[0], "the one that had not ended")
+	third, again, err := tryOut(t, mutants, file, 1, 50, len(mutants))
+	require.NoError(t, err)
+	assert.Empty(t, third)
+	assert.Equal(t, counted, again)
+}
+
+func TestSessionEndsWithoutMutants(t *testing.T) {
+	mutants := order(core(t), 1)[:10]
+	tested, _, err := tryOut(t, mutants, filepath.Join(t.TempDir(), "results"), 4, 50, len(mutants))
+	require.NoError(t, err)
+	assert.Len(t, tested, 10)
+}
+
+func TestLastResultOfAMutantCounts(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "results")
+	for _, o := range []outcome{survived, noticed} {
+		require.NoError(t, appendResult(file, &result{Mutant: "x.go:1:2 kind", Change: "a", Outcome: o}))
+	}
+	require.NoError(t, appendResult(file, &result{Mutant: "x.go:1:2 kind", Change: "b", Outcome: broken}))
+	results, err := readResults(file)
+	require.NoError(t, err)
+	require.Len(t, results, 2)
+	assert.Equal(t, noticed, results["x.go:1:2 kind a"].Outcome)
+}
+
+func TestVerdictNamesTests(t *testing.T) {
+	failure := "ok\n--- FAIL: TestA (0.01s)\n    --- FAIL: TestA/sub (0.00s)\n--- FAIL: ExampleB_c (0.00s)\nFAIL\n"
+	want := verdict{failed: true, tests: []string{"TestA", "ExampleB_c"}}
+	assert.Equal(t, want, newVerdict([]byte(failure), nil, 1))
+	assert.Equal(t, want, newVerdict([]byte(failure), context.Canceled, -1))
+
+	timeout := "--- FAIL: TestA (9s)\npanic: test timed out after 9s\n\trunning tests:\n\t\tTestB (1s)\n\nmain.go:1\n"
+	got := newVerdict([]byte(timeout), nil, 2)
+	assert.True(t, got.hung)
+	assert.Equal(t, []string{"TestA", "TestB"}, got.tests)
+	assert.True(t, newVerdict(nil, context.DeadlineExceeded, -1).hung)
+
+	assert.True(t, newVerdict([]byte("panic: x"), nil, 2).sure)
+	assert.True(t, newVerdict([]byte("WARNING: DATA RACE\n"), nil, 1).sure)
+}
+
+// scriptVariable makes the test binary play tests. Its value is the path of a script.
+const scriptVariable = "MUTATE_TEST_SCRIPT"
+
+func TestMain(m *testing.M) {
+	script := os.Getenv(scriptVariable)
+	if script == "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(playTests(script))
+}
+
+// playTests plays a run of tests. The first line of the script has its exit code, or "hang", and the name of the test
+// that fails; the next run finds the other lines.
+func playTests(script string) int {
+	text, err := os.ReadFile(script)
+	if err != nil {
+		return 3
+	}
+	line, rest, _ := strings.Cut(string(text), "\n")
+	if err := os.WriteFile(script, []byte(rest), 0o600); err != nil {
+		return 3
+	}
+	status, failed, _ := strings.Cut(line, " ")
+	if failed != "" {
+		fmt.Printf("--- FAIL: %s (0.00s)\n", failed)
+	}
+	if status == "hang" {
+		time.Sleep(time.Hour)
+	}
+	code, err := strconv.Atoi(status)
+	if err != nil {
+		return 3
+	}
+	return code
+}
+
+func TestFailureMustRepeat(t *testing.T) {
+	for _, c := range []struct {
+		about    string
+		runs     []string
+		exact    bool
+		failed   bool
+		doubtful []string
+	}{
+		{about: "passes", runs: []string{"0"}},
+		{about: "fails again at once", runs: []string{"1 TestA", "1 TestA"}, failed: true},
+		{about: "fails again later", runs: []string{"1 TestA", "0", "1 TestA"}, failed: true},
+		{about: "fails by chance", runs: []string{"1 TestA", "0", "0", "0"}, doubtful: []string{"TestA"}},
+		{about: "fails by chance, and another one does not",
+			runs:   []string{"1 TestA", "0", "0", "1 TestB", "1 TestB"},
+			failed: true, doubtful: []string{"TestA"}},
+		{about: "fails always by chance",
+			runs:     []string{"1 TestA", "0", "0", "1 TestB", "0", "0", "1 TestC", "0", "0"},
+			doubtful: []string{"TestA", "TestB", "TestC"}},
+		{about: "fails while others hang", runs: []string{"hang TestA", "1 TestA"}, failed: true},
+		{about: "leaks", runs: []string{"1", "1"}, failed: true},
+		{about: "crashes", runs: []string{"2 TestA"}, failed: true},
+		{about: "fails in the simulation", runs: []string{"1 TestA"}, exact: true, failed: true},
+	} {
+		t.Run(c.about, func(t *testing.T) {
+			binary, err := os.Executable()
+			require.NoError(t, err)
+			script := filepath.Join(t.TempDir(), "script")
+			require.NoError(t, os.WriteFile(script, []byte(strings.Join(c.runs, "\n")), 0o600))
+			t.Setenv(scriptVariable, script)
+			s := &suite{check: check{exact: c.exact}, timeout: minTimeout}
+			v, doubtful, err := s.notices(t.Context(), binary)
+			require.NoError(t, err)
+			assert.Equal(t, c.failed, v.failed)
+			assert.Equal(t, c.doubtful, doubtful)
+			rest, err := os.ReadFile(script)
+			require.NoError(t, err)
+			assert.Empty(t, string(rest), "runs that did not take place")
+		})
+	}
+}
+
+func TestOutputKeepsTheEnd(t *testing.T) {
+	var out output
+	for range 5 {
+		n, err := out.Write(make([]byte, maxTail))
+		require.NoError(t, err)
+		require.Equal(t, maxTail, n)
+	}
+	out.Write([]byte("end"))
+	assert.LessOrEqual(t, len(out.tail), 2*maxTail+3)
+	assert.Equal(t, "end", string(out.tail[len(out.tail)-3:]))
 }
