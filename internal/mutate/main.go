@@ -5,6 +5,7 @@
 // It runs in the directory of the module:
 //
 //	go run ./internal/mutate                    # as many of 300 mutants as have no result yet
+//	go run ./internal/mutate -report            # writes internal/mutate/survivors.md
 //	go run ./internal/mutate -only read.go:123  # the mutants of a line, again
 //	go run ./internal/mutate -again             # the survivors, after tests were added
 //
@@ -41,6 +42,7 @@ type options struct {
 	results  string
 	show     bool
 	again    bool
+	report   bool
 }
 
 func main() {
@@ -55,6 +57,7 @@ func main() {
 	flag.StringVar(&o.results, "results", "internal/mutate/results.jsonl", "file that results are appended to")
 	flag.BoolVar(&o.show, "show", false, "print how the mutants differ from the original, and test none")
 	flag.BoolVar(&o.again, "again", false, "test those again that have survived")
+	flag.BoolVar(&o.report, "report", false, "write "+reportFile+", and test none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, &o)
@@ -80,6 +83,9 @@ func run(ctx context.Context, o *options) error {
 	known, err := readResults(o.results)
 	if err != nil {
 		return err
+	}
+	if o.report {
+		return writeReport(reportFile, present(sources, known))
 	}
 	mutants := order(sources, o.seed)
 	if o.only != "" {

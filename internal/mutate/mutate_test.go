@@ -399,6 +399,30 @@ func TestLastResultOfAMutantCounts(t *testing.T) {
 	assert.Equal(t, noticed, results["x.go:1:2 kind a"].Outcome)
 }
 
+func TestReportKeepsReasons(t *testing.T) {
+	at := func(place, function string, o outcome) *result {
+		return &result{Mutant: place + " other operator", Function: function, Change: "`a || b` → `a && b`", Outcome: o}
+	}
+	before := []*result{
+		at("x.go:1:1", "f", survived), at("x.go:2:1", "f", survived), at("x.go:3:1", "g", survived),
+		at("x.go:4:1", "h", noticed), at("x.go:5:1", "h", timedOut), at("x.go:6:1", "h", broken),
+	}
+	page := report(before, "")
+	assert.Contains(t, page, "2 of 5 mutants were noticed (40.0%): ")
+	for _, function := range []string{"f", "f", "g"} {
+		end := "| " + function + " | `a \\|\\| b` → `a && b` |"
+		require.Contains(t, page, end+"  |")
+		page = strings.Replace(page, end+"  |", end+" Because of "+function+" \\| x. |", 1)
+	}
+	page = strings.Replace(page, "of f", "of f first", 1)
+	assert.Equal(t, page, report(before, page))
+
+	moved := report([]*result{at("x.go:7:1", "f", survived), at("x.go:9:1", "f", survived)}, page)
+	assert.Regexp(t, `(?m)^\| x\.go:7:1 .* Because of f first \\\| x\. \|$`, moved)
+	assert.Regexp(t, `(?m)^\| x\.go:9:1 .* Because of f \\\| x\. \|$`, moved)
+	assert.NotContains(t, moved, "of g")
+}
+
 func TestVerdictNamesTests(t *testing.T) {
 	failure := "ok\n--- FAIL: TestA (0.01s)\n    --- FAIL: TestA/sub (0.00s)\n--- FAIL: ExampleB_c (0.00s)\nFAIL\n"
 	want := verdict{failed: true, tests: []string{"TestA", "ExampleB_c"}}
