@@ -9,10 +9,10 @@
 //	go run ./internal/mutate -only read.go:123  # the mutants of a line, again
 //	go run ./internal/mutate -again             # the survivors, after tests were added
 //
-// A mutant takes a few seconds to compile and then, on average, about as long as the tests take. 300 of them take some
-// hours. Each result is appended to internal/mutate/results.jsonl at once, so that a run can be interrupted, and
-// continued with the same command. The files of the module do not change: the go command is given an overlay. They
-// should not be edited meanwhile either.
+// A mutant takes a few seconds to compile and then, on average, about twice as long as the tests take, because some
+// tests wait for what does not happen. 300 mutants take some hours. Each result is appended to
+// internal/mutate/results.jsonl at once, so that a run can be interrupted, and continued with the same command. The
+// files of the module do not change: the go command is given an overlay. They should not be edited meanwhile either.
 //
 // Mutants are made of the files that are compiled on this system. The seed selects them, evenly among files and kinds.
 // Those that do not compile, and those whose machine code is that of the original, do not count. A test that fails is

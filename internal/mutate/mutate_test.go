@@ -429,10 +429,11 @@ func TestVerdictNamesTests(t *testing.T) {
 	assert.Equal(t, want, newVerdict([]byte(failure), nil, 1))
 	assert.Equal(t, want, newVerdict([]byte(failure), context.Canceled, -1))
 
-	timeout := "--- FAIL: TestA (9s)\npanic: test timed out after 9s\n\trunning tests:\n\t\tTestB (1s)\n\nmain.go:1\n"
+	timeout := "--- FAIL: TestA (9s)\npanic: test timed out after 9s\n\trunning tests:\n" +
+		"\t\tTestB/sub#01 (1s)\n\t\tTestB/other (1s)\n\t\tTestC (1s)\n\nmain.go:1\n"
 	got := newVerdict([]byte(timeout), nil, 2)
 	assert.True(t, got.hung)
-	assert.Equal(t, []string{"TestA", "TestB"}, got.tests)
+	assert.Equal(t, []string{"TestA", "TestB", "TestC"}, got.tests)
 	assert.True(t, newVerdict(nil, context.DeadlineExceeded, -1).hung)
 
 	assert.True(t, newVerdict([]byte("panic: x"), nil, 2).sure)

@@ -164,7 +164,9 @@ func newVerdict(out []byte, stopped error, code int) verdict {
 	v.hung = stopped == context.DeadlineExceeded || bytes.Contains(out, []byte("panic: test timed out after "))
 	v.sure = stopped == nil && code != 1 || bytes.Contains(out, []byte("WARNING: DATA RACE"))
 	for _, m := range failedTest.FindAllSubmatch(out, -1) {
-		v.tests = append(v.tests, string(m[1]))
+		if test := string(m[1]); !slices.Contains(v.tests, test) {
+			v.tests = append(v.tests, test)
+		}
 	}
 	return v
 }
@@ -172,8 +174,9 @@ func newVerdict(out []byte, stopped error, code int) verdict {
 // failureMark begins the line of a test that failed.
 const failureMark = "--- FAIL: "
 
-// failedTest matches a line for a test that failed, or for one that was running when the time was over.
-var failedTest = regexp.MustCompile(`(?m)^(?:` + failureMark + `|\t+)((?:Test|Example|Fuzz)\w*) \(`)
+// failedTest matches a line for a test that failed, or for one, perhaps within another, that was running when the time
+// was over.
+var failedTest = regexp.MustCompile(`(?m)^(?:` + failureMark + `|\t+)((?:Test|Example|Fuzz)\w*)(?:/\S*)? \(`)
 
 // judge runs the suite on a mutant, unless its machine code is that of the original. It writes to r what it finds.
 func (s *suite) judge(ctx context.Context, dir, overlay string, r *result) error {
