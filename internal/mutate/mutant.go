@@ -60,15 +60,17 @@ func (m *mutant) rank(seed uint64) string {
 }
 
 // text returns the mutated file.
-func (m *mutant) text() string {
+func (m *mutant) text() string { return m.part(0, len(m.source.text)) }
+
+// part returns what becomes of the bytes from:to of the file, among which are those of all edits.
+func (m *mutant) part(from, to int) string {
 	var b strings.Builder
-	at := 0
 	for _, e := range m.edits {
-		b.WriteString(m.source.text[at:e.from])
+		b.WriteString(m.source.text[from:e.from])
 		b.WriteString(e.text)
-		at = e.to
+		from = e.to
 	}
-	b.WriteString(m.source.text[at:])
+	b.WriteString(m.source.text[from:to])
 	return b.String()
 }
 
@@ -79,11 +81,16 @@ type lineChange struct {
 }
 
 func (m *mutant) lineChanges() []lineChange {
-	was, is := strings.Split(m.source.text, "\n"), strings.Split(m.text(), "\n")
+	text, end := m.source.text, m.edits[len(m.edits)-1].to
+	from := strings.LastIndexByte(text[:m.edits[0].from], '\n') + 1
+	rest, _, _ := strings.Cut(text[end:], "\n")
+	to := end + len(rest)
+	was, is := strings.Split(text[from:to], "\n"), strings.Split(m.part(from, to), "\n")
+	first := strings.Count(text[:from], "\n") + 1
 	var changes []lineChange
 	for i := range was {
 		if was[i] != is[i] {
-			changes = append(changes, lineChange{i + 1, was[i], is[i]})
+			changes = append(changes, lineChange{first + i, was[i], is[i]})
 		}
 	}
 	return changes
