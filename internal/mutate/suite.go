@@ -124,19 +124,15 @@ type verdict struct {
 // What a run may take, so that a mutant cannot stop the machine.
 const (
 	heapLimit    = "2GiB"  // beyond it the garbage collector works harder
-	addressLimit = 8 << 20 // of a process, in KiB; the race detector needs much more
+	addressLimit = 8 << 20 // of a process, in KiB
 )
 
 // run runs the tests until one fails. Their temporary files are next to the binary.
 func (s *suite) run(ctx context.Context, binary string, args ...string) (verdict, error) {
 	running, stop := context.WithTimeout(ctx, s.timeout+killDelay)
 	defer stop()
-	limit := addressLimit
-	if slices.Contains(s.flags, "-race") {
-		limit = 0
-	}
 	args = append([]string{"-test.failfast", "-test.timeout=" + s.timeout.String()}, args...)
-	cmd := command(running, limit, binary, args...)
+	cmd := command(running, addressLimit, binary, args...)
 	cmd.Dir = filepath.Join(s.root, s.dir)
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(binary), "GOMEMLIMIT="+heapLimit)
 	out := &output{onFailure: stop}
