@@ -20,15 +20,19 @@ import (
 // A check is the tests of a package.
 type check struct {
 	name  string
-	dir   string // of the package, relative to that of the module; without tests there, there is no check
-	flags []string
-	exact bool // tests do not fail by chance
-	only  kind // of the mutants that are checked; "" means all
+	dir   string   // of the package, relative to that of the module; without tests there, there is no check
+	flags []string // of go test
+	args  []string // of the tests
+	exact bool     // tests do not fail by chance
+	only  kind     // of the mutants that are checked; "" means all
 }
 
 // checks are run in this order until one notices the mutant.
 var checks = []check{
-	{name: "simulation", dir: "internal/sim", flags: []string{"-tags=sim"}, exact: true},
+	{
+		name: "simulation", dir: "internal/sim/explore", flags: []string{"-tags=sim"},
+		args: []string{"-seeds=10000", "-shrink=0s"}, exact: true,
+	},
 	{name: "tests", dir: "."},
 	{name: "msgserver", dir: "msgserver"},
 	{name: "event", dir: "event"},
@@ -131,7 +135,7 @@ const (
 func (s *suite) run(ctx context.Context, binary string, args ...string) (verdict, error) {
 	running, stop := context.WithTimeout(ctx, s.timeout+killDelay)
 	defer stop()
-	args = append([]string{"-test.failfast", "-test.timeout=" + s.timeout.String()}, args...)
+	args = slices.Concat([]string{"-test.failfast", "-test.timeout=" + s.timeout.String()}, args, s.args)
 	cmd := command(running, addressLimit, binary, args...)
 	cmd.Dir = filepath.Join(s.root, s.dir)
 	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(binary), "GOMEMLIMIT="+heapLimit)
