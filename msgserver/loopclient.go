@@ -54,7 +54,9 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	} else {
 		l.remove(c)
 	}
-	c.attach(&c.handlers)
+	if c.attach(&c.handlers) {
+		c.disconnected(socket, socket.Err())
+	}
 	l.flush()
 }
 

@@ -25,15 +25,13 @@ type output struct {
 	closing sched.Bool // nothing more will be sent, and the connection will be closed
 }
 
-// attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
-// connection has already ended, the socket may have called another Disconnected; so attach calls Disconnected then,
-// which may therefore be called twice.
-func (o *output) attach(h *tcpserver.SocketHandlers) {
+// attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. It reports
+// whether the connection has already ended. The socket may have called another Disconnected then, so the caller does
+// what Disconnected would do. It may be called too, and so may the handlers that come before it.
+func (o *output) attach(h *tcpserver.SocketHandlers) (ended bool) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
-	if o.socket.State() == tcpserver.StateUnconnected {
-		h.Disconnected(o.socket, o.socket.Err())
-	}
+	return o.socket.State() == tcpserver.StateUnconnected
 }
 
 // send sends p or queues a copy of it. It returns ErrSlowClient if more than max bytes would be queued. Other errors of

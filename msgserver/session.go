@@ -25,7 +25,8 @@ type session[C, M any] struct {
 	partial []byte // the beginning of a message; nil if there is none
 	done    bool   // nothing more is decoded
 
-	decoding sched.Bool // messages are being decoded that shutdown must handle; set by the socket's handlers
+	decoding sched.Bool // messages are being decoded that must be handled; set by the socket's handlers
+	gone     sched.Bool // the connection had ended when the handlers were set; set by the worker
 
 	// Used only on the worker.
 	parked  []task[C, M] // tasks that wait until less is queued for the client, in order
@@ -52,9 +53,9 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 // readyRead decodes what has arrived. It moves part of a message to partial, because the socket announces the end of
 // the stream only after everything has been read. Only bytes that have to wait stay in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
-	if !c.done && !c.closing.Load() {
-		c.decoding.Store(true)
-		defer c.finishDecoding()
+	c.decoding.Store(true)
+	defer c.finishDecoding()
+	if !c.done && !c.closing.Load() && !c.gone.Load() {
 		if c.server.shuttingDown.Load() || c.mustWait() {
 			c.pause()
 			return
@@ -73,13 +74,25 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	socket.Discard(len(socket.Peek(math.MaxInt))) // the client is being closed
 }
 
-// finishDecoding clears decoding, and wakes the worker if shutdown waits for that: what was decoded is queued.
+// finishDecoding clears decoding: what was decoded is queued. It queues the end that has waited for that, and wakes the
+// worker if shutdown waits for it.
 func (c *session[C, M]) finishDecoding() {
 	c.decoding.Store(false)
+	if c.gone.Load() {
+		c.disconnected(c.socket, c.socket.Err())
+	}
 	if s := c.server; s.shuttingDown.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.wakeup.Signal()
+	}
+}
+
+// endEarly queues the end of a connection that had ended when the handlers were set, after what is being decoded.
+func (c *session[C, M]) endEarly() {
+	c.gone.Store(true)
+	if !c.decoding.Load() {
+		c.disconnected(c.socket, c.socket.Err())
 	}
 }
 

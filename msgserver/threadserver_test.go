@@ -689,6 +689,41 @@ func TestAddSocketOfClosedSocketAfterItsPollerEnds(t *testing.T) {
 	never(t, events)
 }
 
+// A connection may end while its first messages are being decoded and the worker sets up the client.
+// ClientDisconnected comes after what is being decoded, and nothing is decoded after it.
+func TestClientDisconnectedComesAfterDecodingOfConnectionThatEndsEarly(t *testing.T) {
+	decoding, goOn := make(chan struct{}, 2), make(chan struct{})
+	s, events := journal()
+	lines := s.ReadClientMessage
+	s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
+		decoding <- struct{}{}
+		<-goOn
+		return lines(name, buf)
+	}
+	server := servertest.Listen(t, new(tcpserver.TcpServer))
+	conn := dial(t, server)
+	socket := servertest.Accept(t, server)
+	c := newSession(s, socket)
+	s.sessions = map[*tcpserver.TcpSocket]*session[string, string]{socket: c}
+	socket.SetHandlers(&c.handlers)
+	conn.send("one\n")
+	receive(t, decoding)
+	require.NoError(t, socket.Abort())
+	s.connect(c)
+	require.Equal(t, "c1 connected", receive(t, events))
+	s.runQueued()
+	require.Empty(t, events, "a message is being decoded")
+	close(goOn)
+	eventually(t, func() bool {
+		s.runQueued()
+		return len(events) == 2
+	})
+	require.Equal(t, "c1 one", receive(t, events))
+	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
+	c.readyRead(socket)
+	require.Empty(t, decoding)
+}
+
 // A message that is being decoded when the context ends is handled, and its reply is sent.
 func TestMessageBeingDecodedWhenServeEndsIsAnswered(t *testing.T) {
 	decoding, goOn := make(chan struct{}), make(chan struct{})

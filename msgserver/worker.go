@@ -230,7 +230,9 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	if c.refused {
 		c.closeGracefully() // before attach, so that nothing is decoded
 	}
-	c.attach(&c.handlers)
+	if c.attach(&c.handlers) {
+		c.endEarly()
+	}
 	if !s.shuttingDown.Load() {
 		s.afterEvent()
 	}
