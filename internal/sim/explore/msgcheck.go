@@ -72,6 +72,8 @@ func (w *msgWorld) checkMsgLink(l *msgLink) {
 	switch {
 	case i.State != tcpserver.StateUnconnected && i.Queued > 0 && l.conn.RoomToSend() >= w.third() && !l.vanished:
 		sched.Fail("%v: %d bytes are queued, and the system has room for %d", l, i.Queued, l.conn.RoomToSend())
+	case i.Queued > w.p.Server.maxSend():
+		sched.Fail("%v: more is queued than may be", l)
 	case !w.isIdle() && w.p.Server.WorkExecutor:
 	case i.State == tcpserver.StateConnected && l.conn.Held() > 0 && (l.stopped || l.failed):
 		sched.Fail("%v: what it sends is not discarded", l)

@@ -142,7 +142,13 @@ func (w *msgWorld) enter(name string, l *msgLink) (leave func()) {
 		if name != "OnError" { // which may be about Update
 			w.unupdated = w.p.Server.Loop && !w.p.Server.NoUpdate && name != "Update"
 		}
-		w.needAfter = !follows && !w.p.Server.Loop && !w.p.Server.NoAfterEvent
+		switch c := w.p.Server; {
+		case c.Loop || c.NoAfterEvent:
+		case name == "AfterEvent":
+			w.needAfter = false
+		case name != "OnError" || l != nil: // OnError may be about AfterEvent
+			w.needAfter = true
+		}
 	}
 }
 
