@@ -306,7 +306,8 @@ func TestFloodingClientsDelayNoOther(t *testing.T) {
 		}
 		close(stop)
 		flooding.Wait()
-		require.LessOrEqual(t, heapInUse(), heap+2*clients*queued)
+		// A chunk is up to twice as large as what it holds, and the pools keep some for a while.
+		require.LessOrEqual(t, heapInUse(), heap+4*clients*queued)
 		runtime.KeepAlive(flood)
 	})
 }
