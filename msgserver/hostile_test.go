@@ -257,7 +257,7 @@ func TestUnfinishedMessagesHoldOneBufferEach(t *testing.T) {
 			return !slices.ContainsFunc(all, func(s *tcpserver.TcpSocket) bool { return s.BytesRead() < limit-pieces })
 		})
 		// A buffer that grows has up to twice the bytes that it holds.
-		require.LessOrEqual(t, heapInUse(), heap+2*clients*limit+1<<18)
+		servertest.Eventually(t, func() bool { return heapInUse() <= heap+2*clients*limit+1<<18 })
 		require.False(t, servertest.Leaked(goroutines, servertest.OpenFiles()))
 		for _, conn := range slow {
 			conn.send("\n")
@@ -306,8 +306,8 @@ func TestFloodingClientsDelayNoOther(t *testing.T) {
 		}
 		close(stop)
 		flooding.Wait()
-		// A chunk is up to twice as large as what it holds, and the pools keep some for a while.
-		require.LessOrEqual(t, heapInUse(), heap+4*clients*queued)
+		// The server still handles what has arrived, and makes garbage, so one look may find more.
+		servertest.Eventually(t, func() bool { return heapInUse() <= heap+2*clients*queued })
 		runtime.KeepAlive(flood)
 	})
 }
