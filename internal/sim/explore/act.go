@@ -38,6 +38,9 @@ func (a *actor) step(op Op) {
 		return
 	}
 	l := a.link
+	if l == nil && len(a.w.taken) == 0 {
+		sched.Sleep(ms(1)) // for a connection
+	}
 	if l == nil && len(a.w.taken) > 0 {
 		l = a.w.taken[op.T%len(a.w.taken)]
 	}

@@ -206,7 +206,11 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 		l.excused, l.timed = true, true
 		l.socket.SetIdleTimeout(ms(op.N))
 	},
-	SReadSize:  func(_ *actor, l *link, op Op) { l.socket.SetReadBufferSize(op.N) },
+	SReadSize: func(_ *actor, l *link, op Op) {
+		l.sizings++
+		l.socket.SetReadBufferSize(op.N)
+		l.sizings++
+	},
 	SWriteSize: func(_ *actor, l *link, op Op) { l.socket.SetWriteBufferSize(op.N) },
 	SHalfOpen: func(_ *actor, l *link, op Op) {
 		l.halfOpened = true
@@ -238,22 +242,44 @@ func readLine(s *tcpserver.TcpSocket) []byte {
 	return line
 }
 
-// peek looks at what has come, waits while the view must stay as it is, and takes a part.
+// peek looks at what has come, waits while the view must stay as it is, and perhaps takes a part.
 func (a *actor) peek(l *link, op Op) {
 	alone := l.reading == 0 && !l.vague
 	number := l.beginRead()
-	view := l.socket.Peek(op.N)
-	before := string(view)
+	v := &view{l, l.socket.Peek(op.N), "", number}
+	v.text = string(v.data)
 	if op.T%2 == 0 {
-		sched.Sleep(ms(op.T))
+		a.sleep(ms(20 * op.T))
 	}
-	alone = alone && l.reading == 1 && l.readings == number && len(l.ahead) == 0
-	if alone && (string(view) != before || !l.matches(l.pos, view)) {
-		sched.Fail("%v: Peek shows %q, then %q", l, before, view)
-	}
+	alone = alone && l.readings == number && len(l.ahead) == 0
 	l.endRead("Peek", number, nil)
-	if alone && len(view) > 0 {
-		a.discard(l, 1+op.T%len(view))
+	if !alone {
+		return
+	}
+	if !l.matches(l.pos, v.data) {
+		sched.Fail("%v: Peek shows %q, which is not what comes next", l, v.text)
+	}
+	v.check()
+	switch {
+	case a.link == l:
+		l.view = v
+	case len(v.data) > 0:
+		a.discard(l, 1+(op.N+31*op.T)%len(v.data))
+	}
+}
+
+// A view is what Peek has returned. It stays as it is until the next call that reads or, in a handler, until that
+// returns.
+type view struct {
+	l       *link
+	data    []byte
+	text    string // what it has shown at first
+	reading int    // the number of the call
+}
+
+func (v *view) check() {
+	if v != nil && v.l.readings == v.reading && string(v.data) != v.text {
+		sched.Fail("%v: Peek shows %q, then %q", v.l, v.text, v.data)
 	}
 }
 

@@ -10,7 +10,12 @@ import (
 )
 
 // A generator chooses a program.
-type generator struct{ r sched.Random }
+type generator struct {
+	r     sched.Random
+	large bool // one message is still to have thousands of bytes
+
+	userActs, socketActs, readActs, rareActs []Act // that the program may have
+}
 
 func (g *generator) n(n int) int           { return g.r.Intn(n) }
 func (g *generator) oneIn(n int) bool      { return g.n(n) == 0 }
@@ -19,7 +24,7 @@ func (g *generator) act(choices []Act) Act { return choices[g.n(len(choices))] }
 
 // Generate returns the program of a seed.
 func Generate(seed uint64) *Program {
-	g := &generator{sched.NewRandom(seed)}
+	g := &generator{r: sched.NewRandom(seed)}
 	p := &Program{Seed: g.r.Next()}
 	switch g.n(4) {
 	case 0:
@@ -31,7 +36,11 @@ func Generate(seed uint64) *Program {
 	}
 	p.Stalls = g.oneIn(4)
 	g.system(&p.System)
+	s := p.System
+	g.large = s.SendBuffer == 0 && s.ReceiveBuffer == 0 && (s.Segments == 0 || s.Segments > 10)
 	g.server(&p.Server)
+	g.userActs, g.socketActs = g.some(userActs), g.some(socketActs)
+	g.readActs, g.rareActs = g.some(readActs), g.some(rareActs)
 	for range 1 + g.n(g.of(1, 2, 4, 6)) {
 		p.Clients = append(p.Clients, g.client())
 	}
@@ -45,6 +54,17 @@ func Generate(seed uint64) *Program {
 		p.Reacts = append(p.Reacts, g.reaction())
 	}
 	return p
+}
+
+// some returns all acts or a few of them, so that there are programs in which two rare acts often meet.
+func (g *generator) some(acts []Act) (few []Act) {
+	if g.oneIn(2) {
+		return acts
+	}
+	for range 1 + g.n(6) {
+		few = append(few, g.act(acts))
+	}
+	return few
 }
 
 func (g *generator) system(s *System) {
@@ -96,7 +116,11 @@ func (g *generator) client() Script {
 	for range g.n(6) {
 		switch g.n(8) {
 		case 0, 1, 2, 3:
-			s = append(s, Op{Do: CSend, N: g.size()})
+			n := g.size()
+			if g.large {
+				n, g.large = 8_000+g.n(4_000), false
+			}
+			s = append(s, Op{Do: CSend, N: n})
 		case 4:
 			s = append(s, Op{Do: CRecv, N: g.size()})
 		case 5:
@@ -132,14 +156,14 @@ var readActs = []Act{
 }
 
 var rareActs = []Act{
-	Sleep, Sleep, SWorker, SPanic, SGoexit, SWrite, SPause, Close, Next, CloseConnections, Shutdown, Wait,
+	Sleep, Sleep, SWorker, SWorker, SPanic, SGoexit, SWrite, SPause, Close, Next, CloseConnections, Shutdown, Wait,
 }
 
 func (g *generator) user() (s Script) {
 	for range 1 + g.n(8) {
-		acts := socketActs
+		acts := g.socketActs
 		if g.oneIn(2) {
-			acts = userActs
+			acts = g.userActs
 		}
 		o := g.op(acts)
 		s = append(s, o)
@@ -162,6 +186,8 @@ func (g *generator) op(acts []Act) Op {
 		o.N = g.n(4)
 	case Files:
 		o.N = g.of(4, 8, 100)
+	case SPeek:
+		o.N = g.of(g.size(), g.size(), 1<<20)
 	default:
 		o.N = g.size()
 	}
@@ -192,13 +218,13 @@ func (g *generator) handler() (s Script) {
 	for range g.n(3) {
 		switch g.n(8) {
 		case 0, 1, 2, 3:
-			s = append(s, Op{Do: g.act(readActs), N: g.size()})
+			s = append(s, g.op(g.readActs))
 		case 4, 5:
 			s = append(s, Op{Do: SSend, N: g.size()})
 		case 6:
-			s = append(s, g.op(socketActs))
+			s = append(s, g.op(g.socketActs))
 		case 7:
-			s = append(s, Op{Do: g.act(rareActs), N: g.of(1, 15, 40, 100), T: g.n(8)})
+			s = append(s, Op{Do: g.act(g.rareActs), N: g.of(1, 15, 40, 100), T: g.n(8)})
 		}
 	}
 	return s

@@ -58,7 +58,8 @@ func (w *world) enter(l *link, name string) (leave func()) {
 		leaveServer = w.enterServer(l.socket.Server(), name)
 	}
 	return func() {
-		l.inside = ""
+		l.view.check()
+		l.inside, l.view = "", nil
 		leaveServer()
 	}
 }
@@ -92,6 +93,7 @@ func (w *world) readyRead(l *link) {
 	readings := l.readings + l.reading
 	l.took, l.own = 0, 0
 	most := tcpserver.Inspect(l.socket).Buffered
+	sizings := l.sizings
 	a := &actor{w: w, link: l}
 	var s Script
 	if n := len(l.react.Ready); n > 0 {
@@ -101,7 +103,8 @@ func (w *world) readyRead(l *link) {
 	a.do(s)
 	l.left = l.took > 0
 	most += tcpserver.Inspect(l.socket).Limit
-	if l.took > most && l.readings == readings+l.own && !s.has(SRead, SWaitRead, SReadSize) {
+	alone := l.readings == readings+l.own && l.sizings == sizings && l.sizings%2 == 0
+	if l.took > most && alone && !s.has(SRead, SWaitRead) {
 		sched.Fail("%v: a call of ReadyRead could take %d bytes, the limit is %d", l, l.took, most)
 	}
 }
@@ -132,8 +135,9 @@ func (w *world) readClosed(l *link) {
 func (w *world) disconnected(l *link, err error) {
 	defer w.enter(l, "Disconnected")()
 	l.over, l.err = true, err
+	readings := l.readings + l.reading
 	i := tcpserver.Inspect(l.socket)
-	known := l.reading == 0 && len(l.ahead) == 0 && !l.vague && l.pausing == 0 && l.resumed != time.Now()
+	known := l.readings == readings && len(l.ahead) == 0 && !l.vague && l.pausing == 0 && l.resumed != time.Now()
 	if known && !i.Paused && !l.closing && l.seen < l.pos+i.Buffered {
 		sched.Fail("%v: Disconnected before ReadyRead for %d bytes", l, l.pos+i.Buffered-l.seen)
 	}

@@ -43,10 +43,12 @@ type link struct {
 	seen         int    // up to which position ReadyRead was called
 	took         int    // how many bytes the present call of ReadyRead has taken itself
 	own          int    // and how often it has read
+	sizings      int    // calls of SetReadBufferSize that have begun, and that have ended
 	left         bool   // the last call of ReadyRead has taken something
 	inside       string // the handler that runs
 	task         int    // that runs it
 	entries      int    // calls of handlers
+	view         *view  // that the handler has; nil if none
 	closed       bool   // by the program
 	closing      bool   // a call of Close or Abort has begun
 	exact        bool   // it was closed where the handlers run: only Disconnected follows
