@@ -121,6 +121,21 @@ func TestUpdateComesAgainAndAgain(t *testing.T) {
 	cancel()
 }
 
+// An update that comes late does not delay those that follow, and updates that were missed are left out.
+func TestUpdatesKeepTheirSchedule(t *testing.T) {
+	u := startUpdates(time.Hour, sync.NewCond(new(sync.Mutex)))
+	defer u.timer.Stop()
+	now := time.Now()
+	for late, left := range map[time.Duration]time.Duration{
+		time.Minute:       59 * time.Minute,
+		150 * time.Minute: 30 * time.Minute,
+	} {
+		u.at = now.Add(-late)
+		u.next()
+		require.Equal(t, left, u.at.Sub(now))
+	}
+}
+
 func TestWorkQueuedBeforeRun(t *testing.T) {
 	done := make(chan struct{})
 	s := new(ThreadServer[int, int])

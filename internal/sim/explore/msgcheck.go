@@ -75,7 +75,7 @@ func (w *msgWorld) checkMsgLink(l *msgLink) {
 	case i.Queued > w.p.Server.maxSend():
 		sched.Fail("%v: more is queued than may be", l)
 	case !w.isIdle() && w.p.Server.WorkExecutor:
-	case i.State == tcpserver.StateConnected && l.conn.Held() > 0 && (l.stopped || l.failed):
+	case (l.stopped || l.failed) && i.State == tcpserver.StateConnected && i.HasHandlers && l.conn.Held() > 0:
 		sched.Fail("%v: what it sends is not discarded", l)
 	case !w.isIdle() || l.state != linkClient:
 	case i.State == tcpserver.StateUnconnected:
@@ -122,8 +122,8 @@ func (w *msgWorld) checkProgress(l *msgLink, i tcpserver.Insight) {
 	switch {
 	case idle > l.patience(w) && (i.Queued > 0 || l.stopping):
 		sched.Fail("%v: it has taken nothing for %v", l, idle)
-	case !l.stopped || i.Queued > 0 || w.p.Peer.HideUnacked || idle <= 200*time.Millisecond+w.slack():
-	case l.hasAll() && l.conn.EndReceived():
+	case l.stopped && idle > 200*time.Millisecond+w.slack() && l.hasAll() && l.conn.EndReceived() &&
+		i.Queued == 0 && !w.p.Peer.HideUnacked:
 		sched.Fail("%v: it has taken everything, and is not closed", l)
 	}
 }

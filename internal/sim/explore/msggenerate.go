@@ -18,7 +18,7 @@ type msgGenerator struct {
 
 // GenerateMsg returns the MsgProgram of a seed.
 func GenerateMsg(seed uint64) *MsgProgram {
-	g := &msgGenerator{generator: generator{sched.NewRandom(seed)}}
+	g := &msgGenerator{generator: generator{r: sched.NewRandom(seed)}}
 	p := &MsgProgram{Seed: g.r.Next()}
 	g.p = p
 	switch g.n(4) {
@@ -87,6 +87,9 @@ func (g *msgGenerator) msgServer() {
 	s.Buffer = g.of(0, 0, 1, 8)
 	s.Header = g.of(0, 0, 2, 5)
 	s.MaxSend = g.of(0, 0, 300, 2000, 20_000)
+	if s.MaxSend > 0 && s.MaxSend <= 2000 && !g.oneIn(4) {
+		g.p.System.SendBuffer = g.of(64, 300) // so that messages wait
+	}
 	s.Threads, s.PerThread = 1+g.n(3), g.of(0, 0, 0, 1, 2)
 	s.Lag = ms(0, 40, 150, 2000)
 	s.Update = ms(0, 5, 60, 3000)

@@ -294,11 +294,11 @@ func (l *msgLink) patience(w *msgWorld) time.Duration {
 
 func (l *msgLink) String() string {
 	eof, reset := l.conn.EndArrived()
-	s := fmt.Sprintf("client %d: %d messages in %d bytes, arrived %d (eof %v, reset %v), held %d, ",
-		l.id, len(l.messages), len(l.stream), l.conn.Arrived(), eof, reset, l.conn.Held())
-	s += fmt.Sprintf("decoded %d to %d, handled %d, state %d, failure %v",
-		l.decoded, l.pos, l.handled, l.state, l.failure)
-	var flags []string
+	var b strings.Builder
+	fmt.Fprintf(&b, "client %d: state %d, failure %v, ", l.id, l.state, l.failure)
+	fmt.Fprintf(&b, "%d messages in %d bytes, ", len(l.messages), len(l.stream))
+	fmt.Fprintf(&b, "arrived %d (eof %v, reset %v), held %d, ", l.conn.Arrived(), eof, reset, l.conn.Held())
+	fmt.Fprintf(&b, "decoded %d to %d, handled %d", l.decoded, l.pos, l.handled)
 	for _, flag := range []struct {
 		name string
 		on   bool
@@ -306,12 +306,11 @@ func (l *msgLink) String() string {
 		{"stopping", l.stopping}, {"stopped", l.stopped}, {"aborting", l.aborting}, {"overflow", l.overflow},
 		{"added", l.added}, {"clean", l.clean}, {"decoding", l.decoding}} {
 		if flag.on {
-			flags = append(flags, flag.name)
+			b.WriteString(", " + flag.name)
 		}
 	}
-	s += fmt.Sprint(", ", flags)
 	if l.socket != nil {
-		s += fmt.Sprintf(", %+v", tcpserver.Inspect(l.socket))
+		fmt.Fprintf(&b, ", %+v", tcpserver.Inspect(l.socket))
 	}
-	return s
+	return b.String()
 }

@@ -59,13 +59,13 @@ type MsgServer struct {
 // A Decoder says what a message is.
 type Decoder uint8
 
-// The decoders of package msgserver, and one of the program.
+// The decoders of package msgserver.
 const (
-	LineDecoder Decoder = iota
-	Prefix16
-	Prefix16Little
+	LineDecoder    Decoder = iota
+	Prefix16               // LengthPrefix16, big endian
+	Prefix16Little         // and little endian
 	Prefix32
-	Words // separated by any number of spaces
+	Words // Split with bufio.ScanWords
 	decoders
 )
 
@@ -83,11 +83,11 @@ type Round struct {
 // A RoundEnd is what ends a round.
 type RoundEnd uint8
 
-// What ends a round.
+// The ways of ending a round.
 const (
-	Deadline RoundEnd = iota
-	Cancel
-	CloseServer
+	Deadline    RoundEnd = iota // of the context
+	Cancel                      // of the context
+	CloseServer                 // Close of the TcpServer
 	roundEnds
 )
 
