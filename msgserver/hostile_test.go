@@ -266,8 +266,8 @@ func TestUnfinishedMessagesHoldOneBufferEach(t *testing.T) {
 	})
 }
 
-// Clients that send as fast as they can, and never read, are held back: no more than highWater is queued for one, and
-// what the server has collected of its replies or, when Serve ends and waits for nobody, received.
+// Clients that send as fast as they can, and never read, are held back: at most highWater is queued for one, and what
+// the server collects before it sends. When Serve ends, which waits for nobody, the replies to what is received follow.
 func TestFloodingClientsDelayNoOther(t *testing.T) {
 	const clients, limit = 4, 16 << 10
 	const queued = highWater + maxOut + 64<<10 + 2*limit
@@ -276,12 +276,15 @@ func TestFloodingClientsDelayNoOther(t *testing.T) {
 		s.answer()
 		line := strings.Repeat("x", 999) + "\n"
 		answer := s.said
+		sockets := make(chan *tcpserver.TcpSocket, clients+1)
+		s.connected = func(socket *tcpserver.TcpSocket) error { sockets <- socket; return nil }
 		s.said = func(socket *tcpserver.TcpSocket, line string) {
 			answer(socket, line)
 			assert.LessOrEqual(t, socket.BytesToWrite(), queued)
 		}
 		server := serve(t, s.serve)
 		good := dial(t, server)
+		receive(t, sockets)
 		flood := []byte(strings.Repeat(line, 100))
 		heap := heapInUse()
 		stop := make(chan struct{})
@@ -304,9 +307,12 @@ func TestFloodingClientsDelayNoOther(t *testing.T) {
 			good.send("hello\n")
 			require.Equal(t, "hello!\n", good.line())
 		}
+		for range clients {
+			socket := receive(t, sockets)
+			eventually(t, func() bool { return socket.BytesToWrite() > highWater })
+		}
 		close(stop)
 		flooding.Wait()
-		// The server still handles what has arrived, and makes garbage, so one look may find more.
 		servertest.Eventually(t, func() bool { return heapInUse() <= heap+2*clients*queued })
 		runtime.KeepAlive(flood)
 	})
