@@ -104,7 +104,7 @@ func (a *msgActor) send(l *msgLink, n int) {
 	}
 	own := a.onWorker() && (a.link == l || w.p.Server.Loop)
 	l.foreign = l.foreign || !a.onWorker()
-	gone, open := l.isGone(), l.isOpen(w, own)
+	gone, open := l.isGone(a.onWorker()), l.isOpen(w, own)
 	w.beginSend(l, len(data))
 	w.s.send(l.socket, data)
 	l.inflight -= len(data)

@@ -47,7 +47,36 @@ func GenerateMsg(seed uint64) *MsgProgram {
 		p.Rounds = append(p.Rounds, Round{RoundEnd(g.n(int(roundEnds))), g.of(0, 0, 1, 3, 10, 100, 600)})
 	}
 	p.Rounds = append(p.Rounds, Round{End: RoundEnd(g.n(int(roundEnds)))})
+	if g.oneIn(8) {
+		g.overload()
+	}
 	return p
+}
+
+// overload makes a program in which messages wait because much is queued for their client, who reads at once or only
+// after everything was sent. Another goroutine may stop the client meanwhile.
+func (g *msgGenerator) overload() {
+	p := g.p
+	p.System.SendBuffer, p.Server.MaxSend, p.Server.Lag, p.Server.RefuseEvery = g.of(64, 300), g.of(300, 2000), 0, 0
+	p.Said = []Script{{{Do: MReply, N: p.Server.MaxSend/2 + g.n(p.Server.MaxSend/2)}}}
+	p.Acts = MsgActs{}
+	p.Clients, p.Users = nil, nil
+	for range 1 + g.n(3) {
+		s := Script{{Do: Connect}}
+		if g.oneIn(2) {
+			s = append(s, Op{Do: MReader, N: 0})
+		}
+		for range 1 + g.n(4) {
+			s = append(s, Op{Do: MSay, N: g.messageSize()}, Op{Do: CSleep, N: g.of(0, 0, 1)})
+		}
+		if g.oneIn(3) {
+			s = append(s, Op{Do: MBurst, N: g.of(20, 100)})
+		}
+		p.Clients = append(p.Clients, append(s, Op{Do: CSleep, N: 200}, Op{Do: CDrain}))
+	}
+	if g.oneIn(2) {
+		p.Users = append(p.Users, Script{{Do: Sleep, N: g.of(1, 5, 30)}, {Do: MStopOther, T: g.n(3)}})
+	}
 }
 
 func (g *msgGenerator) msgSystem() {

@@ -226,9 +226,9 @@ func (l *msgLink) isOpen(w *msgWorld, own bool) bool {
 	return !l.ending && !l.done && !w.isEnding()
 }
 
-// isGone reports whether what is sent to the client now must not arrive.
-func (l *msgLink) isGone() bool {
-	return l.stopped || l.failed || l.state == linkOver
+// isGone reports whether what is sent to the client now must not arrive. onWorker says that the worker sends it.
+func (l *msgLink) isGone(onWorker bool) bool {
+	return l.stopped || l.failed && onWorker || l.state == linkOver
 }
 
 // acceptedBytes returns how many bytes were accepted for sending. If sure is false, it may be more.

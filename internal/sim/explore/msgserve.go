@@ -246,7 +246,7 @@ func (l *msgLink) decodeResult(text string, n int, err error) (*message, error) 
 func (w *msgWorld) process(l *msgLink, buf []byte, decode decodeFunc) (used int, err error) {
 	defer w.enter("ProcessClientData", l)()
 	w.checkMark(l)
-	if i, s := tcpserver.Inspect(l.socket), &w.p.Server; int(l.socket.BytesRead())-l.pos > 2*s.limit()+3*i.Limit {
+	if i, s := tcpserver.Inspect(l.socket), &w.p.Server; int(l.socket.BytesRead())-l.pos > 3*(s.limit()+i.Limit) {
 		sched.Fail("%v: %d bytes wait to be processed", l, int(l.socket.BytesRead())-l.pos)
 	}
 	l.beginDecode(&w.p.Server, buf)
