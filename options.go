@@ -101,8 +101,12 @@ func (s *TcpSocket) SetKeepAliveConfig(c net.KeepAliveConfig) error {
 // connection. If sec > 0, it sends them for at most that many seconds. Close returns at once in any case. The error
 // is a *[net.OpError] that wraps [ErrSocketClosed] on a socket that has ended, or an error of the system.
 func (s *TcpSocket) SetLinger(sec int) error {
-	s.wmu.Lock()
-	if s.state != StateUnconnected {
+	return s.option(func(fd sys.FD) error {
+		s.wmu.Lock() // also for the system's call, so that the flags say what it has set
+		defer s.wmu.Unlock()
+		if s.state == StateUnconnected {
+			return ErrSocketClosed
+		}
 		s.wflags &^= wLinger | wResetOnClose
 		switch {
 		case sec > 0:
@@ -110,9 +114,8 @@ func (s *TcpSocket) SetLinger(sec int) error {
 		case sec == 0:
 			s.wflags |= wResetOnClose
 		}
-	}
-	s.wmu.Unlock()
-	return s.option(func(fd sys.FD) error { return sys.SetLinger(fd, sec) })
+		return sys.SetLinger(fd, sec)
+	})
 }
 
 // SetReadBuffer sets the size in bytes of the system's own receive buffer (SO_RCVBUF). The errors are those of

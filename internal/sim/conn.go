@@ -54,6 +54,7 @@ type end struct {
 	broken   bool          // by a reset
 	wantRoom bool          // a send found too little room: an edge follows
 	linger0  bool
+	lingers  bool // closing it may block
 	ending   bool // the program has ended its stream
 	last     bool // the peer had ended its stream before
 	gone     bool // the program has closed it
@@ -372,11 +373,12 @@ func Shutdown(fd int, read, write bool) syscall.Errno {
 	return 0
 }
 
-// SetLinger0 makes closing the descriptor a reset, or not. It does not fail.
-func SetLinger0(fd int, on bool) syscall.Errno {
+// SetLinger is SO_LINGER. With 0 seconds closing the descriptor resets the connection; with more it may block. It does
+// not fail.
+func SetLinger(fd, seconds int) syscall.Errno {
 	enter(CallLinger, fd)
 	if c := now.file(fd).conn; c != nil {
-		c.linger0 = on
+		c.linger0, c.lingers = seconds == 0, seconds > 0
 	}
 	return 0
 }

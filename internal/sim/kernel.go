@@ -181,9 +181,22 @@ func (k *Kernel) file(fd int) *file {
 	return k.files[fd]
 }
 
-// Close closes a descriptor.
+// Close closes a descriptor, by a call that must not block.
 func Close(fd int) {
 	enter(CallClose, fd)
+	if c := now.file(fd).conn; c != nil && c.lingers {
+		sched.Fail("closing descriptor %d may block: it lingers", fd)
+	}
+	closeFile(fd)
+}
+
+// CloseBlocking closes a descriptor, by a call that may block.
+func CloseBlocking(fd int) {
+	enter(CallClose, fd)
+	closeFile(fd)
+}
+
+func closeFile(fd int) {
 	k := now
 	f := k.file(fd)
 	if sched.IsOver() {

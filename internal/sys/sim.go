@@ -163,11 +163,11 @@ func CloseWrite(fd FD) error { return callError("shutdown", sim.Shutdown(int(fd)
 func Close(fd FD) { sim.Close(int(fd)) }
 
 // CloseBlocking closes a socket that lingers.
-func CloseBlocking(fd FD) { sim.Close(int(fd)) }
+func CloseBlocking(fd FD) { sim.CloseBlocking(int(fd)) }
 
-// SetLinger sets SO_LINGER, of which only 0 makes a difference here.
+// SetLinger sets SO_LINGER.
 func SetLinger(fd FD, seconds int) error {
-	return callError("setsockopt", sim.SetLinger0(int(fd), seconds == 0))
+	return callError("setsockopt", sim.SetLinger(int(fd), seconds))
 }
 
 // SetNoDelay sets TCP_NODELAY.
