@@ -331,6 +331,19 @@ func TestResetDuringCloseEndsWithErrReset(t *testing.T) {
 	mustEnd(t, socket, tcpserver.ErrReset)
 }
 
+// Nobody reads any more, so that only sending meets the reset.
+func TestResetDuringCloseAfterEndOfStreamEndsWithErrReset(t *testing.T) {
+	t.Parallel()
+	socket, conn := connect(t, listen(t, &tcpserver.TcpServer{CloseTimeout: -1}))
+	fillSendQueue(t, socket, conn)
+	require.NoError(t, conn.CloseWrite())
+	_, err := socket.Read(make([]byte, 1))
+	require.Equal(t, io.EOF, err)
+	require.NoError(t, socket.Close())
+	reset(t, conn)
+	mustEnd(t, socket, tcpserver.ErrReset)
+}
+
 // After ReadClosed the socket closes without a call of Close, as soon as everything is sent.
 func TestCloseEndsSocketThatIsClosingAfterReadClosed(t *testing.T) {
 	t.Parallel()

@@ -52,6 +52,59 @@ func TestFailedListenBoundReleasesAddress(t *testing.T) {
 	require.NoError(t, other.Close())
 }
 
+// If Listen failed without closing the descriptor, the address would stay in use.
+func TestFailedListenReleasesAddress(t *testing.T) {
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	other := &TcpServer{Poller: poller}
+	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
+	l := poller.loops[0]
+	l.mu.Lock()
+	l.closed = true // as while its poller is being closed
+	l.mu.Unlock()
+	addr := filepath.Join(t.TempDir(), "s")
+	server := &TcpServer{Poller: poller}
+	require.ErrorIs(t, server.Listen("unix", addr), net.ErrClosed)
+	assert.NoFileExists(t, addr)
+	free := new(TcpServer)
+	require.NoError(t, free.Bind("tcp", "127.0.0.1:0"))
+	tcp := free.Addr().String()
+	require.NoError(t, free.Close())
+	require.ErrorIs(t, server.Listen("tcp", tcp), net.ErrClosed)
+	require.NoError(t, free.Listen("tcp", tcp))
+	require.NoError(t, free.Close())
+	require.NoError(t, other.Close())
+}
+
+// A timer that stayed would keep the ended socket in memory until it fires.
+func TestEndedSocketHasNoTimers(t *testing.T) {
+	server := new(TcpServer)
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	socket, err := server.AcceptSocket(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, socket.SetDeadline(time.Now().Add(time.Hour)))
+	require.NoError(t, socket.Close())
+	require.Equal(t, StateUnconnected, socket.State())
+	x := socket.cold()
+	assert.False(t, x.readBy.timer.Stop())
+	assert.False(t, x.writeBy.timer.Stop())
+}
+
+// While goroutines are late the watchdog checks ten times as often, so it must not count one that is not late.
+func TestTurnThatEndedInTimeIsNotLate(t *testing.T) {
+	var w watchdog
+	l := &loop{watchdog: &w}
+	mark := l.turn.begin()
+	require.True(t, l.endTurn(mark))
+	l.takeOver(mark)
+	assert.Zero(t, w.late.Load())
+	assert.Equal(t, watchPeriod, w.period())
+}
+
 // AcceptErrorHandler is called some time after the accept that failed. The server may have closed and listened again by
 // then.
 func TestAcceptErrorOfEarlierPeriodIsNotReported(t *testing.T) {
