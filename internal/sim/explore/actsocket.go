@@ -196,7 +196,7 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	SPause:        func(a *actor, l *link, _ Op) { a.pauseReading(l) },
 	SResume:       func(_ *actor, l *link, _ Op) { l.resumeReading() },
 	SHandlers:     func(a *actor, l *link, _ Op) { a.w.hear(l) },
-	SNoHandlers:   func(_ *actor, l *link, _ Op) { l.socket.SetHandlers(nil) },
+	SNoHandlers:   func(_ *actor, l *link, _ Op) { l.removeHandlers() },
 	SReadDeadline: func(_ *actor, l *link, op Op) { l.socket.SetReadDeadline(time.Now().Add(ms(op.N))) },
 	SWriteDeadline: func(_ *actor, l *link, op Op) {
 		l.excused = true // a Write may be cut off
@@ -248,9 +248,7 @@ func (a *actor) peek(l *link, op Op) {
 	number := l.beginRead()
 	v := &view{l, l.socket.Peek(op.N), "", number}
 	v.text = string(v.data)
-	if op.T%2 == 0 {
-		a.sleep(ms(20 * op.T))
-	}
+	a.sleep(ms(15 * op.T))
 	alone = alone && l.readings == number && len(l.ahead) == 0
 	l.endRead("Peek", number, nil)
 	if !alone {
@@ -349,6 +347,14 @@ func (a *actor) pauseReading(l *link) {
 		l.lateRead = 1
 	}
 	l.pausing--
+}
+
+// removeHandlers removes the handlers, but not for ever: each time they are set again, what is unread is announced
+// again.
+func (l *link) removeHandlers() {
+	if l.removals++; l.removals <= 20 {
+		l.socket.SetHandlers(nil)
+	}
 }
 
 func (l *link) resumeReading() {

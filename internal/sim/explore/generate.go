@@ -160,12 +160,19 @@ var rareActs = []Act{
 }
 
 func (g *generator) user() (s Script) {
+	mostly := g.n(8)
 	for range 1 + g.n(8) {
 		acts := g.socketActs
 		if g.oneIn(2) {
 			acts = g.userActs
 		}
 		o := g.op(acts)
+		if !g.oneIn(3) {
+			o.T = mostly
+		}
+		if o.Do == SPeek && g.oneIn(2) {
+			s = append(s, Op{Do: SDiscard, N: g.size(), T: o.T})
+		}
 		s = append(s, o)
 		if (o.Do == Close || o.Do == CloseAsync) && g.oneIn(2) {
 			s = append(s, Op{Do: Listen})

@@ -81,8 +81,9 @@ func (w *world) enterServer(s *tcpserver.TcpServer, name string) (leave func()) 
 
 func (w *world) readyRead(l *link) {
 	defer w.enter(l, "ReadyRead")()
+	readings := l.mark()
 	l.seen = max(l.seen, l.pos+l.socket.BytesAvailable())
-	if l.reading > 0 {
+	if l.readings != readings {
 		l.seen = l.conn.Arrived() // another call may have taken bytes that are not counted yet
 	}
 	if l.paused {
@@ -90,7 +91,7 @@ func (w *world) readyRead(l *link) {
 			sched.Fail("%v: ReadyRead while reading is paused", l)
 		}
 	}
-	readings := l.readings + l.reading
+	readings = l.mark()
 	l.took, l.own = 0, 0
 	most := tcpserver.Inspect(l.socket).Buffered
 	sizings := l.sizings
@@ -135,7 +136,7 @@ func (w *world) readClosed(l *link) {
 func (w *world) disconnected(l *link, err error) {
 	defer w.enter(l, "Disconnected")()
 	l.over, l.err = true, err
-	readings := l.readings + l.reading
+	readings := l.mark()
 	i := tcpserver.Inspect(l.socket)
 	known := l.readings == readings && len(l.ahead) == 0 && !l.vague && l.pausing == 0 && l.resumed != time.Now()
 	if known && !i.Paused && !l.closing && l.seen < l.pos+i.Buffered {
@@ -251,10 +252,11 @@ func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
 	defer func() { h.returned++ }()
 	h.closes++
 	for _, l := range h.w.taken {
-		if h.w.begun > 1 || l.socket.Server() != s || l.lateHandlers {
+		if h.w.begun > 1 || l.socket.Server() != s {
 			continue
 		}
-		if i := tcpserver.Inspect(l.socket); i.State != tcpserver.StateUnconnected || i.HasHandlers && !l.over {
+		i := tcpserver.Inspect(l.socket)
+		if i.State != tcpserver.StateUnconnected || i.HasHandlers && !l.over && !l.lateHandlers {
 			sched.Fail("%v: ClosedHandler before Disconnected", l)
 		}
 	}

@@ -44,6 +44,7 @@ type link struct {
 	took         int    // how many bytes the present call of ReadyRead has taken itself
 	own          int    // and how often it has read
 	sizings      int    // calls of SetReadBufferSize that have begun, and that have ended
+	removals     int    // of the handlers
 	left         bool   // the last call of ReadyRead has taken something
 	inside       string // the handler that runs
 	task         int    // that runs it
@@ -90,6 +91,14 @@ func letter(id, i int) byte {
 func (l *link) beginRead() (number int) {
 	l.reading++
 	l.readings++
+	return l.readings
+}
+
+// mark returns what readings is as long as no call begins to read, or -1 if one reads now.
+func (l *link) mark() int {
+	if l.reading > 0 {
+		return -1
+	}
 	return l.readings
 }
 

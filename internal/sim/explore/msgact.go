@@ -137,9 +137,12 @@ func (w *msgWorld) beginSend(l *msgLink, n int) {
 	}
 }
 
-// watchQueue notes that from now on the client's progress is watched, if it was not before.
+// watchQueue notes that from now on the client's progress is watched, if it was not before: a client that has failed, or
+// that has not taken everything, may be.
 func (l *msgLink) watchQueue() {
-	if i := tcpserver.Inspect(l.socket); i.Queued == 0 && i.State == tcpserver.StateConnected {
+	l.lastMoved = time.Now()
+	i := tcpserver.Inspect(l.socket)
+	if i.Queued == 0 && i.State == tcpserver.StateConnected && !l.failed && l.hasAll() {
 		l.queuedSince = time.Now()
 	}
 }
