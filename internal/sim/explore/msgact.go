@@ -137,8 +137,8 @@ func (w *msgWorld) beginSend(l *msgLink, n int) {
 	}
 }
 
-// watchQueue notes that from now on the client's progress is watched, if it was not before: a client that has failed, or
-// that has not taken everything, may be.
+// watchQueue notes that from now on the client's progress is watched, if it was not before: a client that has failed,
+// or that has not taken everything, may be.
 func (l *msgLink) watchQueue() {
 	l.lastMoved = time.Now()
 	i := tcpserver.Inspect(l.socket)
