@@ -31,10 +31,17 @@ type check struct {
 var checks = []check{
 	{
 		name: "simulation", dir: "internal/sim/explore", flags: []string{"-tags=sim"},
-		args: []string{"-seeds=10000", "-shrink=0s"}, exact: true,
+		args: []string{
+			"-test.run=^(TestSeedsFindNothing|TestEachSystemCallFailsWithEachError)$", "-seeds=20000", "-shrink=0s",
+		},
+		exact: true,
 	},
 	{name: "tests", dir: "."},
 	{name: "msgserver", dir: "msgserver"},
+	{
+		name: "simulation of msgserver", dir: "internal/sim/explore", flags: []string{"-tags=sim"},
+		args: []string{"-test.run=^TestMessageSeedsFindNothing$", "-seeds=10000", "-shrink=0s"}, exact: true,
+	},
 	{name: "event", dir: "event"},
 	{name: "race", dir: ".", flags: []string{"-race"}, only: missedLock},
 	{name: "msgserver race", dir: "msgserver", flags: []string{"-race"}, only: missedLock},
