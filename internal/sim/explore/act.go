@@ -29,7 +29,7 @@ func (a *actor) do(s Script) {
 }
 
 func (a *actor) step(op Op) {
-	if sched.IsOver() {
+	if sched.IsOver() || a.w.over && beginsListening[op.Do] {
 		return
 	}
 	sched.Note("%v %d %d", op.Do, op.N, op.T)
@@ -48,6 +48,9 @@ func (a *actor) step(op Op) {
 		f(a, l, op)
 	}
 }
+
+// beginsListening has the acts that nothing would end any more at the end of the run.
+var beginsListening = map[Act]bool{Listen: true, ListenAsync: true, ListenBound: true, HandOver: true}
 
 // context returns a context that ends after n ms. It has ended already if n is 0.
 func (a *actor) context(n int) context.Context {
