@@ -36,6 +36,7 @@ var checks = []check{
 		},
 		exact: true,
 	},
+	{name: "race", dir: ".", flags: []string{"-race"}, only: missedLock},
 	{name: "tests", dir: "."},
 	{name: "msgserver", dir: "msgserver"},
 	{
@@ -43,7 +44,6 @@ var checks = []check{
 		args: []string{"-test.run=^TestMessageSeedsFindNothing$", "-seeds=10000", "-shrink=0s"}, exact: true,
 	},
 	{name: "event", dir: "event"},
-	{name: "race", dir: ".", flags: []string{"-race"}, only: missedLock},
 	{name: "msgserver race", dir: "msgserver", flags: []string{"-race"}, only: missedLock},
 }
 
