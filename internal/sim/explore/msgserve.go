@@ -380,6 +380,7 @@ func (w *msgWorld) failed(err error) {
 		if !panicked {
 			sched.Fail("OnError: %v", err)
 		}
+		defer func() { w.updated = time.Now() }() // it may be about Update, and the next one comes after a pause
 		(&msgActor{w: w, writer: 1}).do(w.p.Acts.Failed)
 		return
 	}
