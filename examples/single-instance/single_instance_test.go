@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver/internal/servertest"
+)
+
+// TestMain fails the run if a goroutine or a descriptor is left at its end.
+func TestMain(m *testing.M) { servertest.Main(m) }
+
+// eachNetwork runs a test for a unix socket, where there are any, and for a socket on the loopback interface.
+func eachNetwork(t *testing.T, test func(t *testing.T, p place)) {
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			if network == "unix" && defaultNetwork() != "unix" {
+				t.Skip("no unix sockets on this system")
+			}
+			test(t, place{t.TempDir(), network})
+		})
+	}
+}
+
+// runFirst runs the program as the first instance. It returns the lines that it prints, and what ends it.
+func runFirst(t *testing.T, p place, args ...string) (next func() string, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	shown, printed := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, p, args, printed)
+		printed.Close()
+		ended <- err
+	}()
+	lines := bufio.NewReader(shown)
+	next = func() string {
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		return line
+	}
+	require.Equal(t, "the first instance\n", next())
+	next()
+	return next, func() {
+		cancel()
+		require.NoError(t, servertest.Receive(t, ended))
+	}
+}
+
+func TestSecondStartHandsItsArgumentsToTheFirst(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, p place) {
+		dir, err := os.Getwd()
+		require.NoError(t, err)
+		next, end := runFirst(t, p, "a")
+		for i := range 3 {
+			require.NoError(t, run(t.Context(), p, []string{"open", fmt.Sprint("file ", i)}, io.Discard))
+			require.Equal(t, fmt.Sprintf("started in %s: open file %d\n", dir, i), next())
+		}
+		end()
+		// The next one is the first again.
+		_, end = runFirst(t, p)
+		end()
+	})
+}
+
+func TestOneOfManyStartsIsTheFirst(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, p place) {
+		const starts = 20
+		firsts := make(chan *instance, starts)
+		heard := make(chan start, starts)
+		var all sync.WaitGroup
+		for n := range starts {
+			all.Go(func() {
+				first, err := p.open(t.Context(), start{Args: []string{fmt.Sprint(n)}}, nil, func(s start) { heard <- s })
+				if err != nil {
+					t.Error(err)
+				}
+				if first != nil {
+					firsts <- first
+				}
+			})
+		}
+		all.Wait()
+		require.Len(t, firsts, 1)
+		seen := map[string]bool{}
+		for range starts - 1 {
+			seen[servertest.Receive(t, heard).Args[0]] = true
+		}
+		require.Len(t, seen, starts-1)
+		(<-firsts).close()
+	})
+}
+
+// A crash leaves the socket and the address behind, but not the lock.
+func TestStartAfterCrashIsTheFirst(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, p place) {
+		require.NoError(t, os.WriteFile(p.lock(), nil, 0o600))
+		require.NoError(t, os.WriteFile(p.address(), []byte(`{"address":"127.0.0.1:1","secret":"old"}`), 0o600))
+		if p.network == "unix" {
+			l, err := net.Listen("unix", p.socket())
+			require.NoError(t, err)
+			l.(*net.UnixListener).SetUnlinkOnClose(false)
+			require.NoError(t, l.Close())
+		}
+		_, end := runFirst(t, p)
+		end()
+	})
+}
+
+func TestStrangersAreRefused(t *testing.T) {
+	p := place{t.TempDir(), "tcp"}
+	started := make(chan start, 1)
+	first, err := p.open(t.Context(), start{}, nil, func(s start) { started <- s })
+	require.NoError(t, err)
+	for _, text := range []string{`{"args":["x"]}`, `{"args":["x"],"secret":"guessed"}`, "GET / HTTP/1.1\r", "\xff"} {
+		conn, err := net.Dial("tcp", first.server.Addr().String())
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
+		fmt.Fprintln(conn, text)
+		answer, err := io.ReadAll(conn)
+		require.Error(t, err, "a reset")
+		require.Empty(t, answer)
+		require.NoError(t, conn.Close())
+	}
+	first.close()
+	require.Empty(t, started)
+}
+
+// What another user could read or replace would give the secret away.
+func TestFilesAreTheUsersOwn(t *testing.T) {
+	if defaultNetwork() != "unix" {
+		t.Skip("no permission bits on this system")
+	}
+	eachNetwork(t, func(t *testing.T, p place) {
+		p.dir += "/own"
+		first, err := p.open(t.Context(), start{}, nil, func(start) {})
+		require.NoError(t, err)
+		defer first.close()
+		files, err := os.ReadDir(p.dir)
+		require.NoError(t, err)
+		for _, f := range files {
+			info, err := f.Info()
+			require.NoError(t, err)
+			require.Zero(t, info.Mode().Perm()&0o077, f.Name())
+		}
+		info, err := os.Stat(p.dir)
+		require.NoError(t, err)
+		require.Zero(t, info.Mode().Perm()&0o077)
+	})
+}
+
+func TestTooLongStartIsRefused(t *testing.T) {
+	p := place{t.TempDir(), "tcp"}
+	first, err := p.open(t.Context(), start{}, nil, func(start) { t.Error("started") })
+	require.NoError(t, err)
+	conn, err := net.Dial("tcp", first.server.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	text, err := json.Marshal(start{Args: []string{string(make([]byte, maxStart))}})
+	require.NoError(t, err)
+	_, writing := conn.Write(text)
+	_, reading := io.ReadAll(conn)
+	require.Error(t, errors.Join(writing, reading), "the reset is reported once")
+	first.close()
+}
