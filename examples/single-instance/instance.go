@@ -35,8 +35,8 @@ const (
 	acknowledged = "ok\n"
 )
 
-// defaultNetwork returns the network on which instances meet: on Windows not "unix", because old versions have none, and
-// the file of a socket has no permissions there.
+// defaultNetwork returns the network on which instances meet: on Windows not "unix", because old versions have none,
+// and the file of a socket has no permissions there.
 func defaultNetwork() string {
 	if runtime.GOOS == "windows" {
 		return "tcp"
@@ -45,9 +45,9 @@ func defaultNetwork() string {
 }
 
 // A place is where the instances of a program meet: a directory of the user's own. It has a lock, which the first
-// instance holds for as long as it runs and which the system releases if it crashes, and what the others need to connect
-// to it: a unix socket, or the address of a socket on 127.0.0.1 and a secret, because every user of the machine can
-// connect there.
+// instance holds for as long as it runs and which the system releases if it crashes, and what the others need to
+// connect to it: a unix socket, or the address of a socket on 127.0.0.1 and a secret, because every user of the machine
+// can connect there.
 type place struct{ dir, network string }
 
 func (p place) lock() string    { return filepath.Join(p.dir, "lock") }

@@ -1,5 +1,5 @@
-// Single-instance is a program that runs once: a second start hands its arguments to the first one and ends. Start it in
-// two terminals, the second time with arguments.
+// Single-instance is a program that runs once: a second start hands its arguments to the first one and ends. Start it
+// in two terminals, the second time with arguments.
 package main
 
 import (

@@ -82,7 +82,8 @@ func TestOneOfManyStartsIsTheFirst(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range starts {
 			all.Go(func() {
-				first, err := p.open(t.Context(), start{Args: []string{fmt.Sprint(n)}}, nil, func(s start) { heard <- s })
+				this := start{Args: []string{fmt.Sprint(n)}}
+				first, err := p.open(t.Context(), this, nil, func(s start) { heard <- s })
 				if err != nil {
 					t.Error(err)
 				}
