@@ -232,14 +232,15 @@ func closeLingering(fd sys.FD) {
 	}
 }
 
-// drainAndShutdown discards unread input and sends the end of the stream before the descriptor is closed. If there were
-// unread input, closing would make the system send a reset and drop what it has not sent yet.
+// drainAndShutdown discards the input that is there and sends the end of the stream, before the descriptor is closed.
+// If there were unread input, closing would make the system send a reset and drop what it has not sent yet.
 func (s *TcpSocket) drainAndShutdown() {
 	c := newChunk(maxSend)
 	defer c.free()
-	for range 4 {
-		if n, _ := sys.Recv(s.fd, c.data); n < len(c.data) {
-			break
+	n, _ := sys.Recv(s.fd, c.data)
+	if n > 0 {
+		for left := sys.Unread(s.fd); n > 0 && left > 0; left -= n {
+			n, _ = sys.Recv(s.fd, c.data)
 		}
 	}
 	sys.CloseWrite(s.fd)

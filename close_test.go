@@ -111,6 +111,21 @@ func TestSocketEndsWhenBothDirectionsAreClosed(t *testing.T) {
 	mustReadExactly(t, conn, nil)
 }
 
+// The handlers would get ReadClosed before the connection ends; without them nothing is left to wait for.
+func TestSocketEndsWhenHandlersAreRemovedAfterBothDirections(t *testing.T) {
+	t.Parallel()
+	socket, conn := pair(t)
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(socket *tcpserver.TcpSocket) {
+		if _, err := socket.TryRead(make([]byte, 1)); err == io.EOF {
+			socket.CloseWrite()
+			socket.SetHandlers(nil)
+		}
+	}})
+	require.NoError(t, conn.CloseWrite())
+	require.NoError(t, socket.WaitForDisconnected(within(t)))
+	require.NoError(t, socket.Err())
+}
+
 func TestReadReturnsEOFAfterCloseAndErrResetAfterReset(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)

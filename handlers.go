@@ -45,6 +45,7 @@ type SocketHandlers struct {
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	same := s.handlers.Swap(h) == h
 	if h == nil {
+		s.endIfBothClosed() // ReadClosed does not have to come first any more
 		return
 	}
 	var due readiness
@@ -118,6 +119,9 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	}
 	if ev&evError != 0 {
 		now |= failed
+	}
+	if ev&evUrgent != 0 {
+		now |= shortReads
 	}
 	was, hasHandlers := s.markReady(now)
 	if ev&evWrite != 0 && was&wantWrite != 0 {

@@ -6,6 +6,7 @@ import "time"
 // [ErrIdleTimeout]. The timeout is up to two tenths of a second late, plus any delay of the event loop, but never
 // early. If d <= 0, there is no timeout. The default is [TcpServer.IdleTimeout]. The time counts from the call.
 func (s *TcpSocket) SetIdleTimeout(d time.Duration) {
+	s.markActive() // before the timeout is shortened
 	s.cold().idle.Store(int64(max(d, 0)))
 	s.watchIdle()
 }
@@ -21,12 +22,20 @@ func (s *TcpSocket) idleTimeout() time.Duration {
 
 // touch records that bytes were received or sent, if there is an idle timeout.
 func (s *TcpSocket) touch() {
-	if s.idleTimeout() <= 0 {
-		return
+	if s.idleTimeout() > 0 {
+		s.markActive()
 	}
-	// This takes the clock's tick rather than the wheel's, because the loop may be late.
-	if now := s.loop.tick(); s.lastActive.Load() != now {
-		s.lastActive.Store(now)
+}
+
+// markActive moves lastActive to the present tick, and never back: others may be faster. It takes the clock's tick
+// rather than the wheel's, because the loop may be late.
+func (s *TcpSocket) markActive() {
+	now := s.loop.tick()
+	for {
+		last := s.lastActive.Load()
+		if int32(now-last) <= 0 || s.lastActive.CompareAndSwap(last, now) {
+			return
+		}
 	}
 }
 

@@ -35,6 +35,7 @@ const (
 	evWrite                     // something can be written
 	evHangup                    // the peer has finished sending: reads will meet the end of the stream
 	evError                     // the connection is broken
+	evUrgent                    // urgent data is there: reads stop before and behind it
 
 	posted events = 0 // of a readyEvent: not an event of the kernel, but a request (loop.post)
 )

@@ -127,8 +127,11 @@ func (s *selector) event(i int) (slotKey, events) {
 	if e.Events&unix.EPOLLOUT != 0 {
 		ev |= evWrite
 	}
-	if e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLPRI) != 0 {
+	if e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
 		ev |= evRead | evHangup
+	}
+	if e.Events&unix.EPOLLPRI != 0 {
+		ev |= evRead | evUrgent
 	}
 	if e.Events&unix.EPOLLERR != 0 {
 		ev |= evRead | evWrite | evHangup | evError

@@ -62,11 +62,15 @@ func (s *TcpSocket) tryRead(p []byte, ask bool) (n int, err error) {
 	case !ask:
 		return 0, ErrWouldBlock
 	}
-	m, err := s.recv(p[n:])
-	if m > 0 {
-		s.rflags |= rConsumed
+	for more := true; more; {
+		var m int
+		m, err = s.recv(p[n:])
+		if n += m; m > 0 {
+			s.rflags |= rConsumed
+		}
+		more = m > 0 && n < len(p) && s.ready.has(shortReads)
 	}
-	return n + m, err
+	return n, err
 }
 
 // endRead unlocks rmu and does what must follow tryRead. If n > 0 it returns no error; the next call returns it.
@@ -371,13 +375,23 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	return true, nil
 }
 
-// resetErr returns ErrReset if the connection is known to be broken although the end cannot be read, because the
+// resetErr returns the error of a connection that is known to be broken although the end cannot be read, because the
 // buffer is full, or reading is paused or has ended. The caller holds rmu.
 func (s *TcpSocket) resetErr() error {
 	if s.ready.has(failed) {
-		return ErrReset
+		return s.brokenErr()
 	}
 	return nil
+}
+
+// brokenErr returns why a connection is broken: what a send has met, or a reset. The system reports an error once.
+func (s *TcpSocket) brokenErr() error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	if err := s.writeError(); err != nil {
+		return err
+	}
+	return ErrReset
 }
 
 // keepUnread must follow ReadyRead. It moves what is left in the scratch buffer to a buffer of the socket, and
@@ -445,7 +459,7 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	}
 	switch {
 	case n > 0:
-		if n == len(p) || s.ready.has(peerClosed) {
+		if n == len(p) || s.ready.has(peerClosed|shortReads) {
 			s.ready.set(readable)
 		} else {
 			s.loop.rearm(s.key, evRead)
@@ -460,8 +474,10 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	s.ready.set(peerClosed)
 	var err error
 	switch {
-	case sys.IsReset(e), e == 0 && s.ready.has(failed):
+	case sys.IsReset(e):
 		err = ErrReset
+	case e == 0 && s.ready.has(failed):
+		err = s.brokenErr()
 	case e == 0:
 		s.input = inputEnded
 		return 0, io.EOF

@@ -59,6 +59,7 @@ const (
 	inQueue                 // in the server's queue of pending connections
 	handlersDue             // the loop was asked to run handlers
 	flushDue                // the loop was asked to send from the queue
+	shortReads              // recv may return less than the system holds: a unix socket, or one with urgent data
 	sawEOF                  // on Windows: recv met the end of the stream before its event (isEOFConfirmed)
 	halfOpen                // ReadClosed does not end the connection (SetAllowHalfOpen)
 	endTold                 // Disconnected was called: no handler is called any more

@@ -71,6 +71,9 @@ func newSocket(config *socketConfig, fd sys.FD, peer sys.Addr) *TcpSocket {
 	s := &TcpSocket{fd: fd, peer: peer, config: config, state: StateConnected}
 	s.refs.Store(1)
 	s.SetAllowHalfOpen(config.allowHalfOpen)
+	if config.addr.Family == sys.FamilyUnix {
+		s.ready.set(shortReads)
+	}
 	return s
 }
 

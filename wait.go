@@ -219,8 +219,8 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 
 // WaitForBytesWritten waits until the system has taken everything that Send has queued, and then returns nil. If ctx
 // ends, or has ended before the call, it returns the error of ctx. If the write deadline has passed, it returns
-// [os.ErrDeadlineExceeded]. If the queue was dropped because the connection ended, it returns why: [ErrSocketClosed]
-// after Abort.
+// [os.ErrDeadlineExceeded]. If the connection has ended with an error or by Abort, it returns that error or
+// [ErrSocketClosed], even if nothing was queued: what the peer has received is not known.
 func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 	x := s.cold()
 	var err error

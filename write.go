@@ -94,7 +94,7 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 			rest = s.flush() // an end of stream may have been queued behind c
 		}
 	case c.r < c.w:
-		err = s.writable()
+		err = s.sendingErr()
 	default:
 		s.wflags &^= wTruncated
 	}
@@ -163,9 +163,18 @@ func (s *TcpSocket) Send(p []byte) error {
 
 // writable returns why nothing can be written any more, or nil. The caller holds wmu.
 func (s *TcpSocket) writable() error {
+	if s.wflags&wShut != 0 {
+		return ErrSocketClosed
+	}
+	return s.sendingErr()
+}
+
+// sendingErr returns why nothing more is sent, or nil. CloseWrite is no reason for a Write that was waiting before. The
+// caller holds wmu.
+func (s *TcpSocket) sendingErr() error {
 	x := s.coldState.Load()
 	switch {
-	case s.wflags&(wClosed|wShut) != 0:
+	case s.wflags&wClosed != 0:
 		return ErrSocketClosed
 	case x != nil && x.writeErr != nil:
 		return x.writeErr

@@ -226,6 +226,33 @@ func TestCloseWriteLetsBlockedWriteFinish(t *testing.T) {
 	require.NoError(t, receive(t, writing))
 }
 
+func TestWaitingWriteReportsWhyItFailedDespiteCloseWrite(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end  func(socket *tcpserver.TcpSocket, conn *net.TCPConn)
+		want error
+	}{
+		"reset": {func(_ *tcpserver.TcpSocket, conn *net.TCPConn) { reset(t, conn) }, tcpserver.ErrReset},
+		"idle": {
+			func(socket *tcpserver.TcpSocket, _ *net.TCPConn) { socket.SetIdleTimeout(100 * time.Millisecond) },
+			tcpserver.ErrIdleTimeout,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket, conn := pair(t)
+			writing := mustBlock(t, func() error {
+				_, err := socket.Write(make([]byte, 64*mib))
+				return err
+			})
+			until(t, func() bool { return socket.BytesSent() > 0 })
+			require.NoError(t, socket.CloseWrite())
+			c.end(socket, conn)
+			require.ErrorIs(t, receive(t, writing), c.want)
+		})
+	}
+}
+
 func TestNothingIsSentAfterTruncatedWrite(t *testing.T) {
 	t.Parallel()
 	ends := map[string]func(t *testing.T, socket *tcpserver.TcpSocket){
