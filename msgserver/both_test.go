@@ -849,3 +849,25 @@ func TestSecondPieceOfReplyMayBeAsLongAsMaxSendBuffer(t *testing.T) {
 		require.Equal(t, len(header)+most, len(conn.rest()))
 	})
 }
+
+// MaxSendBuffer is about what the system does not take.
+func TestLongReplyIsOfferedToTheSystem(t *testing.T) {
+	onBoth(t, func(t *testing.T, s *lineServer) {
+		for _, writeBuffer := range []int{0, 500} {
+			s.maxSend = 1000
+			s.said = func(socket *tcpserver.TcpSocket, _ string) {
+				s.write(socket, append(bytes.Repeat([]byte("x"), 1500), '\n'))
+			}
+			server := &tcpserver.TcpServer{WriteBufferSize: writeBuffer}
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan error, 1)
+			servertest.Listen(t, server)
+			go func() { ended <- s.serve(ctx, server) }()
+			conn := dial(t, server)
+			conn.send("hello\n")
+			require.Len(t, conn.line(), 1501)
+			cancel()
+			receive(t, ended)
+		}
+	})
+}

@@ -34,6 +34,7 @@ type loopClient[D any] struct {
 func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopClient[D] {
 	c := &loopClient[D]{loop: l}
 	c.socket, c.abort = socket, c.abortWith
+	c.drop = func() { c.disconnected(socket, nil) }
 	c.max = orDefault(l.MaxSendBuffer, defaultMaxSend)
 	c.lag = orDefault(l.ConnectLag, defaultLag)
 	c.handlers = tcpserver.SocketHandlers{
@@ -252,6 +253,7 @@ func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait
 			return buf, false, nil
 		}
 		buf = buf[n:]
+		l.updateIfDue()
 	}
 	return nil, false, nil
 }
@@ -259,10 +261,11 @@ func (l *ServerLoop[D]) consume(c *loopClient[D], buf []byte) (left []byte, wait
 // keepRest keeps left, the end of buf. If buf does not extend rest, other clients use it next, so left is copied. It is
 // also copied out of a buffer that has become far too large for it.
 func (c *loopClient[D]) keepRest(buf, left []byte) {
+	limit := c.loop.limit()
 	switch {
 	case len(left) == 0:
 		c.rest = nil
-	case len(c.rest) > 0 && cap(buf) <= 4*len(left):
+	case len(c.rest) > 0 && cap(buf) <= min(4*len(left), 2*limit):
 		c.rest = buf[:copy(buf, left)]
 	default:
 		c.rest = slices.Clone(left)

@@ -1,6 +1,7 @@
 package msgserver
 
 import (
+	"math"
 	"os"
 	"time"
 
@@ -19,6 +20,7 @@ type output struct {
 	max    int               // how many bytes may be queued
 	lag    time.Duration     // how long the client may take nothing
 	abort  func(cause error) // ends the connection at once
+	drop   func()            // does what Disconnected would do; the connection has ended
 
 	watched sched.Bool // a watch is running
 	waiting sched.Bool // messages wait until less is queued
@@ -39,7 +41,8 @@ func (o *output) attach(h *tcpserver.SocketHandlers) (ended bool) {
 func (o *output) send(p []byte) error {
 	err := o.socket.Send(p)
 	if err == tcpserver.ErrWriteBufferFull {
-		o.socket.SetWriteBufferSize(o.max)
+		// The limit is for what the system does not take, so all of p is offered.
+		o.socket.SetWriteBufferSize(min(o.max, math.MaxInt-len(p)) + len(p))
 		err = o.socket.Send(p)
 	}
 	if err == tcpserver.ErrWriteBufferFull {
@@ -102,18 +105,32 @@ func (o *output) forceClose() {
 // defaultCloseTimeout is the default of TcpServer.CloseTimeout.
 const defaultCloseTimeout = 5 * time.Second
 
+// executorDelay is how long the Disconnected of a connection that has ended may take before it is taken for one that
+// never comes.
+const executorDelay = 500 * time.Millisecond
+
 // forceCloseAfter closes all connections that are left after a server's CloseTimeout, unless stop is called before. If
+// the Executor no longer runs anything, their Disconnected never comes: some time later they are dropped without it. If
 // closeTimeout is negative, there is no limit.
 func forceCloseAfter(closeTimeout time.Duration, all []*output) (stop func()) {
 	if closeTimeout < 0 {
 		return func() {}
 	}
-	timer := sched.AfterFunc(orDefault(closeTimeout, defaultCloseTimeout), func() {
+	limit := orDefault(closeTimeout, defaultCloseTimeout)
+	closing := sched.AfterFunc(limit, func() {
 		for _, o := range all {
 			o.forceClose()
 		}
 	})
-	return func() { timer.Stop() }
+	dropping := sched.AfterFunc(limit+executorDelay, func() {
+		for _, o := range all {
+			o.drop()
+		}
+	})
+	return func() {
+		closing.Stop()
+		dropping.Stop()
+	}
 }
 
 // A progress says what became of the bytes that were sent to a client.

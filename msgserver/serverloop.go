@@ -70,6 +70,7 @@ type ServerLoop[Data any] struct {
 	unsent    []*loopClient[Data] // with something in out
 	admitting *loopClient[Data]   // for which NewData is running
 	batch     []*loopClient[Data] // the events that are being handled
+	updates   *updateTimer        // nil without Update
 	// Serve is ending: messages no longer wait for their client to take something.
 	shuttingDown bool
 
@@ -109,10 +110,16 @@ func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) 
 	ctx, cancel := sched.WithCancel(ctx)
 	defer cancel()
 	sched.Go(func() { l.watchArrivals(ctx, server) })
-	err := l.runLoop(server)
-	server.Close()
-	l.shutdown(server.CloseTimeout)
-	return err
+	if l.updates = nil; l.Update != nil {
+		l.updates = startUpdates(l.UpdateTime, &l.wakeup)
+		defer l.updates.timer.Stop()
+	}
+	defer func() { // also if a callback calls runtime.Goexit
+		l.setTaken()
+		server.Close()
+		l.shutdown(server.CloseTimeout)
+	}()
+	return l.runLoop(server)
 }
 
 func (l *ServerLoop[D]) begin() error {
@@ -159,14 +166,8 @@ func (l *ServerLoop[D]) setTaken() {
 
 // runLoop is the loop. It returns why accepting has ended.
 func (l *ServerLoop[D]) runLoop(server *tcpserver.TcpServer) error {
-	defer l.setTaken() // also if a callback calls runtime.Goexit
-	var updates *updateTimer
-	if l.Update != nil {
-		updates = startUpdates(l.UpdateTime, &l.wakeup)
-		defer updates.timer.Stop()
-	}
 	for {
-		arrived, err := l.await(updates)
+		arrived, err := l.await()
 		if err != nil {
 			return err
 		}
@@ -176,20 +177,35 @@ func (l *ServerLoop[D]) runLoop(server *tcpserver.TcpServer) error {
 		}
 		l.processEvents()
 		l.runFuncs()
-		if l.Update != nil {
-			l.guard(l.Update)
-			l.flush()
-			updates.timer.Reset(updates.every)
-		}
+		l.update()
+	}
+}
+
+// update calls Update, if there is one, and sets the timer for the next call.
+func (l *ServerLoop[D]) update() {
+	if l.updates != nil {
+		l.guard(l.Update)
+		l.flush()
+		l.updates.timer.Reset(l.updates.every)
+	}
+}
+
+// updateIfDue calls Update if UpdateTime has passed, so that a long batch of events does not hold it up.
+func (l *ServerLoop[D]) updateIfDue() {
+	l.mu.Lock()
+	due := l.updates.take()
+	l.mu.Unlock()
+	if due {
+		l.update()
 	}
 }
 
 // await waits until there is something to do. It reports whether there are new connections, and why accepting has
 // ended.
-func (l *ServerLoop[D]) await(updates *updateTimer) (arrived bool, err error) {
+func (l *ServerLoop[D]) await() (arrived bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for !updates.take() && !l.arrived && l.ended == nil && len(l.events) == 0 && len(l.funcs) == 0 {
+	for !l.updates.take() && !l.arrived && l.ended == nil && len(l.events) == 0 && len(l.funcs) == 0 {
 		l.wakeup.Wait()
 	}
 	return l.arrived, l.ended
@@ -213,6 +229,7 @@ func (l *ServerLoop[D]) runFuncs() {
 	for _, f := range funcs {
 		l.guard(f)
 		l.flush()
+		l.updateIfDue()
 	}
 }
 
@@ -225,6 +242,7 @@ func (l *ServerLoop[D]) processEvents() {
 		l.batch[i] = nil
 		l.process(c)
 		l.flush()
+		l.updateIfDue()
 	}
 }
 
@@ -232,7 +250,8 @@ func (l *ServerLoop[D]) processEvents() {
 // about limit.
 func (l *ServerLoop[D]) shutdown(limit time.Duration) {
 	l.shuttingDown = true
-	for _, c := range l.snapshot() {
+	clients := l.snapshot()
+	for _, c := range clients {
 		l.process(c)
 		l.flush()
 	}
@@ -240,9 +259,13 @@ func (l *ServerLoop[D]) shutdown(limit time.Duration) {
 		l.remove(l.order.Front().Value.(*loopClient[D]))
 		l.flush()
 	}
+	if len(clients) > 0 {
+		l.update()
+	}
 	defer forceCloseAfter(limit, l.outputs())()
 	for !l.awaitEnd() {
 		l.runFuncs()
+		l.update()
 	}
 	l.shuttingDown = false
 }
@@ -257,12 +280,12 @@ func (l *ServerLoop[D]) outputs() (all []*output) {
 	return all
 }
 
-// awaitEnd waits until all connections have ended, and returns true: the loop may run again. It returns false if Work
-// has queued functions before.
+// awaitEnd waits until all connections have ended, and returns true: the loop may run again. It returns false if
+// functions are queued or an update is due before.
 func (l *ServerLoop[D]) awaitEnd() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.open.Len() > 0 && len(l.funcs) == 0 {
+	for l.open.Len() > 0 && len(l.funcs) == 0 && !l.updates.take() {
 		l.wakeup.Wait()
 	}
 	if l.open.Len() > 0 {
@@ -285,8 +308,9 @@ func (l *ServerLoop[D]) Work(f func()) {
 
 // ClientWrite writes to a client. It never waits: everything that is written during a callback is sent together after
 // it, and what the system does not take is queued. A client that takes nothing for ConnectLag, or for which more than
-// MaxSendBuffer would be queued, is dropped with [ErrSlowClient]. If socket does not belong to a client, or no longer
-// does, buf is discarded.
+// MaxSendBuffer would be queued, is dropped with [ErrSlowClient]; if that is known at once, OnError and
+// ClientDisconnected are called before ClientWrite returns. If socket does not belong to a client, or no longer does,
+// buf is discarded.
 func (l *ServerLoop[D]) ClientWrite(socket *tcpserver.TcpSocket, buf []byte) {
 	c := l.client(socket)
 	if c == nil {

@@ -390,3 +390,49 @@ func TestLoopManyBytesArriveWhole(t *testing.T) {
 	conn.send(strings.Repeat("x", size))
 	eventually(t, func() bool { return sum.Load() == size })
 }
+
+func TestOneClientDoesNotHoldUpUpdate(t *testing.T) {
+	last, longest := time.Now(), time.Duration(0)
+	handled := make(chan struct{}, 200)
+	l := &ServerLoop[int]{
+		UpdateTime: 20 * time.Millisecond,
+		ProcessClientData: func(int, []byte) (int, error) {
+			time.Sleep(5 * time.Millisecond)
+			handled <- struct{}{}
+			return 1, nil
+		},
+		Update: func() { longest, last = max(longest, time.Since(last)), time.Now() },
+	}
+	conn := dial(t, serve(t, l.Serve))
+	conn.send(strings.Repeat("x", 200))
+	for range 200 {
+		receive(t, handled)
+	}
+	result := make(chan time.Duration, 1)
+	l.Work(func() { l.Work(func() { result <- longest }) }) // after the Update that follows
+	require.Less(t, receive(t, result), 500*time.Millisecond)
+}
+
+func TestUnfinishedMessageHoldsTwoBuffersAtMost(t *testing.T) {
+	const limit = 4096
+	connected := make(chan *tcpserver.TcpSocket, 1)
+	l := &ServerLoop[int]{
+		MaxBufferSize:     limit,
+		NewData:           func(socket *tcpserver.TcpSocket) (int, error) { connected <- socket; return 0, nil },
+		ProcessClientData: func(_ int, buf []byte) (int, error) { return bytes.LastIndexByte(buf, '\n') + 1, nil },
+	}
+	conn := dial(t, serve(t, l.Serve))
+	socket := receive(t, connected)
+	held := func(atLeast int) bool {
+		got := make(chan int, 1)
+		l.Work(func() { got <- len(l.clients[socket].rest) })
+		return receive(t, got) >= atLeast
+	}
+	conn.send("x")
+	eventually(t, func() bool { return held(1) })
+	conn.send(strings.Repeat("\n", 9000) + strings.Repeat("x", limit-6))
+	eventually(t, func() bool { return held(limit - 6) })
+	got := make(chan int, 1)
+	l.Work(func() { got <- cap(l.clients[socket].rest) })
+	require.LessOrEqual(t, receive(t, got), 2*limit)
+}

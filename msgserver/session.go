@@ -26,7 +26,7 @@ type session[C, M any] struct {
 	done    bool   // nothing more is decoded
 
 	decoding sched.Bool // messages are being decoded that must be handled; set by the socket's handlers
-	gone     sched.Bool // the connection had ended when the handlers were set; set by the worker
+	gone     sched.Bool // the connection has ended, and its Disconnected may not come: see endEarly
 
 	// Used only on the worker.
 	parked  []task[C, M] // tasks that wait until less is queued for the client, in order
@@ -41,7 +41,7 @@ type session[C, M any] struct {
 
 func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *session[C, M] {
 	c := &session[C, M]{server: s}
-	c.socket, c.abort = socket, c.abortWith
+	c.socket, c.abort, c.drop = socket, c.abortWith, c.endEarly
 	c.max = orDefault(s.MaxSendBuffer, defaultMaxSend)
 	c.lag = orDefault(s.ConnectLag, defaultLag)
 	c.handlers = tcpserver.SocketHandlers{
@@ -88,7 +88,8 @@ func (c *session[C, M]) finishDecoding() {
 	}
 }
 
-// endEarly queues the end of a connection that had ended when the handlers were set, after what is being decoded.
+// endEarly queues the end of a connection that has ended and whose Disconnected may not come, after what is being
+// decoded.
 func (c *session[C, M]) endEarly() {
 	c.gone.Store(true)
 	if !c.decoding.Load() {

@@ -126,10 +126,17 @@ func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpSer
 	ctx, cancel := sched.WithCancel(ctx)
 	defer cancel()
 	sched.Go(func() { s.accept(ctx, server) })
-	err := s.runWorker()
-	server.Close()
-	s.shutdown(server.CloseTimeout)
-	return err
+	var updates *updateTimer
+	if s.Update != nil {
+		updates = startUpdates(s.UpdateTime, &s.wakeup)
+		defer updates.timer.Stop()
+	}
+	defer func() { // also if a callback calls runtime.Goexit
+		server.Close()
+		s.shutdown(updates, server.CloseTimeout)
+	}()
+	s.runTasks(updates, func() bool { return s.ended != nil })
+	return s.ended
 }
 
 func (s *ThreadServer[C, M]) begin() error {

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
 	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
@@ -123,7 +124,7 @@ func TestUpdateComesAgainAndAgain(t *testing.T) {
 
 // An update that comes late does not delay those that follow, and updates that were missed are left out.
 func TestUpdatesKeepTheirSchedule(t *testing.T) {
-	u := startUpdates(time.Hour, sync.NewCond(new(sync.Mutex)))
+	u := startUpdates(time.Hour, sched.NewCond(new(sched.Mutex)))
 	defer u.timer.Stop()
 	now := time.Now()
 	for late, left := range map[time.Duration]time.Duration{

@@ -44,17 +44,6 @@ func (s *ThreadServer[C, M]) push(t task[C, M]) {
 	s.wakeup.Signal()
 }
 
-// runWorker is the worker. It returns why accepting has ended.
-func (s *ThreadServer[C, M]) runWorker() error {
-	var updates *updateTimer
-	if s.Update != nil {
-		updates = startUpdates(s.UpdateTime, &s.wakeup)
-		defer updates.timer.Stop()
-	}
-	s.runTasks(updates, func() bool { return s.ended != nil })
-	return s.ended
-}
-
 // runTasks runs tasks, and Update when it is due, until over returns true. Before each, over is called with mu held.
 func (s *ThreadServer[C, M]) runTasks(updates *updateTimer, over func() bool) {
 	for {
@@ -91,12 +80,12 @@ func (s *ThreadServer[C, M]) next(updates *updateTimer, over func() bool) (t tas
 
 // shutdown handles what has been decoded, stops the clients, and runs tasks until all connections have ended, for about
 // limit.
-func (s *ThreadServer[C, M]) shutdown(limit time.Duration) {
+func (s *ThreadServer[C, M]) shutdown(updates *updateTimer, limit time.Duration) {
 	clients := s.stopReading()
 	for _, c := range clients {
 		s.runParked(c)
 	}
-	s.runTasks(nil, func() bool { return !slices.ContainsFunc(clients, (*session[C, M]).isDecoding) })
+	s.runTasks(updates, func() bool { return !slices.ContainsFunc(clients, (*session[C, M]).isDecoding) })
 	s.runQueued()
 	var outputs []*output
 	for _, c := range clients {
@@ -104,7 +93,7 @@ func (s *ThreadServer[C, M]) shutdown(limit time.Duration) {
 		outputs = append(outputs, &c.output)
 	}
 	defer forceCloseAfter(limit, outputs)()
-	s.runTasks(nil, s.endIfAllClosed)
+	s.runTasks(updates, s.endIfAllClosed)
 }
 
 // stopReading returns the clients in the order of their connections. Nothing more is read from them.
@@ -216,8 +205,11 @@ func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
 func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	var err error
 	switch {
-	case s.shuttingDown.Load():
-		c.refused = true // Serve is about to return
+	case s.shuttingDown.Load(): // Serve is about to return
+		c.refused = true
+		s.mu.Lock()
+		s.refused++
+		s.mu.Unlock()
 	case s.ClientConnected != nil:
 		if failure := try(func() { c.client, err = s.ClientConnected(c.socket) }); failure != nil {
 			err = failure
