@@ -81,9 +81,10 @@ func (w *world) enterServer(s *tcpserver.TcpServer, name string) (leave func()) 
 
 func (w *world) readyRead(l *link) {
 	defer w.enter(l, "ReadyRead")()
+	// A method of the socket would look at the system, and so make up for a wake-up that was lost.
+	l.seen = max(l.seen, l.pos+tcpserver.Inspect(l.socket).Buffered)
 	readings := l.mark()
-	l.seen = max(l.seen, l.pos+l.socket.BytesAvailable())
-	if l.readings != readings {
+	if readings < 0 {
 		l.seen = l.conn.Arrived() // another call may have taken bytes that are not counted yet
 	}
 	if l.paused {
@@ -91,7 +92,6 @@ func (w *world) readyRead(l *link) {
 			sched.Fail("%v: ReadyRead while reading is paused", l)
 		}
 	}
-	readings = l.mark()
 	l.took, l.own = 0, 0
 	most := tcpserver.Inspect(l.socket).Buffered
 	sizings := l.sizings
