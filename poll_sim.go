@@ -140,20 +140,28 @@ type Insight struct {
 	Buffered    int  // unread bytes in the socket's buffer
 	Limit       int  // of the buffer
 	Queued      int  // bytes to send, with those of a Write that waits
+	Pending     int  // without those
 	Unreported  int  // bytes that BytesWritten has not reported
 	InputOpen   bool // nothing has ended the input
 	Paused      bool
 	HalfOpen    bool
 	HasHandlers bool
 	Running     bool // handlers run, or were asked to
+	Err         error
 }
 
-// Inspect returns the Insight of a socket.
+// Inspect returns the Insight of a socket. Other tasks run only before the fields without a lock of their own are read:
+// what these say is true when Inspect returns.
 func Inspect(s *TcpSocket) Insight {
 	i := Insight{
-		State: s.state, Buffered: s.in.len(), Limit: s.readLimit(), Unreported: int(s.written),
-		InputOpen: s.input == inputOpen, Paused: s.rflags&rPaused != 0, HalfOpen: s.ready.has(halfOpen),
-		HasHandlers: s.handlers.Load() != nil, Running: s.ready.has(strandRunning),
+		Limit: s.readLimit(), HalfOpen: s.ready.has(halfOpen), HasHandlers: s.handlers.Load() != nil,
+		Running: s.ready.has(strandRunning),
+	}
+	x := s.coldState.Load()
+	i.State, i.Buffered, i.InputOpen, i.Paused = s.state, s.in.len(), s.input == inputOpen, s.rflags&rPaused != 0
+	i.Pending, i.Unreported = int(s.queued), int(s.written)
+	if x != nil {
+		i.Err = x.err
 	}
 	if !s.out.empty() {
 		for c := s.out.first(); ; c = c.next {

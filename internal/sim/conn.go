@@ -57,6 +57,8 @@ type end struct {
 	lingers  bool // closing it may block
 	ending   bool // the program has ended its stream
 	last     bool // the peer had ended its stream before
+	sentThen int  // how many bytes the peer had sent until then
+	quiet    bool // and all of them had arrived before that moment
 	gone     bool // the program has closed it
 }
 
@@ -211,6 +213,8 @@ func (e *end) reset() {
 func (e *end) end() {
 	if !e.ending {
 		e.ending, e.last = true, e.eof && len(e.received) == 0
+		e.sentThen = e.peer.sent
+		e.quiet = e.total == e.peer.sent && e.totalAt.Before(time.Now())
 	}
 }
 
@@ -494,6 +498,9 @@ func (c *Conn) EndArrived() (eof, reset bool) { return c.server.eof, c.server.br
 
 // EndedFirst reports whether the client's end of stream had arrived when the server ended its own.
 func (c *Conn) EndedFirst() bool { return c.server.last }
+
+// Quiet reports whether everything that the client has sent had arrived some time before the server ended its stream.
+func (c *Conn) Quiet() bool { return c.server.quiet && c.client.sent == c.server.sentThen }
 
 // ServerGone reports whether the server has closed its descriptor.
 func (c *Conn) ServerGone() bool { return c.server.gone }

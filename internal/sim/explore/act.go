@@ -159,9 +159,10 @@ var serverSteps = map[Act]func(a *actor, op Op){
 		}
 		for _, l := range a.w.links {
 			if l != nil {
-				l.excused, l.closing = true, true
+				l.abort()
 			}
 		}
+		a.w.pollerClosed = true
 		a.w.poller.Close()
 	},
 }
@@ -228,7 +229,7 @@ func (w *world) closeConnections() {
 	w.server.CloseConnections()
 	w.aborting--
 	for _, l := range w.taken {
-		l.excused, l.closing = true, true
+		l.abort()
 	}
 }
 

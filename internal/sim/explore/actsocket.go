@@ -4,9 +4,6 @@ package explore
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -26,89 +23,19 @@ func (w *world) serve(l *link, op Op) {
 	a.close(l)
 }
 
-// read calls Read, and reports whether it has read something.
-func (a *actor) read(l *link, n int) bool {
-	p := make([]byte, n)
-	number := l.beginRead()
-	var m int
-	var err error
-	could := func() bool { return a.w.isReadable(l) }
-	a.w.waiting(fmt.Sprintf("Read of %d", l.id), could, func() { m, err = l.socket.Read(p) })
-	l.endRead("Read", number, p[:m])
-	if (m > 0) == (err != nil) {
-		sched.Fail("%v: Read returned %d and %v", l, m, err)
-	}
-	return m > 0
-}
-
-// isReadable reports whether a Read of a connection need not wait.
-func (w *world) isReadable(l *link) bool {
-	i := tcpserver.Inspect(l.socket)
-	eof, reset := l.conn.EndArrived()
-	return i.Buffered > 0 || !i.InputOpen || l.closed || l.conn.Held() > 0 || eof || reset
-}
-
-// canSend reports whether a frame may be sent.
-func (a *actor) canSend(l *link) bool { return !l.cut && len(l.frames[a.writer]) < maxFrames }
-
-func (a *actor) send(l *link, n int) {
-	if !a.canSend(l) {
-		return
-	}
-	f, p := l.newFrame(a.writer, n)
-	err := l.socket.Send(p)
-	for i := range p {
-		p[i] = 0xEE // Send does not use it any more
-	}
-	switch {
-	case err == nil:
-		f.state = accepted
-	case err == tcpserver.ErrWriteBufferFull, errors.Is(err, tcpserver.ErrSocketClosed):
-		f.state = refused
-	default:
-		f.state = broken
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			f.state = refused
-		}
-	}
-}
-
-func (a *actor) write(l *link, n int) {
-	if !a.canSend(l) {
-		return
-	}
-	f, p := l.newFrame(a.writer, n)
-	var m int
-	var err error
-	could := func() bool {
-		i := tcpserver.Inspect(l.socket)
-		return i.State == tcpserver.StateUnconnected || i.Queued == 0
-	}
-	a.w.waiting(fmt.Sprintf("Write of %d", l.id), could, func() { m, err = l.socket.Write(p) })
-	switch {
-	case err == nil && m == len(p):
-		f.state = accepted
-	case err == nil:
-		sched.Fail("Write of %d bytes returned %d and no error", len(p), m)
-	case m == 0 && !errors.Is(err, tcpserver.ErrReset):
-		f.state = refused
-	default:
-		f.state = broken
-		l.cut, l.excused = true, true
-	}
-}
-
 func (a *actor) close(l *link) {
-	if i := tcpserver.Inspect(l.socket); i.Queued > 0 {
-		l.excused = true // CloseTimeout, or a Write that is cut off
-	}
-	a.w.closeSocket(a, l, func() bool { return l.socket.Close() == nil })
+	a.w.closeSocket(a, l, func() bool {
+		l.flush.begin()
+		defer l.flush.end()
+		return l.socket.Close() == nil
+	})
 }
 
 // closeSocket closes a socket. While another call closes it, too, that one decides from when on no handler is called.
 func (w *world) closeSocket(a *actor, l *link, call func() bool) {
 	alone := !l.closing && w.aborting == 0
 	l.closing = true
+	l.output.dropped = l.output.dropped || l.output.writing > 0
 	if call() && alone {
 		l.closed = true
 		l.exact = l.exact || w.exact(a, l)
@@ -129,19 +56,12 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 			return // it may wait for good
 		}
 		if a.link != nil && tcpserver.Inspect(l.socket).Buffered == 0 {
-			l.socket.SetReadDeadline(time.Now().Add(ms(20)))
-			defer l.socket.SetReadDeadline(time.Time{})
+			l.setReadDeadline(time.Now().Add(ms(20)))
+			defer l.setReadDeadline(time.Time{})
 		}
 		a.read(l, op.N)
 	},
-	STryRead: nonBlocking("TryRead", func(s *tcpserver.TcpSocket, n int) []byte {
-		p := make([]byte, n)
-		m, err := s.TryRead(p)
-		if (m > 0) == (err != nil) {
-			sched.Fail("TryRead returned %d and %v", m, err)
-		}
-		return p[:m]
-	}),
+	STryRead:  func(a *actor, l *link, op Op) { a.tryRead(l, op.N) },
 	SReadLine: nonBlocking("ReadLine", func(s *tcpserver.TcpSocket, _ int) []byte { return readLine(s) }),
 	SReadLines: func(_ *actor, l *link, _ Op) {
 		for l.socket.CanReadLine() {
@@ -164,12 +84,9 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 		s.LocalAddr()
 		s.BytesRead()
 	},
-	SSend:  func(a *actor, l *link, op Op) { a.send(l, op.N) },
-	SWrite: func(a *actor, l *link, op Op) { a.timedWrite(l, op) },
-	SWaitRead: func(a *actor, l *link, op Op) {
-		could := func() bool { return a.w.isReadable(l) }
-		a.w.waiting("WaitForReadyRead", could, func() { l.socket.WaitForReadyRead(a.context(op.N)) })
-	},
+	SSend:     func(a *actor, l *link, op Op) { a.send(l, op.N) },
+	SWrite:    func(a *actor, l *link, op Op) { a.timedWrite(l, op) },
+	SWaitRead: func(a *actor, l *link, op Op) { a.waitRead(l, a.context(op.N)) },
 	SWaitWritten: func(a *actor, l *link, op Op) {
 		could := func() bool { return l.socket.BytesToWrite() == 0 }
 		ctx := a.context(op.N)
@@ -185,33 +102,27 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	},
 	SClose: func(a *actor, l *link, _ Op) { a.close(l) },
 	SAbort: func(a *actor, l *link, _ Op) {
-		l.excused = true
+		l.abort()
 		a.w.closeSocket(a, l, func() bool { return l.socket.Abort() == nil })
 	},
-	SCloseWrite: func(_ *actor, l *link, _ Op) { l.socket.CloseWrite() },
+	SCloseWrite: func(_ *actor, l *link, _ Op) { l.closeWrite() },
 	SCloseRead: func(_ *actor, l *link, _ Op) {
 		l.excused, l.deaf = true, true // what the client still sends may be answered with a reset
 		l.socket.CloseRead()
 	},
-	SPause:        func(a *actor, l *link, _ Op) { a.pauseReading(l) },
-	SResume:       func(_ *actor, l *link, _ Op) { l.resumeReading() },
-	SHandlers:     func(a *actor, l *link, _ Op) { a.w.hear(l) },
-	SNoHandlers:   func(_ *actor, l *link, _ Op) { l.removeHandlers() },
-	SReadDeadline: func(_ *actor, l *link, op Op) { l.socket.SetReadDeadline(time.Now().Add(ms(op.N))) },
-	SWriteDeadline: func(_ *actor, l *link, op Op) {
-		l.excused = true // a Write may be cut off
-		l.socket.SetWriteDeadline(time.Now().Add(ms(op.N)))
-	},
-	SIdle: func(_ *actor, l *link, op Op) {
-		l.excused, l.timed = true, true
-		l.socket.SetIdleTimeout(ms(op.N))
-	},
+	SPause:         func(a *actor, l *link, _ Op) { a.pauseReading(l) },
+	SResume:        func(_ *actor, l *link, _ Op) { l.resumeReading() },
+	SHandlers:      func(a *actor, l *link, _ Op) { a.w.hear(l) },
+	SNoHandlers:    func(_ *actor, l *link, _ Op) { l.removeHandlers() },
+	SReadDeadline:  func(_ *actor, l *link, op Op) { l.setReadDeadline(time.Now().Add(ms(op.N))) },
+	SWriteDeadline: func(_ *actor, l *link, op Op) { l.socket.SetWriteDeadline(time.Now().Add(ms(op.N))) },
+	SIdle:          func(_ *actor, l *link, op Op) { l.setIdleTimeout(ms(op.N)) },
 	SReadSize: func(_ *actor, l *link, op Op) {
 		l.sizings++
 		l.socket.SetReadBufferSize(op.N)
 		l.sizings++
 	},
-	SWriteSize: func(_ *actor, l *link, op Op) { l.socket.SetWriteBufferSize(op.N) },
+	SWriteSize: func(_ *actor, l *link, op Op) { l.setWriteSize(op.N) },
 	SHalfOpen: func(_ *actor, l *link, op Op) {
 		l.halfOpened = true
 		l.socket.SetAllowHalfOpen(op.N%2 == 0)
@@ -223,12 +134,14 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	SRaw:    func(_ *actor, l *link, _ Op) { raw(l) },
 	SWorker: func(a *actor, l *link, op Op) { a.w.work(l, op) },
 	SPanic: func(_ *actor, l *link, _ Op) {
-		l.panicked, l.excused, l.closing = true, true, true
+		l.panicked = true
+		l.abort()
 		panic(errPanic)
 	},
 	SGoexit: func(a *actor, l *link, _ Op) {
 		if e := a.w.p.Server.Executor; e == NoExecutor || e == Inline {
-			l.panicked, l.excused, l.closing = true, true, true
+			l.panicked = true
+			l.abort()
 			runtime.Goexit()
 		}
 	},
@@ -299,16 +212,6 @@ func (a *actor) discard(l *link, n int) {
 		data[i] = letter(l.id, l.pos+i)
 	}
 	l.endRead("Discard", number, data)
-}
-
-// timedWrite is Write, with a deadline where it must not wait for good.
-func (a *actor) timedWrite(l *link, op Op) {
-	if a.link != nil || a.ui {
-		l.excused = true
-		l.socket.SetWriteDeadline(time.Now().Add(ms(20)))
-		defer l.socket.SetWriteDeadline(time.Time{})
-	}
-	a.write(l, op.N)
 }
 
 // raw reads and looks by the descriptor.

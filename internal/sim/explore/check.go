@@ -31,7 +31,12 @@ func (w *world) checkStill() {
 // checkLink holds a connection against the model.
 func (w *world) checkLink(l *link) {
 	i := tcpserver.Inspect(l.socket)
+	if i.State == tcpserver.StateUnconnected {
+		w.checkEnd(l, i.Err)
+	}
 	switch {
+	case i.State == tcpserver.StateClosing && !w.p.Stalls && l.flush.isOver(w.closeTimeout()):
+		sched.Fail("%v: it is closing for longer than CloseTimeout", l)
 	case i.State == tcpserver.StateClosing && i.Queued == 0:
 		sched.Fail("%v: it is closing and has nothing to send", l)
 	case i.State != tcpserver.StateUnconnected && i.Queued > 0 && l.conn.RoomToSend() >= w.third() && !l.vanished:
@@ -110,19 +115,6 @@ func (w *world) checkCounts() {
 		sched.Fail("%d connections are pending, the servers count %d", queued, st.Pending)
 	case int(st.Accepted+st.Dropped) > accepted || int(st.Accepted) < len(w.taken)+queued:
 		sched.Fail("%d connections were accepted and %d handed out, the servers count %+v", accepted, len(w.taken), st)
-	}
-}
-
-// checkIdle fails if a connection has outlived its idle timeout.
-func (w *world) checkIdle() {
-	for _, l := range w.links {
-		if l == nil || !l.conn.Accepted || l.conn.ServerGone() || l.timed || w.p.Server.Idle == 0 {
-			continue
-		}
-		// It is up to two tenths of a second late, and what is done at the end takes some time.
-		if idle := time.Since(l.conn.LastActive); idle > w.p.Server.Idle+300*time.Millisecond {
-			sched.Fail("%v: it is idle for %v", l, idle)
-		}
 	}
 }
 

@@ -101,11 +101,3 @@ func (w *world) clientRecv(l *link, n int) {
 		return
 	}
 }
-
-// checkReset fails if there is no reason for the reset that the client has met.
-func (w *world) checkReset(l *link) {
-	excused := l.excused || w.faulty || w.over || w.p.Server.Idle > 0 || w.aborting > 0
-	if !excused && l.socket != nil && l.conn.EndedFirst() {
-		sched.Fail("%v: the client has met a reset without a reason", l)
-	}
-}

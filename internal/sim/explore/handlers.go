@@ -7,9 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
@@ -112,9 +110,7 @@ func (w *world) readyRead(l *link) {
 
 func (w *world) bytesWritten(l *link, n int) {
 	defer w.enter(l, "BytesWritten")()
-	if n <= 0 {
-		sched.Fail("%v: BytesWritten of %d", l, n)
-	}
+	w.checkWritten(l, n)
 	(&actor{w: w, link: l}).do(l.react.Written)
 }
 
@@ -127,10 +123,9 @@ func (w *world) readClosed(l *link) {
 	if !w.faulty && len(l.ahead) == 0 && l.reading == 0 && !l.vague && l.pos != l.conn.Arrived() {
 		sched.Fail("%v: ReadClosed before everything was taken", l)
 	}
+	defer l.flush.end()
 	(&actor{w: w, link: l}).do(l.react.Closed)
-	if tcpserver.Inspect(l.socket).Queued > 0 {
-		l.excused = true // by CloseTimeout
-	}
+	l.flush.begin()
 }
 
 func (w *world) disconnected(l *link, err error) {
@@ -148,47 +143,8 @@ func (w *world) disconnected(l *link, err error) {
 	if want := l.socket.Err(); want != err {
 		sched.Fail("%v: Disconnected gets %v, Err returns %v", l, err, want)
 	}
-	w.checkCause(l, err)
+	w.checkEnd(l, err)
 	(&actor{w: w, link: l}).do(l.react.End)
-}
-
-// checkCause fails if a connection has ended with an error for which there is no reason.
-func (w *world) checkCause(l *link, err error) {
-	var failure *tcpserver.PanicError
-	_, reset := l.conn.EndArrived()
-	switch {
-	case err == nil, w.faulty, w.over, w.aborting > 0:
-	case errors.Is(err, tcpserver.ErrIdleTimeout):
-		if w.p.Server.Idle == 0 && !l.excused {
-			sched.Fail("%v: an idle timeout that nobody has set", l)
-		}
-		if l.conn.Closed.IsZero() {
-			l.conn.Closed = time.Now() // a call that looks at the descriptor keeps it open
-		}
-		idle := l.conn.Closed.Sub(l.conn.LastActive)
-		if idle < time.Millisecond { // it may have become active again while it was being ended
-			idle = l.conn.Closed.Sub(l.conn.Before)
-		}
-		if !l.timed && !w.p.Stalls && idle < w.p.Server.Idle {
-			sched.Fail("%v: an idle timeout after %v", l, idle)
-		}
-	case errors.As(err, &failure):
-		if !l.panicked {
-			sched.Fail("%v: ended with %v, and no handler has panicked", l, err)
-		}
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		if !l.closing && !l.told && !l.cut {
-			sched.Fail("%v: ended with %v", l, err)
-		}
-	case err == tcpserver.ErrReset:
-		if !reset && !l.excused {
-			sched.Fail("%v: ended with %v, and nobody has reset it", l, err)
-		}
-	case errors.As(err, new(syscall.Errno)):
-		sched.Fail("%v: ended with %v", l, err)
-	default:
-		sched.Fail("%v: ended with an unexpected error: %v", l, err)
-	}
 }
 
 // serverHandlers are the handlers of a server.

@@ -25,10 +25,12 @@ type link struct {
 	readings int    // calls that have begun to read
 	half     bool   // the client sends nothing more
 	excused  bool   // there is a reason for a reset, or for an error
+	readBy   deadlines
 
 	// What the program has sent, and what the client has received of it.
 	frames   map[byte][]*frame // by writer
 	parser   parser
+	output   output
 	cut      bool // a Write was cut off: nothing whole may follow
 	clean    bool // the client has met the end of the stream
 	drains   bool // the client reads to the end
@@ -52,18 +54,21 @@ type link struct {
 	view         *view  // that the handler has; nil if none
 	closed       bool   // by the program
 	closing      bool   // a call of Close or Abort has begun
-	exact        bool   // it was closed where the handlers run: only Disconnected follows
-	late         int    // handlers that began after the program has closed it
-	told         bool   // ReadClosed was called
-	over         bool   // Disconnected was called
-	err          error  // its error
+	aborted      bool   // a call that does not send what is queued has begun
+	flush        flush
+	idle         idleLimit
+	checked      bool  // its end was held against the model
+	exact        bool  // it was closed where the handlers run: only Disconnected follows
+	late         int   // handlers that began after the program has closed it
+	told         bool  // ReadClosed was called
+	over         bool  // Disconnected was called
+	err          error // its error
 	panicked     bool
 	paused       bool // reading, for sure
 	lateRead     int  // calls of ReadyRead since
 	pausing      int  // calls of PauseReading and ResumeReading
 	resumed      time.Time
 	lateHandlers bool // handlers were set after the end
-	timed        bool // it has an idle timeout of its own
 	worker       bool // a goroutine reads for the handlers
 	vague        bool // which bytes were taken is not known any more
 

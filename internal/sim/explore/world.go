@@ -32,14 +32,15 @@ type world struct {
 	busy   int      // scripts that have not ended
 	blocks []*block // calls that wait
 
-	paused      bool
-	pausing     int                           // calls of PauseAccepting and ResumeAccepting
-	pauseVague  bool                          // whether accepting is paused is not known
-	aborting    int                           // calls of CloseConnections
-	closedExact map[*tcpserver.TcpServer]bool // closed where the handlers run, and no Listen since
-	listening   int                           // calls of Listen and its like
-	begun       int                           // such calls that have ever begun
-	over        bool                          // the end of the run has begun
+	paused       bool
+	pausing      int  // calls of PauseAccepting and ResumeAccepting
+	pauseVague   bool // whether accepting is paused is not known
+	aborting     int  // calls of CloseConnections
+	pollerClosed bool
+	closedExact  map[*tcpserver.TcpServer]bool // closed where the handlers run, and no Listen since
+	listening    int                           // calls of Listen and its like
+	begun        int                           // such calls that have ever begun
+	over         bool                          // the end of the run has begun
 }
 
 // A block is a call that waits. It must not be waiting when could returns true and nothing else moves.
@@ -112,6 +113,10 @@ var faults = map[sim.Call][]syscall.Errno{
 	sim.CallWait:     {syscall.EINTR},
 	sim.CallUnread:   {syscall.ENOBUFS},
 }
+
+// injects reports whether system calls fail although they need not. A recv then may find nothing where there is
+// something.
+func (w *world) injects() bool { return w.p.System.FaultEvery > 0 || w.p.System.FaultAt > 0 }
 
 func (w *world) fault(n int, call sim.Call) (e syscall.Errno) {
 	s := w.p.System
@@ -240,6 +245,7 @@ func (w *world) adopt(s *tcpserver.TcpSocket) *link {
 		sched.Fail("connection %d was handed out twice", l.id)
 	}
 	l.socket = s
+	l.output.init(w.p.Server.WriteBuffer)
 	h := w.handlersOfServer(s.Server())
 	if h.lastTaken > l.conn.Order {
 		sched.Fail("connection %d was accepted earlier than one that was handed out before it", l.id)
