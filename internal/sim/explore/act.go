@@ -108,8 +108,8 @@ var serverSteps = map[Act]func(a *actor, op Op){
 	},
 	Pause:          func(a *actor, _ Op) { a.w.pause(true, a.w.server.PauseAccepting) },
 	Resume:         func(a *actor, _ Op) { a.w.pause(false, a.w.server.ResumeAccepting) },
-	MaxPending:     func(a *actor, op Op) { a.w.server.SetMaxPendingConnections(op.N) },
-	MaxConnections: func(a *actor, op Op) { a.w.server.SetMaxConnections(op.N) },
+	MaxPending:     func(a *actor, op Op) { a.w.setMaxPending(op.N) },
+	MaxConnections: func(a *actor, op Op) { a.w.setMaxConnections(op.N) },
 	Close: func(a *actor, _ Op) {
 		s := a.w.server
 		begun := a.w.begun
@@ -186,15 +186,6 @@ func (a *actor) listenAsync() {
 	})
 }
 
-// pause notes whether accepting is paused. After calls that overlap, that is not known.
-func (w *world) pause(on bool, call func()) {
-	w.pausing++
-	w.pauseVague = w.pauseVague || w.pausing > 1 || len(w.all) > 1
-	call()
-	w.paused = on
-	w.pausing--
-}
-
 // exact reports whether nothing but the last handler may follow a Close that a has called: no other handler of l can
 // run at the same time.
 func (w *world) exact(a *actor, l *link) bool {
@@ -240,10 +231,7 @@ func (w *world) look() {
 	s.Err()
 	s.IsAccepting()
 	s.IsBound()
-	st := s.Stats()
-	if st.Pending > st.Open || st.Open < 0 {
-		sched.Fail("%+v", st)
-	}
+	w.checkLimits(w.handlersOfServer(s))
 	if n := s.ConnectionCount(); n < 0 {
 		sched.Fail("ConnectionCount is %d", n)
 	}

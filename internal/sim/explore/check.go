@@ -21,6 +21,9 @@ func (w *world) checkStill() {
 			w.checkLink(l)
 		}
 	}
+	for _, h := range w.served {
+		w.checkLimits(h)
+	}
 	w.checkAccepting()
 	w.checkCounts()
 	if !w.p.Stalls && !w.faulty {

@@ -161,6 +161,7 @@ type serverHandlers struct {
 	inside  string // the handler or callback that runs; with an executor, also one of its sockets
 	entries int    // calls of them
 
+	limits       limits
 	unreferenced bool // Unref was called
 }
 
@@ -175,6 +176,7 @@ func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
 	if w.closedExact[s] {
 		sched.Fail("NewConnectionHandler after Close in a handler")
 	}
+	w.checkLimits(h)
 	h.connections++
 	if n := s.Stats().Accepted; uint64(h.connections) > n {
 		sched.Fail("%d calls of NewConnectionHandler for %d connections", h.connections, n)
@@ -191,9 +193,7 @@ func (h *serverHandlers) newConnection(s *tcpserver.TcpServer) {
 
 func (h *serverHandlers) drop(_ *tcpserver.TcpServer, d tcpserver.Drop) {
 	defer h.w.enterServer(h.s, "DropHandler")()
-	if d.Remote == nil || d.Local == nil {
-		sched.Fail("a drop without addresses: %+v", d)
-	}
+	h.checkDrop(d)
 }
 
 func (h *serverHandlers) acceptError(_ *tcpserver.TcpServer, err error) {

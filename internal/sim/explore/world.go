@@ -34,6 +34,7 @@ type world struct {
 
 	paused       bool
 	pausing      int  // calls of PauseAccepting and ResumeAccepting
+	pauses       int  // such calls that have ever begun
 	pauseVague   bool // whether accepting is paused is not known
 	aborting     int  // calls of CloseConnections
 	pollerClosed bool
@@ -184,7 +185,7 @@ func (w *world) addServer() {
 		s.Overflow = tcpserver.OverflowDrop
 	}
 	if c.Filter {
-		s.Filter = func(remote netip.AddrPort) bool { return remote.Port()%4 != 0 }
+		s.Filter = func(remote netip.AddrPort) bool { return !w.isRefused(remote.Port()) }
 	}
 	h := &serverHandlers{w: w, s: s}
 	s.NewConnectionHandler, s.DropHandler = h.newConnection, h.drop
@@ -193,6 +194,7 @@ func (w *world) addServer() {
 		s.SetMaxPendingConnections(c.MaxPending)
 	}
 	s.SetMaxConnections(c.MaxConnections)
+	h.limits.init(&c)
 	w.server = s
 	w.all = append(w.all, s)
 	w.served = append(w.served, h)
@@ -243,6 +245,9 @@ func (w *world) adopt(s *tcpserver.TcpSocket) *link {
 	l := w.linkOf(s)
 	if l.socket != nil {
 		sched.Fail("connection %d was handed out twice", l.id)
+	}
+	if w.isRefused(l.conn.Local.Port()) {
+		sched.Fail("connection %d was handed out, and Filter refuses it", l.id)
 	}
 	l.socket = s
 	l.output.init(w.p.Server.WriteBuffer)
