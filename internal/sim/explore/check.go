@@ -7,6 +7,7 @@ import (
 
 	"github.com/pullaccept/tcpserver"
 	"github.com/pullaccept/tcpserver/internal/sched"
+	"github.com/pullaccept/tcpserver/internal/sim"
 )
 
 // checkStill holds the world against the model while nothing moves.
@@ -121,18 +122,51 @@ func (w *world) checkCounts() {
 	}
 }
 
-// checkAccepting fails if connections wait in the backlog and there is no reason not to accept.
-func (w *world) checkAccepting() {
+// attempts are those of the system's to accept, as far as connections wait and there is no reason not to accept.
+type attempts struct {
+	due   bool
+	calls int // of accept
+	begun int // calls of Listen
+}
+
+// mayAccept reports whether connections wait in the backlog, and the server has no reason not to accept, unless
+// descriptors or memory are short.
+func (w *world) mayAccept() bool {
 	s := w.server
-	if !s.IsListening() || w.k.Waiting(w.port) == 0 {
-		return
-	}
-	if s.IsAccepting() {
+	waiting := s.IsListening() && w.k.Waiting(w.port) > 0
+	return waiting && !w.paused && !w.pauseVague && s.PendingConnections() < s.MaxPendingConnections()
+}
+
+// checkAccepting fails if connections wait in the backlog and there is no reason not to accept. Whatever is short, it
+// is tried once a second.
+func (w *world) checkAccepting() {
+	s, was := w.server, w.tried
+	w.tried = attempts{w.mayAccept(), w.k.CallsOf(sim.CallAccept), w.begun}
+	switch {
+	case s.IsListening() && s.IsAccepting() && w.k.Waiting(w.port) > 0:
 		sched.Fail("connections wait to be accepted: %+v", s.Stats())
-	}
-	if !w.paused && !w.pauseVague && !w.faulty && s.PendingConnections() < s.MaxPendingConnections() {
+	case !w.tried.due:
+	case !w.faulty:
 		sched.Fail("the server has no reason not to accept: %+v", s.Stats())
+	case w.tried == was && !w.p.Stalls:
+		sched.Fail("the server does not try to accept any more: %+v", s.Stats())
 	}
+}
+
+// awaitsTimeout reports whether something will have happened some seconds from now, although nobody moves.
+func (w *world) awaitsTimeout() bool {
+	if w.tried.due {
+		return true
+	}
+	for _, l := range w.taken {
+		i := tcpserver.Inspect(l.socket)
+		d, _ := w.idleTimeout(l)
+		closing := i.State == tcpserver.StateClosing && w.closeTimeout() > 0
+		if closing || i.State != tcpserver.StateUnconnected && d > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // end ends everything, and checks what is left.

@@ -187,8 +187,10 @@ func (g *generator) op(acts []Act) Op {
 	case Sleep:
 		o.N = g.of(0, 1, 15, 100, 700)
 	case Accept, AcceptNet, WaitNew, Wait, Shutdown, SWaitRead, SWaitWritten, SWaitEnd, AcceptAsync, SReadDeadline,
-		SWriteDeadline, SIdle:
+		SWriteDeadline:
 		o.N = g.of(0, 5, 100, 3000)
+	case SIdle:
+		o.N = g.of(0, 100, 300, 1000, 3000)
 	case MaxPending, MaxConnections, Connections:
 		o.N = g.n(4)
 	case Files:

@@ -41,6 +41,7 @@ type world struct {
 	closedExact  map[*tcpserver.TcpServer]bool // closed where the handlers run, and no Listen since
 	listening    int                           // calls of Listen and its like
 	begun        int                           // such calls that have ever begun
+	tried        attempts                      // to accept
 	over         bool                          // the end of the run has begun
 }
 
@@ -154,11 +155,11 @@ func (w *world) run() {
 	if e := w.p.Server.Executor; len(w.p.UI) > 0 && e != NoExecutor && e != Inline {
 		w.script(func() { w.ui.script(w.p.UI) })
 	}
-	// While calls wait for some seconds, look at what does not move, and let the time pass.
+	// While calls or timeouts wait for some seconds, look at what does not move, and let the time pass.
 	for range 8 {
 		sched.Settle(500 * time.Millisecond)
 		w.checkStill()
-		if w.busy == 0 {
+		if w.busy == 0 && !w.awaitsTimeout() {
 			break
 		}
 		sched.Sleep(time.Second)
