@@ -118,6 +118,7 @@ var serverSteps = map[Act]func(a *actor, op Op){
 			a.w.closedExact[s] = true
 		}
 	},
+	CountAsync:  func(a *actor, _ Op) { a.countAsync() },
 	CloseAsync:  func(a *actor, _ Op) { a.closeAsync() },
 	Shutdown:    func(a *actor, op Op) { a.shutdown(op.N) },
 	Listen:      func(a *actor, _ Op) { a.w.listen() },

@@ -9,7 +9,6 @@ import (
 
 	"github.com/pullaccept/tcpserver"
 	"github.com/pullaccept/tcpserver/internal/sched"
-	"github.com/pullaccept/tcpserver/internal/sim"
 )
 
 // serve is a goroutine for a connection, in the blocking style: it reads to the end and answers.
@@ -115,7 +114,7 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	SHandlers:      func(a *actor, l *link, _ Op) { a.w.hear(l) },
 	SNoHandlers:    func(_ *actor, l *link, _ Op) { l.removeHandlers() },
 	SReadDeadline:  func(_ *actor, l *link, op Op) { l.setReadDeadline(time.Now().Add(ms(op.N))) },
-	SWriteDeadline: func(_ *actor, l *link, op Op) { l.socket.SetWriteDeadline(time.Now().Add(ms(op.N))) },
+	SWriteDeadline: func(_ *actor, l *link, op Op) { l.setWriteDeadline(time.Now().Add(ms(op.N))) },
 	SIdle:          func(_ *actor, l *link, op Op) { l.setIdleTimeout(ms(op.N)) },
 	SReadSize: func(_ *actor, l *link, op Op) {
 		l.sizings++
@@ -128,11 +127,15 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 		l.socket.SetAllowHalfOpen(op.N%2 == 0)
 	},
 	SLinger: func(_ *actor, l *link, op Op) {
-		l.excused = true
-		l.socket.SetLinger(op.N%3 - 1)
+		seconds := op.N%3 - 1
+		l.excused = l.excused || seconds == 0
+		l.socket.SetLinger(seconds)
 	},
-	SRaw:    func(_ *actor, l *link, _ Op) { raw(l) },
-	SWorker: func(a *actor, l *link, op Op) { a.w.work(l, op) },
+	SRaw:      func(_ *actor, l *link, _ Op) { raw(l) },
+	SRawRead:  func(a *actor, l *link, _ Op) { a.rawRead(l) },
+	SRawWrite: func(a *actor, l *link, _ Op) { a.rawWrite(l) },
+	SOptions:  func(a *actor, l *link, op Op) { a.setOptions(l, op.N) },
+	SWorker:   func(a *actor, l *link, op Op) { a.w.work(l, op) },
 	SPanic: func(_ *actor, l *link, _ Op) {
 		l.panicked = true
 		l.abort()
@@ -212,15 +215,6 @@ func (a *actor) discard(l *link, n int) {
 		data[i] = letter(l.id, l.pos+i)
 	}
 	l.endRead("Discard", number, data)
-}
-
-// raw reads and looks by the descriptor.
-func raw(l *link) {
-	c, err := l.socket.SyscallConn()
-	if err != nil {
-		return
-	}
-	c.Control(func(fd uintptr) { sim.Unread(int(fd)) })
 }
 
 // work reads in a goroutine, while the handlers do not, as a program does that applies back-pressure.

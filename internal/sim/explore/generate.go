@@ -50,6 +50,10 @@ func Generate(seed uint64) *Program {
 	if e := p.Server.Executor; e != NoExecutor && e != Inline && g.oneIn(2) {
 		p.UI = g.user()
 	}
+	if g.oneIn(6) {
+		p.System.SendBuffer, p.System.ReceiveBuffer = 64, 64
+		p.Users = append(p.Users, g.crowd())
+	}
 	for range 1 + g.n(3) {
 		p.Reacts = append(p.Reacts, g.reaction())
 	}
@@ -141,14 +145,14 @@ func (g *generator) size() int { return 1 + g.n(g.of(1, 4, 30, 100, 300, 1500)) 
 var userActs = []Act{
 	Next, Next, Next, Accept, Accept, AcceptNet, WaitNew, Connections, AcceptAsync, NextAsync, Serve, Serve,
 	Pause, Resume, Resume, MaxPending, MaxConnections, Close, CloseAsync, Shutdown, Listen, Bind, ListenBound,
-	ListenAsync, HandOver, CloseConnections, Look, Look, Wait, RefUnref, Files, Sleep, Sleep, ClosePoller,
+	ListenAsync, HandOver, CloseConnections, Look, Look, Wait, RefUnref, Files, Sleep, Sleep, ClosePoller, CountAsync,
 }
 
 var socketActs = []Act{
 	SRead, STryRead, STryRead, SReadLine, SReadLines, SReadAll, SReadAll, SPeek, SPeek, SDiscard, SLook, SLook, SSend,
 	SSend, SSend, SWrite, SWrite, SWaitRead, SWaitWritten, SWaitEnd, SClose, SAbort, SCloseWrite, SCloseRead, SPause,
 	SResume, SResume, SHandlers, SNoHandlers, SReadDeadline, SWriteDeadline, SIdle, SReadSize, SWriteSize, SHalfOpen,
-	SLinger, SRaw, Sleep,
+	SLinger, SRaw, SRawRead, SRawWrite, SOptions, Sleep,
 }
 
 var readActs = []Act{
@@ -177,6 +181,23 @@ func (g *generator) user() (s Script) {
 		if (o.Do == Close || o.Do == CloseAsync) && g.oneIn(2) {
 			s = append(s, Op{Do: Listen})
 		}
+	}
+	return s
+}
+
+// crowd returns what sends more to a connection than the system takes at once, and perhaps closes it.
+func (g *generator) crowd() Script {
+	t := g.n(3)
+	s := Script{{Do: Sleep, N: g.of(0, 1)}}
+	for range 2 + g.n(5) {
+		o := Op{Do: g.act([]Act{SSend, SSend, SWrite, SWrite, SWriteDeadline}), N: 100 + g.n(400), T: t}
+		if o.Do == SWriteDeadline {
+			o.N = g.of(5, 100, 3000)
+		}
+		s = append(s, o)
+	}
+	if g.oneIn(2) {
+		s = append(s, Op{Do: SClose, T: t})
 	}
 	return s
 }

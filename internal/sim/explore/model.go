@@ -31,6 +31,7 @@ type link struct {
 	frames   map[byte][]*frame // by writer
 	parser   parser
 	output   output
+	writeBy  deadlines
 	cut      bool // a Write was cut off: nothing whole may follow
 	clean    bool // the client has met the end of the stream
 	drains   bool // the client reads to the end

@@ -136,6 +136,7 @@ const (
 	Files
 	Sleep
 	ClosePoller
+	CountAsync
 
 	// Of the program with a socket.
 	SRead
@@ -167,6 +168,9 @@ const (
 	SHalfOpen
 	SLinger
 	SRaw
+	SRawRead
+	SRawWrite
+	SOptions
 	SWorker
 	SPanic
 	SGoexit
@@ -176,9 +180,9 @@ const (
 var actNames = strings.Fields(`
 	Connect CSend CRecv CDrain CHalf CClose CReset CVanish CSleep Next Accept AcceptNet WaitNew Connections
 	AcceptAsync NextAsync Serve Pause Resume MaxPending MaxConnections Close CloseAsync Shutdown Listen Bind
-	ListenBound ListenAsync HandOver CloseConnections Look Wait RefUnref Files Sleep ClosePoller SRead STryRead
-	SReadLine SReadLines SReadAll SPeek SDiscard SLook SSend SWrite SWaitRead SWaitWritten SWaitEnd SClose
-	SAbort SCloseWrite SCloseRead SPause SResume SHandlers SNoHandlers SReadDeadline SWriteDeadline SIdle
-	SReadSize SWriteSize SHalfOpen SLinger SRaw SWorker SPanic SGoexit`)
+	ListenBound ListenAsync HandOver CloseConnections Look Wait RefUnref Files Sleep ClosePoller CountAsync SRead
+	STryRead SReadLine SReadLines SReadAll SPeek SDiscard SLook SSend SWrite SWaitRead SWaitWritten SWaitEnd
+	SClose SAbort SCloseWrite SCloseRead SPause SResume SHandlers SNoHandlers SReadDeadline SWriteDeadline SIdle
+	SReadSize SWriteSize SHalfOpen SLinger SRaw SRawRead SRawWrite SOptions SWorker SPanic SGoexit`)
 
 func (a Act) String() string { return actNames[a] }

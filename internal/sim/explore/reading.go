@@ -46,7 +46,8 @@ func (d *deadlines) mayHavePassed(from int) bool {
 // havePassed reports whether the one in force has passed, for sure.
 func (d *deadlines) havePassed() bool {
 	last := d.all[d.from:]
-	return d.setting == 0 && len(last) > 0 && !slices.ContainsFunc(last, func(t time.Time) bool { return !hasPassed(t) })
+	isAhead := func(t time.Time) bool { return !hasPassed(t) }
+	return d.setting == 0 && len(last) > 0 && !slices.ContainsFunc(last, isAhead)
 }
 
 func hasPassed(t time.Time) bool { return !t.IsZero() && !t.After(time.Now()) }
@@ -136,7 +137,8 @@ func (w *world) checkReadError(l *link, call string, number, from int, err error
 	default:
 		reason = w.faulty
 	}
-	if op := (*net.OpError)(nil); err != nil && err != io.EOF && err != tcpserver.ErrWouldBlock && !errors.As(err, &op) {
+	bare := err == nil || err == io.EOF || err == tcpserver.ErrWouldBlock
+	if !bare && !asOpError(err, new(*net.OpError)) {
 		sched.Fail("%v: %s returned %v, which is no net.OpError", l, call, err)
 	}
 	if !reason {

@@ -5,6 +5,7 @@ package explore
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -19,6 +20,7 @@ type output struct {
 	offered  int  // bytes that they were given
 	writes   int  // calls of Write that have begun
 	writing  int  // and not returned
+	shut     bool // a call of CloseWrite has begun
 	dropped  bool // a Close may have cut off a Write and what was queued behind it
 	rest     *rest
 	resuming bool // a Write continues rest
@@ -51,6 +53,12 @@ func (o *output) init(limit int) {
 	o.limit, o.most = limit, limit
 }
 
+func (l *link) setWriteDeadline(t time.Time) {
+	l.writeBy.begin(t)
+	l.socket.SetWriteDeadline(t)
+	l.writeBy.end()
+}
+
 func (l *link) setWriteSize(n int) {
 	o := &l.output
 	o.sizings++
@@ -74,9 +82,13 @@ func (a *actor) send(l *link, n int) {
 	o.sends++
 	o.sending++
 	o.offered += len(p)
-	number := o.sends
+	number, writes := o.sends, o.writes
 	err := l.socket.Send(p)
 	o.sending--
+	if err != tcpserver.ErrWriteBufferFull {
+		cut := l.cut || rest != nil || o.rest != nil || o.writing > 0 || o.writes != writes
+		a.w.checkWriteError(l, "Send", err, cut)
+	}
 	for i := range p {
 		p[i] = 0xEE // Send does not use it any more
 	}
@@ -114,13 +126,16 @@ func (a *actor) write(l *link, n int) {
 		return
 	}
 	f, p := l.newFrame(a.writer, n)
-	m, alone, err := a.callWrite(l, p)
+	defer func() { o.writing-- }()
+	m, number, err := a.callWrite(l, p)
+	cutOff := l.isCutOff(err)
+	alone := o.writing == 1 && o.writes == number // now, so that no other Write can come between
 	switch {
 	case err == nil:
 		f.state = accepted
 	case m == 0 && !errors.Is(err, tcpserver.ErrReset):
 		f.state = refused
-	case m > 0 && alone && l.isCutOff(err):
+	case m > 0 && alone && cutOff:
 		o.rest = &rest{f, p[m:]}
 	default:
 		f.state = broken
@@ -138,13 +153,15 @@ func (l *link) isCutOff(err error) bool {
 func (a *actor) resumeWrite(l *link, r *rest) {
 	o := &l.output
 	o.resuming = true
+	defer func() { o.writing-- }()
 	m, _, err := a.callWrite(l, r.data)
+	cutOff := l.isCutOff(err)
 	o.resuming = false
 	switch {
 	case err == nil:
 		r.frame.state = accepted
 		o.rest = nil
-	case l.isCutOff(err):
+	case cutOff:
 		o.rest = &rest{r.frame, r.data[m:]}
 	default:
 		r.frame.state = broken
@@ -152,31 +169,33 @@ func (a *actor) resumeWrite(l *link, r *rest) {
 	}
 }
 
-// callWrite calls Write. alone is false if another call of Write may have come between.
-func (a *actor) callWrite(l *link, p []byte) (m int, alone bool, err error) {
+// callWrite calls Write. The caller counts one call that is writing less when it has noted the result. number is that
+// of the call.
+func (a *actor) callWrite(l *link, p []byte) (m, number int, err error) {
 	could := func() bool {
 		i := tcpserver.Inspect(l.socket)
-		return i.State == tcpserver.StateUnconnected || i.Queued == 0
+		return i.State == tcpserver.StateUnconnected || i.Queued == 0 || l.writeBy.havePassed()
 	}
 	o := &l.output
 	o.writes++
 	o.writing++
-	number := o.writes
+	number = o.writes
+	from := l.writeBy.from
 	o.dropped = o.dropped || l.closing
 	a.w.waiting(fmt.Sprintf("Write of %d", l.id), could, func() { m, err = l.socket.Write(p) })
-	o.writing--
 	o.dropped = o.dropped || l.closing
 	if (m < len(p)) != (err != nil) {
 		sched.Fail("%v: Write of %d bytes returned %d and %v", l, len(p), m, err)
 	}
-	return m, o.writing == 0 && o.writes == number, err
+	a.w.checkWriteError(l, "Write", err, l.writeBy.mayHavePassed(from))
+	return m, number, err
 }
 
 // timedWrite is Write, with a deadline where it must not wait for good.
 func (a *actor) timedWrite(l *link, op Op) {
 	if a.link != nil || a.ui {
-		l.socket.SetWriteDeadline(time.Now().Add(ms(20)))
-		defer l.socket.SetWriteDeadline(time.Time{})
+		l.setWriteDeadline(time.Now().Add(ms(20)))
+		defer l.setWriteDeadline(time.Time{})
 	}
 	a.write(l, op.N)
 }
@@ -184,8 +203,36 @@ func (a *actor) timedWrite(l *link, op Op) {
 func (l *link) closeWrite() {
 	o := &l.output
 	rest, resuming := o.rest, o.resuming
+	o.shut = true
 	if err := l.socket.CloseWrite(); err == nil && rest != nil && rest == o.rest && !resuming && !o.resuming {
 		sched.Fail("%v: CloseWrite was successful after a Write that was cut off", l)
+	}
+}
+
+// checkWriteError fails if there is no reason for the error of a call that sends. timedOut is true if the write
+// deadline has passed or, for Send, if a Write may have been cut off.
+func (w *world) checkWriteError(l *link, call string, err error, timedOut bool) {
+	_, reset := l.conn.EndArrived()
+	cause := tcpserver.Inspect(l.socket).Err
+	reason, failure := true, new(tcpserver.PanicError)
+	switch {
+	case err == nil, w.over, w.faulty:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = timedOut
+	case errors.Is(err, tcpserver.ErrReset):
+		reason = reset
+	case errors.Is(err, tcpserver.ErrIdleTimeout):
+		reason = cause == tcpserver.ErrIdleTimeout && errors.Is(err, net.ErrClosed)
+	case errors.Is(err, net.ErrClosed):
+		ended := l.closing || w.aborting > 0 || w.pollerClosed || cause == os.ErrDeadlineExceeded
+		reason = ended || l.told || l.output.shut
+	case errors.As(err, &failure):
+		reason = l.panicked
+	default:
+		reason = false
+	}
+	if !reason {
+		sched.Fail("%v: %s returned %v without a reason (the socket's error is %v)", l, call, err, cause)
 	}
 }
 
