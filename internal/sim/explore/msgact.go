@@ -55,6 +55,7 @@ func (a *msgActor) step(op Op) {
 		a.useSocket(w.target(op.T), func(s *tcpserver.TcpSocket) { s.Close() })
 	case MPanic:
 		if a.onWorker() && !(w.p.Server.Loop && w.inside == "OnError") { // which is printed
+			w.owe(a.link)
 			panic(errPanic)
 		}
 	case MFail:
@@ -80,7 +81,7 @@ func (a *msgActor) sleep(d time.Duration) {
 		if a.w.sleeps++; a.w.sleeps > 20 {
 			return
 		}
-		a.w.slept += d
+		defer func() { a.w.slept += d }() // behind the sleep, as noteEnd begins to count anew
 	}
 	sched.Sleep(d)
 }
@@ -200,6 +201,7 @@ func (w *msgWorld) worksDone(op Op) {
 	b := &msgActor{w: w, writer: 1}
 	switch op.T {
 	case 0:
+		w.owe(nil)
 		panic(errPanic)
 	case 1:
 		b.stop(w.target(op.N))

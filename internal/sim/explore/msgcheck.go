@@ -32,7 +32,10 @@ func (w *msgWorld) checkStill() {
 		sched.Fail("%d functions passed to Work wait", len(w.works))
 	case w.unupdated:
 		sched.Fail("a batch of events was not followed by Update")
+	case w.owed != "":
+		sched.Fail("OnError was not called when %s failed", w.owed)
 	}
+	w.checkRefused()
 	if w.tcp != nil && w.k.Waiting(msgPort) > 0 && w.tcp.IsAccepting() {
 		sched.Fail("connections wait to be accepted")
 	}
@@ -49,11 +52,7 @@ func (w *msgWorld) slack() time.Duration {
 
 // checkUpdate fails if Update is overdue.
 func (w *msgWorld) checkUpdate() {
-	every := w.p.Server.Update
-	if every == 0 {
-		every = time.Second
-	}
-	late := time.Since(w.updated) - every
+	late := time.Since(w.updated) - w.p.Server.updateTime()
 	if !w.p.Server.NoUpdate && late > w.slack() && time.Since(w.idleSince) > w.slack() {
 		sched.Fail("Update is late by %v", late)
 	}
@@ -62,12 +61,13 @@ func (w *msgWorld) checkUpdate() {
 // checkMsgLink holds a client against the model.
 func (w *msgWorld) checkMsgLink(l *msgLink) {
 	if l.socket == nil {
-		if l.conn.Accepted && !l.conn.ServerGone() && w.isIdle() && (l.added || !l.toAdd) {
+		if l.isOffered() && !l.conn.ServerGone() && w.isIdle() {
 			sched.Fail("%v: its connection is not a client", l)
 		}
 		return
 	}
 	i := tcpserver.Inspect(l.socket)
+	w.noteStill(l, i)
 	w.checkProgress(l, i)
 	switch {
 	case i.State != tcpserver.StateUnconnected && i.Queued > 0 && l.conn.RoomToSend() >= w.third() && !l.vanished:

@@ -49,6 +49,12 @@ type msgLink struct {
 	failed   bool // OnError has returned
 	end      error
 	foreign  bool // other goroutines than the worker send, too
+	missed   bool // Serve has returned, and it was no client
+
+	// When nothing moved last.
+	promised int  // how many messages had been received
+	wasOver  bool // more was queued than the mark
+	sentThen int  // how much the system had taken
 
 	// What the program has done.
 	stopping bool // StopClient or CloseConnection has begun

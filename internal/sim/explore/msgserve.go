@@ -131,7 +131,11 @@ func (w *msgWorld) enter(name string, l *msgLink) (leave func()) {
 		sched.Fail("%s is called inside %s", name, w.inside)
 	case w.needAfter && !follows:
 		sched.Fail("%s is called without AfterEvent before", name)
+	case w.owed != "" && name != "OnError":
+		sched.Fail("%s is called, and OnError was not when %s failed", name, w.owed)
 	}
+	w.checkStarved(name, l)
+	w.updating = name == "Update" || w.updating && (name == "AfterEvent" || name == "OnError")
 	outer := w.inside
 	w.inside = name
 	if outer == "" {
@@ -139,6 +143,9 @@ func (w *msgWorld) enter(name string, l *msgLink) (leave func()) {
 	}
 	return func() {
 		w.inside, w.idleSince = outer, time.Now()
+		if w.updating {
+			w.updated = time.Now() // the next one comes after a pause
+		}
 		if name != "OnError" { // which may be about Update
 			w.unupdated = w.p.Server.Loop && !w.p.Server.NoUpdate && name != "Update"
 		}
@@ -186,9 +193,11 @@ func (w *msgWorld) connected(socket *tcpserver.TcpSocket) (*msgLink, error) {
 	a := &msgActor{w: w, link: l, writer: 1}
 	a.do(w.p.Acts.Connected)
 	if a.err != nil {
+		w.owe(l)
 		return nil, a.err
 	}
 	if every := w.p.Server.RefuseEvery; every > 0 && l.id%every == 0 {
+		w.owe(l)
 		return nil, errRefused
 	}
 	accepted = true
@@ -198,6 +207,7 @@ func (w *msgWorld) connected(socket *tcpserver.TcpSocket) (*msgLink, error) {
 // decode is ReadClientMessage.
 func (w *msgWorld) decode(l *msgLink, buf []byte, decode decodeFunc) (string, int, error) {
 	l.beginDecode(&w.p.Server, buf)
+	w.checkReading(l)
 	defer func() { l.decoding = false }()
 	sched.Note("decode %d bytes of %d", len(buf), l.id)
 	text, n, err := decode(l, buf)
@@ -263,6 +273,7 @@ func (w *msgWorld) process(l *msgLink, buf []byte, decode decodeFunc) (used int,
 		case m.kind == MBad:
 			return used, errBad
 		case m.kind == MCrash:
+			w.owe(l)
 			panic(errPanic)
 		}
 		l.handles(text)
@@ -316,6 +327,7 @@ func (w *msgWorld) disconnected(l *msgLink, err error) {
 		w.checkCause(l, err)
 	}
 	w.checkOrderly(l)
+	w.checkPromised(l)
 	(&msgActor{w: w, link: l, writer: 1}).do(w.p.Acts.Disconnected)
 }
 
@@ -337,7 +349,10 @@ func (w *msgWorld) checkCause(l *msgLink, err error) {
 	switch {
 	case l.failure != nil && err != l.failure && err != msgserver.ErrSlowClient:
 		sched.Fail("%v: disconnected with %v", l, err)
-	case err == nil || err == l.failure, w.faulty:
+	case w.faulty:
+	case err == nil && l.failure == nil && !w.mayEndInOrder(l):
+		sched.Fail("%v: disconnected without a reason, and its socket has ended with %v", l, l.socket.Err())
+	case err == nil || err == l.failure:
 	case err == msgserver.ErrSlowClient:
 		l.slow = true
 		w.checkSlow(l)
@@ -358,6 +373,12 @@ func (w *msgWorld) checkCause(l *msgLink, err error) {
 	}
 }
 
+// mayEndInOrder reports whether somebody has ended a client's connection in order, or the program its socket.
+func (w *msgWorld) mayEndInOrder(l *msgLink) bool {
+	eof, _ := l.conn.EndArrived()
+	return l.socket.Err() == nil && (eof || l.done || l.stopping || l.aborting || w.isEnding())
+}
+
 // checkSlow fails if there is no reason to drop a client as slow.
 func (w *msgWorld) checkSlow(l *msgLink) {
 	waits := l.waits(w)
@@ -376,11 +397,11 @@ func (w *msgWorld) failed(err error) {
 	defer w.enter("OnError", l)()
 	failure := new(tcpserver.PanicError)
 	panicked := errors.As(cause, &failure) && failure.Value == errPanic
+	w.owed = ""
 	if l == nil {
 		if !panicked {
 			sched.Fail("OnError: %v", err)
 		}
-		defer func() { w.updated = time.Now() }() // it may be about Update, and the next one comes after a pause
 		(&msgActor{w: w, writer: 1}).do(w.p.Acts.Failed)
 		return
 	}
@@ -421,8 +442,8 @@ func (w *msgWorld) checkFailure(l *msgLink, cause error, panicked bool) {
 // update is Update.
 func (w *msgWorld) update() {
 	defer w.enter("Update", nil)()
-	defer func() { w.updated = time.Now() }()
 	w.updates++
+	w.checkEarly()
 	(&msgActor{w: w, writer: 1}).do(w.p.Acts.Update)
 }
 

@@ -35,16 +35,20 @@ type msgWorld struct {
 	worker   int        // the task that called Serve
 	endDue   time.Time  // when the context of the round ends by itself; zero if it does not
 	ended    bool       // something has begun to end the round
+	closed   bool       // the TcpServer was closed for that
 	endTime  time.Time  // when
 	begun    time.Time  // when Serve was called
 
 	// Callbacks on the worker.
 	inside    string
+	owed      string    // the callback that has failed, and OnError must follow
 	processed *msgLink  // the last one that ProcessClientData was called for
+	latest    *msgLink  // the one that the last callback of a ThreadServer was about
 	needAfter bool      // AfterEvent must follow
 	unupdated bool      // Update of a ServerLoop must follow
 	idleSince time.Time // the end of the last callback
-	updated   time.Time // the last Update
+	updating  bool      // the last callback was Update, but for AfterEvent and OnError
+	updated   time.Time // the end of the last Update, and of what followed it
 	updates   int
 	slept     time.Duration // how long callbacks have slept
 	sleeps    int
@@ -52,6 +56,8 @@ type msgWorld struct {
 	worked    int     // functions that were ever queued
 	writers   byte    // the last writer that was given out
 	budget    int     // how many more bytes are sent
+
+	refusedBefore int // how many connections were refused when Serve returned last
 }
 
 // A work is a function that was passed to Work.
@@ -147,7 +153,7 @@ func (w *msgWorld) round(r Round, last bool) {
 		w.endDue = time.Now().Add(after)
 		w.ctx = sched.NewContext(after)
 	}
-	w.ended, w.serving = false, true
+	w.ended, w.closed, w.serving = false, false, true
 	w.tcp = nil
 	sched.Go(func() { w.serve() })
 	switch {
@@ -188,6 +194,7 @@ func (w *msgWorld) still() {
 func (w *msgWorld) endRound(how RoundEnd) {
 	w.noteEnd()
 	if how == CloseServer && w.tcp != nil {
+		w.closed = true
 		w.tcp.Close()
 	} else {
 		w.ctx.Cancel()
@@ -236,9 +243,12 @@ func (w *msgWorld) checkServed(err error) {
 		sched.Fail("Serve returned %v", err)
 	case err != w.ctx.Err() && err != tcpserver.ErrServerClosed:
 		sched.Fail("Serve returned %v, the error of the context is %v", err, w.ctx.Err())
-	case err == tcpserver.ErrServerClosed && (w.tcp == nil || w.p.Server.Run && !w.over):
-		sched.Fail("Run returned %v", err)
+	case err == tcpserver.ErrServerClosed && !w.closed:
+		sched.Fail("Serve returned %v, and nobody has closed the server", err)
+	case w.owed != "":
+		sched.Fail("OnError was not called when %s failed", w.owed)
 	}
+	w.noteMissed()
 	if w.tcp != nil && w.tcp.IsListening() {
 		sched.Fail("the server listens after Serve")
 	}
@@ -332,7 +342,7 @@ func (w *msgWorld) finish() {
 // round whose context has ended.
 func (w *msgWorld) clearAdded() {
 	w.ctx = sched.NewContext(-1)
-	w.ended = false
+	w.ended, w.closed = false, false
 	w.noteEnd()
 	w.ctx.Cancel()
 	w.serving = true
