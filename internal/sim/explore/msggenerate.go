@@ -169,7 +169,7 @@ func (g *msgGenerator) msgClient() (s Script) {
 	}
 	s = append(s, Op{Do: connect})
 	if !g.oneIn(3) {
-		s = append(s, Op{Do: MReader, N: g.of(0, 0, 150_000, 150_000, 1_000_000)})
+		s = append(s, Op{Do: MReader, N: g.of(0, 0, 100_000, 100_000, 1_000_000)})
 	}
 	for range g.n(g.of(3, 6, 12)) {
 		switch g.n(14) {

@@ -305,7 +305,7 @@ func (w *msgWorld) checkEndTime() {
 	if !some {
 		limit = 15*time.Second + w.p.Server.lag()
 	}
-	if took := time.Since(w.endBegun()); !w.faulty && took > limit+w.slept+time.Second {
+	if took := time.Since(w.endBegun()); !w.faulty && took > limit+w.slept+20*w.slack() {
 		sched.Fail("Serve took %v to end, with a limit of %v", took, limit)
 	}
 }
