@@ -58,7 +58,7 @@ func GenerateMsg(seed uint64) *MsgProgram {
 func (g *msgGenerator) overload() {
 	p := g.p
 	p.System.SendBuffer, p.Server.MaxSend, p.Server.Lag, p.Server.RefuseEvery = g.of(64, 300), g.of(300, 2000), 0, 0
-	p.Said = []Script{{{Do: MReply, N: p.Server.MaxSend/2 + g.n(p.Server.MaxSend/2)}}}
+	p.Said = []Script{{{Do: MReply, N: p.Server.MaxSend/g.of(2, 4) + g.n(p.Server.MaxSend/2)}}}
 	p.Acts = MsgActs{}
 	p.Clients, p.Users = nil, nil
 	for range 1 + g.n(3) {
@@ -69,7 +69,7 @@ func (g *msgGenerator) overload() {
 		for range 1 + g.n(4) {
 			s = append(s, Op{Do: MSay, N: g.messageSize()}, Op{Do: CSleep, N: g.of(0, 0, 1)})
 		}
-		if g.oneIn(3) {
+		if g.oneIn(2) {
 			s = append(s, Op{Do: MBurst, N: g.of(20, 100)})
 		}
 		p.Clients = append(p.Clients, append(s, Op{Do: CSleep, N: 200}, Op{Do: CDrain}))
