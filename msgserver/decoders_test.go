@@ -127,12 +127,33 @@ func inChunks(
 	return messages, nil
 }
 
+// feed has a ServerLoop process a stream that arrives in chunks from a client without a socket, and calls after after
+// each. It returns the error that ends the client.
+func feed(l *ServerLoop[int], chunks [][]byte, after func(c *loopClient[int])) (failure error) {
+	l.OnError = func(err error) { failure = causeOf(err) }
+	l.shuttingDown = true // or consume would ask the socket, which is nil, what is queued
+	c := newLoopClient(l, nil)
+	c.closing.Store(true) // or the socket would be paused and closed
+	for _, chunk := range chunks {
+		c.receive(chunk)
+		l.process(c)
+		if c.removed {
+			return failure
+		}
+		for _, spare := range l.spare { // as other clients would overwrite it
+			clear(spare[:cap(spare)])
+		}
+		after(c)
+	}
+	return nil
+}
+
 // loopInChunks decodes a stream that arrives in chunks from a client of a ServerLoop.
 func loopInChunks(
 	t testing.TB, decode func(int, []byte) (string, int, error), chunks [][]byte,
 ) (messages []string, err error) {
 	t.Helper()
-	l := &ServerLoop[int]{MaxBufferSize: 64, shuttingDown: true} // or consume would ask the socket, which is nil
+	l := &ServerLoop[int]{MaxBufferSize: 64}
 	l.ProcessClientData = func(data int, buf []byte) (int, error) {
 		msg, n, err := decode(data, buf)
 		switch {
@@ -143,21 +164,8 @@ func loopInChunks(
 		}
 		return n, err
 	}
-	c := &loopClient[int]{loop: l}
-	for _, chunk := range chunks {
-		in := bytes.Clone(chunk)
-		buf := in
-		if len(c.rest) > 0 {
-			buf = append(c.rest, in...)
-		}
-		left, _, err := l.consume(c, buf)
-		if err != nil {
-			return messages, err
-		}
-		c.keepRest(buf, left)
-		clear(in) // as other clients would overwrite it
-	}
-	return messages, nil
+	err = feed(l, chunks, func(*loopClient[int]) {})
+	return messages, err
 }
 
 // untilEnd is a split function for lines, of which "end" is the last.
@@ -366,24 +374,13 @@ func FuzzLoop(f *testing.F) {
 			handled += min(max(n, 0), len(buf))
 			return n, nil
 		}
-		c := &loopClient[int]{loop: l}
-		l.shuttingDown = true // otherwise consume would ask the socket, which is nil, what is queued
-		for _, chunk := range cut(stream, []byte{size - 1}) {
-			in := bytes.Clone(chunk)
-			buf := in
-			if len(c.rest) > 0 {
-				buf = append(c.rest, in...)
-			}
-			left, wait, err := l.consume(c, buf)
-			require.False(t, wait)
-			if err != nil {
-				require.True(t, err == ErrBadCount || err == ErrBufferFull)
-				return
-			}
-			c.keepRest(buf, left)
-			clear(in) // as other clients would overwrite it
+		fed := 0
+		err := feed(l, cut(stream, []byte{size - 1}), func(c *loopClient[int]) {
+			fed = min(fed+int(size), len(stream))
+			require.Equal(t, string(stream[handled:fed]), string(c.rest))
 			require.LessOrEqual(t, len(c.rest), 64)
-		}
+		})
+		require.True(t, err == nil || err == ErrBadCount || err == ErrBufferFull, err)
 	})
 }
 

@@ -28,7 +28,8 @@ type register struct {
 	t     testing.TB
 	inner atomic.Int32
 	state map[*tcpserver.TcpSocket]string
-	ended atomic.Int64
+	begun int // how many clients were connected; used only in callbacks
+	ended int // how many were disconnected; used only in callbacks
 }
 
 func (r *register) enter(socket *tcpserver.TcpSocket, from, to string) func() {
@@ -55,11 +56,14 @@ func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 		r := &register{t: t, state: map[*tcpserver.TcpSocket]string{}}
 		s.lag = 20 * time.Millisecond
 		s.maxBuffer = 1000
+		var connecting *tcpserver.TcpSocket
 		interfere := func(socket *tcpserver.TcpSocket) {
 			for _, other := range append(r.others(), socket) {
 				switch rand.IntN(20) {
 				case 0:
-					s.stop(other)
+					if other != connecting { // otherwise a ServerLoop would refuse it
+						s.stop(other)
+					}
 				case 1:
 					other.Close()
 				case 2:
@@ -87,13 +91,16 @@ func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 		s.connected = func(socket *tcpserver.TcpSocket) error {
 			r.state[socket] = "new"
 			s.write(socket, []byte("welcome\n"))
+			r.begun++
+			connecting = socket
 			call(socket, "new", "connected")
+			connecting = nil
 			return nil
 		}
 		s.said = func(socket *tcpserver.TcpSocket, _ string) { call(socket, "connected", "connected") }
 		s.disconnected = func(socket *tcpserver.TcpSocket) {
 			call(socket, "connected", "ended")
-			r.ended.Add(1)
+			r.ended++
 		}
 		server := serve(t, s.serve)
 		var clients sync.WaitGroup
@@ -110,9 +117,12 @@ func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 			}
 		}
 		clients.Wait()
-		alive := make(chan struct{})
-		s.work(func() { close(alive) })
-		receive(t, alive)
+		counts := make(chan [2]int)
+		eventually(t, func() bool {
+			s.work(func() { counts <- [2]int{r.begun, r.ended} })
+			got := receive(t, counts)
+			return got[0] > 0 && got[0] == got[1]
+		})
 	})
 }
 
@@ -229,7 +239,7 @@ func heapInUse() int {
 
 // Clients that never finish their messages hold what they have sent, in one buffer each, and no goroutine.
 func TestUnfinishedMessagesHoldOneBufferEach(t *testing.T) {
-	const clients, limit, pieces = 50, 4 << 10, 8
+	const clients, limit, pieces = 50, 64 << 10, 8
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.maxBuffer = limit
 		s.answer()
@@ -256,7 +266,7 @@ func TestUnfinishedMessagesHoldOneBufferEach(t *testing.T) {
 		eventually(t, func() bool {
 			return !slices.ContainsFunc(all, func(s *tcpserver.TcpSocket) bool { return s.BytesRead() < limit-pieces })
 		})
-		// A buffer that grows has up to twice the bytes that it holds.
+		// A buffer that grows has up to twice the bytes that it holds. The rest is less than a tenth of one for each.
 		servertest.Eventually(t, func() bool { return heapInUse() <= heap+2*clients*limit+1<<18 })
 		require.False(t, servertest.Leaked(goroutines, servertest.OpenFiles()))
 		for _, conn := range slow {
@@ -348,18 +358,28 @@ func TestClientsThatStayOrLeaveAreDisconnectedOnce(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		t.Parallel()
 		s.lag = 50 * time.Millisecond
+		const stay = 4
 		var connected, disconnected int
+		gone := make(chan time.Duration, stay) // how long those that stay have stayed, if that is known to be short
 		s.connected = func(*tcpserver.TcpSocket) error { connected++; return nil }
 		s.disconnected = func(*tcpserver.TcpSocket) { disconnected++ }
 		s.said = func(socket *tcpserver.TcpSocket, line string) {
 			if line == "much" {
 				s.write(socket, make([]byte, 10<<20))
+				go func() {
+					start, known := time.Now(), (&output{socket: socket}).progress().known
+					eventually(t, func() bool { return socket.State() == tcpserver.StateUnconnected })
+					if !known {
+						start = time.Now()
+					}
+					gone <- time.Since(start)
+				}()
 			} else {
 				s.write(socket, []byte(line+"!\n"))
 			}
 		}
 		server := serve(t, s.serve)
-		for range 4 {
+		for range stay {
 			stays := dial(t, server)
 			require.NoError(t, stays.Conn.(*net.TCPConn).SetReadBuffer(16<<10)) // so that it can take little
 			stays.send("much\n")
@@ -384,5 +404,8 @@ func TestClientsThatStayOrLeaveAreDisconnectedOnce(t *testing.T) {
 			got := receive(t, counts)
 			return got[0] == got[1]+1
 		})
+		for range stay { // one that has taken little is dropped after one or two seconds
+			require.Less(t, receive(t, gone), 4*time.Second)
+		}
 	})
 }
