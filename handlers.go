@@ -124,6 +124,9 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 		now |= shortReads
 	}
 	was, hasHandlers := s.markReady(now)
+	if ev&evRead != 0 && was&sawEOF != 0 {
+		s.ready.set(peerClosed)
+	}
 	if ev&evWrite != 0 && was&wantWrite != 0 {
 		s.onWritable()
 	}

@@ -16,7 +16,7 @@ import (
 func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
-func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
+func (*atomicReadiness) isEOFConfirmed() bool { return true }
 
 // A selector is a kqueue. Every descriptor has both filters with EV_CLEAR, which makes them edge-triggered; closing the
 // descriptor removes them. Events carry the descriptor; a table maps it to its slot.

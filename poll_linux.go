@@ -19,7 +19,7 @@ import (
 func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
-func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
+func (*atomicReadiness) isEOFConfirmed() bool { return true }
 
 // A selector is an epoll instance. Every descriptor is registered once, edge-triggered and for both directions, and
 // never modified. An idle loop is a parked goroutine, not a blocked thread: the runtime's own poller watches the epoll

@@ -8,7 +8,7 @@ import "github.com/pullaccept/tcpserver/internal/sys"
 func Supported() bool { return false }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Here it always is.
-func (*atomicReadiness) isEOFConfirmed(readiness) bool { return true }
+func (*atomicReadiness) isEOFConfirmed() bool { return true }
 
 // selector lets the loop compile. No loop is ever started here.
 type selector struct{}

@@ -18,13 +18,10 @@ import (
 // Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return true }
 
-// isEOFConfirmed reports whether an end of stream that recv returned is one. was is the readiness before recv. It does
-// what poll_windows.go does if the system takes the error of a reset away, and otherwise believes recv.
-func (a *atomicReadiness) isEOFConfirmed(was readiness) bool {
-	if !sim.TakesResets() {
-		return true
-	}
-	return a.set(sawEOF)&peerClosed != 0 || was&(sawEOF|readable) == sawEOF|readable
+// isEOFConfirmed reports whether an end of stream that recv returned is one. It does what poll_windows.go does if the
+// system takes the error of a reset away, and otherwise believes recv.
+func (a *atomicReadiness) isEOFConfirmed() bool {
+	return !sim.TakesResets() || a.set(sawEOF)&peerClosed != 0
 }
 
 // A selector is one of the simulated system, which reports edges or, in the style of AFD, what rearm has asked for.

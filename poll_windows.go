@@ -18,12 +18,10 @@ import (
 // Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return true }
 
-// isEOFConfirmed reports whether an end of stream that recv returned is one. was is the readiness before recv. Under
-// Wine, AFD's poll takes the error of a reset away from the socket, and recv returns an end of stream: only the event
-// distinguishes them. It has arrived if peerClosed is set, or if an event arrived after recv met the end first.
-func (a *atomicReadiness) isEOFConfirmed(was readiness) bool {
-	return a.set(sawEOF)&peerClosed != 0 || was&(sawEOF|readable) == sawEOF|readable
-}
+// isEOFConfirmed reports whether an end of stream that recv returned is one. Under Wine, AFD's poll takes the error of a
+// reset away from the socket, and recv returns an end of stream: only the event distinguishes them. It has arrived if
+// peerClosed is set. An event that comes after sawEOF was set also sets that.
+func (a *atomicReadiness) isEOFConfirmed() bool { return a.set(sawEOF)&peerClosed != 0 }
 
 // A selector is an I/O completion port on which polls of AFD complete, the driver below Winsock. A poll completes when
 // the socket is ready; rearm starts the next one when somebody has found the socket drained. No buffer of the program

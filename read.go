@@ -452,7 +452,7 @@ func (s *TcpSocket) onLate(sc *scratch) {
 // rmu and calls afterRead, or ends the socket itself. p is not empty. The caller holds rmu; input is inputOpen, and
 // rClosed is not set.
 func (s *TcpSocket) recv(p []byte) (int, error) {
-	was := s.ready.clear(readable)
+	s.ready.clear(readable)
 	n, e := sys.Recv(s.fd, p)
 	for e == sys.EINTR {
 		n, e = sys.Recv(s.fd, p)
@@ -467,7 +467,7 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
-	case e == sys.EAGAIN, e == 0 && !s.ready.isEOFConfirmed(was):
+	case e == sys.EAGAIN, e == 0 && !s.ready.isEOFConfirmed():
 		s.loop.rearm(s.key, evRead)
 		return 0, ErrWouldBlock
 	}
