@@ -24,6 +24,7 @@ type output struct {
 	dropped  bool // a Close may have cut off a Write and what was queued behind it
 	rest     *rest
 	resuming bool // a Write continues rest
+	resumed  bool // a Write has continued one
 
 	limit   int // of the queue
 	most    int // the highest that was in force
@@ -152,7 +153,7 @@ func (l *link) isCutOff(err error) bool {
 // resumeWrite writes what is missing of a Write that was cut off.
 func (a *actor) resumeWrite(l *link, r *rest) {
 	o := &l.output
-	o.resuming = true
+	o.resuming, o.resumed = true, true
 	defer func() { o.writing-- }()
 	m, _, err := a.callWrite(l, r.data)
 	cutOff := l.isCutOff(err)
