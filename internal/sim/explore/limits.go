@@ -52,7 +52,7 @@ func (w *world) pause(on bool, call func()) {
 	w.checkLimits(h)
 	w.pausing++
 	w.pauses++
-	number := w.pauses
+	number, alone := w.pauses, w.pausing == 1
 	h.limits.stopped = false
 	w.pauseVague = w.pauseVague || w.pausing > 1 || len(w.all) > 1
 	call()
@@ -60,7 +60,7 @@ func (w *world) pause(on bool, call func()) {
 	w.pausing--
 	if on && !h.s.IsAccepting() {
 		accepted := h.s.Stats().Accepted
-		h.limits.stopped = w.pauses == number && w.pausing == 0
+		h.limits.stopped = alone && w.pauses == number
 		h.limits.accepted = accepted
 	}
 }
