@@ -47,10 +47,32 @@ func GenerateMsg(seed uint64) *MsgProgram {
 		p.Rounds = append(p.Rounds, Round{RoundEnd(g.n(int(roundEnds))), g.of(0, 0, 1, 3, 10, 100, 600)})
 	}
 	p.Rounds = append(p.Rounds, Round{End: RoundEnd(g.n(int(roundEnds)))})
-	if g.oneIn(8) {
+	switch {
+	case g.oneIn(8):
 		g.overload()
+	case g.oneIn(12):
+		g.unwatched()
 	}
 	return p
+}
+
+// unwatched makes a program that sends again to a client who no longer reads, or stops it, just when a ThreadServer
+// sees that the client has taken everything and need not be watched any longer: five milliseconds after the first time.
+func (g *msgGenerator) unwatched() {
+	p := g.p
+	p.System.SendBuffer, p.System.ReceiveBuffer, p.System.FaultEvery = 64, 64, 0
+	p.Peer.WindowStep = min(p.Peer.WindowStep, 64)
+	p.Stalls, p.Acts = false, MsgActs{}
+	p.Server.Lag, p.Server.MaxSend, p.Server.RefuseEvery, p.Server.Idle = 40*time.Millisecond, 0, 0, 0
+	p.Clients, p.Users, p.Rounds = nil, nil, p.Rounds[len(p.Rounds)-1:]
+	p.Server.Loop, p.Server.WorkExecutor, p.Server.PerThread = false, false, 0
+	p.Schedule = sched.Strategy{Depth: -1, Switch: g.of(4, 16)}
+	n := 200 + g.n(300)
+	for i := range 2 + g.n(4) {
+		p.Clients = append(p.Clients, Script{{Do: Connect}, {Do: CRecv, N: n}})
+		next := Op{Do: g.act([]Act{MSend, MSend, MStopOther}), N: 500, T: i}
+		p.Users = append(p.Users, Script{{Do: Sleep, N: 1}, {Do: MSend, N: n, T: i}, {Do: Sleep, N: 5}, next})
+	}
 }
 
 // overload makes a program in which messages wait because much is queued for their client, who reads at once or only
