@@ -295,7 +295,7 @@ func (l *msgLink) patience(w *msgWorld) time.Duration {
 		window = max(window, w.k.ReceiveBuffer)
 	}
 	credit := min(n, 256<<10+window/8)
-	return max(w.p.Server.lag(), time.Duration(credit)*time.Second/(64<<10)) + 300*time.Millisecond + 20*w.slack()
+	return w.p.Server.lag() + time.Duration(credit)*time.Second/(64<<10) + time.Second
 }
 
 func (l *msgLink) String() string {
