@@ -18,8 +18,8 @@ import (
 // Supported reports whether this platform has a poller. If not, [TcpServer.Listen] returns [ErrUnsupported].
 func Supported() bool { return true }
 
-// isEOFConfirmed reports whether an end of stream that recv returned is one. Under Wine, AFD's poll takes the error of a
-// reset away from the socket, and recv returns an end of stream: only the event distinguishes them. It has arrived if
+// isEOFConfirmed reports whether an end of stream that recv returned is one. Under Wine, AFD's poll takes the error of
+// a reset away from the socket, and recv returns an end of stream: only the event distinguishes them. It has arrived if
 // peerClosed is set. An event that comes after sawEOF was set also sets that.
 func (a *atomicReadiness) isEOFConfirmed() bool { return a.set(sawEOF)&peerClosed != 0 }
 

@@ -49,6 +49,24 @@ func (r *register) others() (some []*tcpserver.TcpSocket) {
 	return some
 }
 
+// beHostile connects clients of each hostile kind, and returns when they have ended.
+func beHostile(server *tcpserver.TcpServer) {
+	var clients sync.WaitGroup
+	const each = 8
+	for range each {
+		for _, hostile := range []func(net.Conn){byteByByte, neverReads, resetsAtAnyMoment, manyTinyMessages} {
+			clients.Go(func() {
+				conn, err := net.Dial("tcp", server.Addr().String())
+				if err == nil { // otherwise a callback has already reset the connection
+					hostile(conn)
+					conn.Close()
+				}
+			})
+		}
+	}
+	clients.Wait()
+}
+
 // Some clients send byte by byte, some never read, some reset at any moment, some send thousands of tiny messages, and
 // the callbacks stop, write to and close any client.
 func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
@@ -102,21 +120,7 @@ func TestCallbacksStayInOrderWithHostileClients(t *testing.T) {
 			call(socket, "connected", "ended")
 			r.ended++
 		}
-		server := serve(t, s.serve)
-		var clients sync.WaitGroup
-		const each = 8
-		for range each {
-			for _, hostile := range []func(net.Conn){byteByByte, neverReads, resetsAtAnyMoment, manyTinyMessages} {
-				clients.Go(func() {
-					conn, err := net.Dial("tcp", server.Addr().String())
-					if err == nil { // otherwise a callback has already reset the connection
-						hostile(conn)
-						conn.Close()
-					}
-				})
-			}
-		}
-		clients.Wait()
+		beHostile(serve(t, s.serve))
 		counts := make(chan [2]int)
 		eventually(t, func() bool {
 			s.work(func() { counts <- [2]int{r.begun, r.ended} })
