@@ -25,6 +25,7 @@ type output struct {
 	rest     *rest
 	resuming bool // a Write continues rest
 	resumed  bool // a Write has continued one
+	beside   bool // one was cut off before another one has returned
 
 	limit   int // of the queue
 	most    int // the highest that was in force
@@ -131,6 +132,7 @@ func (a *actor) write(l *link, n int) {
 	m, number, err := a.callWrite(l, p)
 	cutOff := l.isCutOff(err)
 	alone := o.writing == 1 && o.writes == number // now, so that no other Write can come between
+	o.beside = o.beside || m > 0 && cutOff && !alone
 	switch {
 	case err == nil:
 		f.state = accepted
