@@ -128,11 +128,12 @@ func (a *actor) write(l *link, n int) {
 		return
 	}
 	f, p := l.newFrame(a.writer, n)
+	overlaps := o.writing > 0
 	defer func() { o.writing-- }()
 	m, number, err := a.callWrite(l, p)
 	cutOff := l.isCutOff(err)
 	alone := o.writing == 1 && o.writes == number // now, so that no other Write can come between
-	o.beside = o.beside || m > 0 && cutOff && !alone
+	o.beside = o.beside || m > 0 && err != nil && (overlaps || !alone)
 	switch {
 	case err == nil:
 		f.state = accepted
