@@ -176,8 +176,7 @@ func (w *world) checkDeadline(l *link) {
 func (w *world) checkReset(l *link) {
 	o := &l.output
 	excused := l.excused || w.faulty || w.over || w.aborting > 0 || w.pollerClosed || l.socket == nil
-	// After a Write that has continued one that was cut off, an end may come before that is noted.
-	cut := l.cut || o.rest != nil || o.resumed || o.writing > 0 || o.dropped
+	cut := l.cut || o.rest != nil || o.writing > 0 || o.dropped
 	if excused || cut || !l.conn.EndedFirst() && (!l.conn.Quiet() || w.p.Stalls || w.injects()) {
 		return
 	}

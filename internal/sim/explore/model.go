@@ -282,8 +282,7 @@ func (l *link) begin(first byte, number int) *frame {
 
 // ended notes that the client has met a clean end of the stream.
 func (l *link) ended() {
-	// A Write that returns late makes forget that the one behind it was cut off.
-	if (l.parser.now != nil || l.parser.have > 0) && !l.output.beside {
+	if l.parser.now != nil || l.parser.have > 0 {
 		sched.Fail("connection %d: a clean end in the middle of a frame", l.id)
 	}
 	l.clean = true

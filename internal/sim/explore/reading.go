@@ -123,8 +123,6 @@ func (w *world) checkReadError(l *link, call string, number, from int, err error
 	case err == io.EOF:
 		alone := l.reading == 0 && l.readings == number && len(l.ahead) == 0 && !l.vague
 		reason = l.deaf || eof && (!alone || l.pos == l.conn.Arrived()) || w.faulty
-		// A send that has met a reset takes the error away from a recv that runs beside it.
-		reason = reason || reset && l.output.sends+l.output.writes > 0
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = l.readBy.mayHavePassed(from)
 	case errors.Is(err, tcpserver.ErrReset):

@@ -24,8 +24,6 @@ type output struct {
 	dropped  bool // a Close may have cut off a Write and what was queued behind it
 	rest     *rest
 	resuming bool // a Write continues rest
-	resumed  bool // a Write has continued one
-	beside   bool // one was cut off before another one has returned
 
 	limit   int // of the queue
 	most    int // the highest that was in force
@@ -128,12 +126,10 @@ func (a *actor) write(l *link, n int) {
 		return
 	}
 	f, p := l.newFrame(a.writer, n)
-	overlaps := o.writing > 0
 	defer func() { o.writing-- }()
 	m, number, err := a.callWrite(l, p)
 	cutOff := l.isCutOff(err)
 	alone := o.writing == 1 && o.writes == number // now, so that no other Write can come between
-	o.beside = o.beside || m > 0 && err != nil && (overlaps || !alone)
 	switch {
 	case err == nil:
 		f.state = accepted
@@ -156,7 +152,7 @@ func (l *link) isCutOff(err error) bool {
 // resumeWrite writes what is missing of a Write that was cut off.
 func (a *actor) resumeWrite(l *link, r *rest) {
 	o := &l.output
-	o.resuming, o.resumed = true, true
+	o.resuming = true
 	defer func() { o.writing-- }()
 	m, _, err := a.callWrite(l, r.data)
 	cutOff := l.isCutOff(err)
