@@ -384,14 +384,18 @@ func (s *TcpSocket) resetErr() error {
 	return nil
 }
 
-// brokenErr returns why a connection is broken: what a send has met, or a reset. The system reports an error once.
+// brokenErr returns why the connection is broken, if that is known: what a send has met, or a reset. The system reports
+// an error once; wmu is held from the send that meets it until it is noted.
 func (s *TcpSocket) brokenErr() error {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
-	if err := s.writeError(); err != nil {
+	switch err := s.writeError(); {
+	case err != nil:
 		return err
+	case s.ready.has(failed):
+		return ErrReset
 	}
-	return ErrReset
+	return nil
 }
 
 // keepUnread must follow ReadyRead. It moves what is left in the scratch buffer to a buffer of the socket, and
@@ -476,13 +480,13 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 	switch {
 	case sys.IsReset(e):
 		err = ErrReset
-	case e == 0 && s.ready.has(failed):
-		err = s.brokenErr()
-	case e == 0:
-		s.input = inputEnded
-		return 0, io.EOF
-	default:
+	case e != 0:
 		err = os.NewSyscallError("recv", e)
+	default:
+		if err = s.brokenErr(); err == nil {
+			s.input = inputEnded
+			return 0, io.EOF
+		}
 	}
 	// Other calls must not take this for the end of the stream before the caller has ended the socket.
 	s.input = inputFinished

@@ -95,8 +95,6 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 		}
 	case c.r < c.w:
 		err = s.sendingErr()
-	default:
-		s.wflags &^= wTruncated
 	}
 	s.wmu.Unlock()
 	s.finishFlush(result)
@@ -293,6 +291,9 @@ func (s *TcpSocket) flush() (result flushResult) {
 			result.announce = true
 		}
 		if c.r == c.w {
+			if c.kind == chunkWriter {
+				s.wflags &^= wTruncated // here and not where Write returns: another one may be cut off before
+			}
 			s.out.shift().free()
 		}
 		if e == sys.EAGAIN {
