@@ -203,7 +203,11 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 		buf = append(c.rest, in...)
 	}
 	left, wait, err := l.consume(c, buf)
-	if cause != nil {
+	if err != nil && (c.removed || cause != nil) {
+		l.report(&ClientError{c.socket, err}) // the client ends for another reason
+		err = nil
+	}
+	if err == nil {
 		err = cause
 	}
 	switch {
