@@ -55,7 +55,7 @@ func (a *msgActor) step(op Op) {
 		a.useSocket(w.target(op.T), func(s *tcpserver.TcpSocket) { s.Close() })
 	case MPanic:
 		if a.onWorker() && !(w.p.Server.Loop && w.inside == "OnError") { // which is printed
-			w.owe(a.link)
+			w.owe()
 			panic(errPanic)
 		}
 	case MFail:
@@ -201,7 +201,7 @@ func (w *msgWorld) worksDone(op Op) {
 	b := &msgActor{w: w, writer: 1}
 	switch op.T {
 	case 0:
-		w.owe(nil)
+		w.owe()
 		panic(errPanic)
 	case 1:
 		b.stop(w.target(op.N))

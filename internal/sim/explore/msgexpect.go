@@ -11,8 +11,8 @@ import (
 
 // owe notes that the callback that runs is about to fail, so that OnError has to follow before any other callback.
 // After a panic of OnError nothing has to: it is written.
-func (w *msgWorld) owe(l *msgLink) {
-	if w.inside != "OnError" && !(w.inside == "ProcessClientData" && l.state == linkOver) {
+func (w *msgWorld) owe() {
+	if w.inside != "OnError" {
 		w.owed = w.inside
 	}
 }

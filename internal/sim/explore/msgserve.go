@@ -193,11 +193,11 @@ func (w *msgWorld) connected(socket *tcpserver.TcpSocket) (*msgLink, error) {
 	a := &msgActor{w: w, link: l, writer: 1}
 	a.do(w.p.Acts.Connected)
 	if a.err != nil {
-		w.owe(l)
+		w.owe()
 		return nil, a.err
 	}
 	if every := w.p.Server.RefuseEvery; every > 0 && l.id%every == 0 {
-		w.owe(l)
+		w.owe()
 		return nil, errRefused
 	}
 	accepted = true
@@ -273,7 +273,7 @@ func (w *msgWorld) process(l *msgLink, buf []byte, decode decodeFunc) (used int,
 		case m.kind == MBad:
 			return used, errBad
 		case m.kind == MCrash:
-			w.owe(l)
+			w.owe()
 			panic(errPanic)
 		}
 		l.handles(text)

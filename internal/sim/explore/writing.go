@@ -135,6 +135,7 @@ func (a *actor) write(l *link, n int) {
 		f.state = accepted
 	case m == 0 && !errors.Is(err, tcpserver.ErrReset):
 		f.state = refused
+		o.dropped = o.dropped || errors.Is(err, tcpserver.ErrIdleTimeout) // it may have waited in the queue
 	case m > 0 && alone && cutOff:
 		o.rest = &rest{f, p[m:]}
 	default:
