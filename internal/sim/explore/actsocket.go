@@ -71,7 +71,12 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	SReadAll: nonBlocking("ReadAll", func(s *tcpserver.TcpSocket, _ int) []byte { return s.ReadAll() }),
 	SPeek:    func(a *actor, l *link, op Op) { a.peek(l, op) },
 	SDiscard: func(a *actor, l *link, op Op) { a.discard(l, op.N) },
-	SLook: func(_ *actor, l *link, op Op) {
+	SLook: func(a *actor, l *link, op Op) {
+		if a.link != l {
+			l.looks++
+			l.looking++
+			defer func() { l.looking-- }()
+		}
 		s := l.socket
 		if n := s.BytesAvailable(); n < 0 {
 			sched.Fail("%v: BytesAvailable is %d", l, n)
@@ -85,7 +90,7 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	},
 	SSend:     func(a *actor, l *link, op Op) { a.send(l, op.N) },
 	SWrite:    func(a *actor, l *link, op Op) { a.timedWrite(l, op) },
-	SWaitRead: func(a *actor, l *link, op Op) { a.waitRead(l, a.context(op.N)) },
+	SWaitRead: func(a *actor, l *link, op Op) { a.waitRead(a.context(op.N), l) },
 	SWaitWritten: func(a *actor, l *link, op Op) {
 		could := func() bool { return l.socket.BytesToWrite() == 0 }
 		ctx := a.context(op.N)

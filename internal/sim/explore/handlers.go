@@ -92,7 +92,7 @@ func (w *world) readyRead(l *link) {
 	}
 	l.took, l.own = 0, 0
 	most := tcpserver.Inspect(l.socket).Buffered
-	sizings := l.sizings
+	sizings, looks, looking := l.sizings, l.looks, l.looking > 0
 	a := &actor{w: w, link: l}
 	var s Script
 	if n := len(l.react.Ready); n > 0 {
@@ -102,7 +102,7 @@ func (w *world) readyRead(l *link) {
 	a.do(s)
 	l.left = l.took > 0
 	most += tcpserver.Inspect(l.socket).Limit
-	alone := l.readings == readings+l.own && l.sizings == sizings && l.sizings%2 == 0
+	alone := l.readings == readings+l.own && l.sizings == sizings && l.sizings%2 == 0 && l.looks == looks && !looking
 	if l.took > most && alone && !s.has(SRead, SWaitRead) {
 		sched.Fail("%v: a call of ReadyRead could take %d bytes, the limit is %d", l, l.took, most)
 	}

@@ -48,6 +48,8 @@ type link struct {
 	own          int    // and how often it has read
 	sizings      int    // calls of SetReadBufferSize that have begun, and that have ended
 	removals     int    // of the handlers
+	looks        int    // calls outside the handlers that may have moved bytes to the buffer
+	looking      int    // those that run
 	left         bool   // the last call of ReadyRead has taken something
 	inside       string // the handler that runs
 	task         int    // that runs it

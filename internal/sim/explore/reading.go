@@ -99,7 +99,7 @@ func (a *actor) tryRead(l *link, n int) {
 	a.w.checkReadError(l, "TryRead", number, from, err)
 }
 
-func (a *actor) waitRead(l *link, ctx context.Context) {
+func (a *actor) waitRead(ctx context.Context, l *link) {
 	number, from := l.readings, l.readBy.from
 	could := func() bool { return a.w.isReadable(l) }
 	var err error
