@@ -303,7 +303,7 @@ func (w *msgWorld) endBegun() time.Time {
 func (w *msgWorld) checkEndTime() {
 	limit, some := w.closeLimit()
 	if !some {
-		limit = 15*time.Second + w.p.Server.lag()
+		limit = 30*time.Second + w.p.Server.lag() // 2 MiB at 100 kB/s take 21 s
 	}
 	if took := time.Since(w.endBegun()); !w.faulty && took > limit+w.slept+20*w.slack() {
 		sched.Fail("Serve took %v to end, with a limit of %v", took, limit)
