@@ -58,14 +58,17 @@ func TestFailedListenReleasesAddress(t *testing.T) {
 	require.NoError(t, err)
 	other := &TcpServer{Poller: poller}
 	require.NoError(t, other.Listen("tcp", "127.0.0.1:0"))
+	defer other.Close()
 	l := poller.loops[0]
 	l.mu.Lock()
 	l.closed = true // as while its poller is being closed
 	l.mu.Unlock()
-	addr := filepath.Join(t.TempDir(), "s")
 	server := &TcpServer{Poller: poller}
-	require.ErrorIs(t, server.Listen("unix", addr), net.ErrClosed)
-	assert.NoFileExists(t, addr)
+	if sys.HasFileModes { // Windows may have no unix sockets
+		path := filepath.Join(t.TempDir(), "s")
+		require.ErrorIs(t, server.Listen("unix", path), net.ErrClosed)
+		assert.NoFileExists(t, path)
+	}
 	free := new(TcpServer)
 	require.NoError(t, free.Bind("tcp", "127.0.0.1:0"))
 	tcp := free.Addr().String()
@@ -73,7 +76,6 @@ func TestFailedListenReleasesAddress(t *testing.T) {
 	require.ErrorIs(t, server.Listen("tcp", tcp), net.ErrClosed)
 	require.NoError(t, free.Listen("tcp", tcp))
 	require.NoError(t, free.Close())
-	require.NoError(t, other.Close())
 }
 
 // A timer that stayed would keep the ended socket in memory until it fires.
