@@ -388,9 +388,9 @@ type spinner struct {
 const (
 	// spinTime is about what sleeping and waking cost in a virtual machine (docs/performance.md), so that a failed
 	// attempt at most doubles the cost.
-	spinTime = 50 * time.Microsecond
+	spinTime = 100 * time.Microsecond
 	// maxLooks ends an attempt where the clock is too coarse to do so. It is twice what fits into spinTime on Linux.
-	maxLooks   = 256
+	maxLooks   = 512
 	maxTries   = 4 // a peer that was asleep needs longer at first
 	maxPenalty = 1023
 	// maxRow makes the loop sleep now and then: only then does the runtime poll its own descriptors.
