@@ -36,6 +36,8 @@ type mutant struct {
 	kind      kind
 	function  string // in which it is; "" for the declaration of a variable or constant
 	edits     []edit // in the order of the file
+
+	nth int // how many like it come before: of the same kind and change, in the same function
 }
 
 // name identifies the mutant among those of the same source.
@@ -43,8 +45,20 @@ func (m *mutant) name() string {
 	return fmt.Sprintf("%s:%d:%d %s", m.source.path, m.line, m.col, m.kind)
 }
 
-// id is the name with the change, so that a result is not taken for that of another mutant after the file was edited.
-func (m *mutant) id() string { return m.name() + " " + m.change() }
+// id identifies the mutant without its line, so that a result stays that of the mutant when the file is edited elsewhere.
+func (m *mutant) id() string { return numbered(m.key(), m.nth) }
+
+// key is what mutants of the same kind and change in a function have in common.
+func (m *mutant) key() string { return mutantKey(m.name(), m.function, m.change()) }
+
+// mutantKey returns the key of a mutant.
+func mutantKey(name, function, change string) string {
+	place, kind, _ := strings.Cut(name, " ")
+	file, _, _ := strings.Cut(place, ":")
+	return strings.Join([]string{file, kind, function, change}, "\n")
+}
+
+func numbered(key string, nth int) string { return fmt.Sprint(key, "\n", nth) }
 
 // matches reports whether name is that of m, or a beginning of it that ends with a whole word or number.
 func (m *mutant) matches(name string) bool {

@@ -227,8 +227,10 @@ func TestMutantsOfTheCore(t *testing.T) {
 	require.Greater(t, len(all), 1000)
 	seen := map[string]bool{}
 	for _, m := range all {
-		require.False(t, seen[m.name()], "%s: two have the name", m.name())
-		seen[m.name()] = true
+		for _, name := range []string{m.name(), m.id()} {
+			require.False(t, seen[name], "two have the name %s", name)
+			seen[name] = true
+		}
 		require.NotEmpty(t, m.lineChanges(), m.name())
 		require.Equal(t, strings.Count(m.source.text, "\n"), strings.Count(m.text(), "\n"), m.name())
 	}
@@ -276,6 +278,24 @@ func TestSelectionSurvivesMovedLines(t *testing.T) {
 	assert.Equal(t, changes(""), changes("// A comment.\n\n"))
 }
 
+func TestResultsStayWhenTheFileIsEditedElsewhere(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "results")
+	mutants := func(before string) []*mutant {
+		text := before + "func f() { a(1); a(1); b(2) }\nfunc g() { a(1) }\n"
+		return order(parse(t, map[string]string{"x.go": "package p\n" + text}), 1)
+	}
+	_, first, err := tryOut(t, mutants(""), file, 1, 50, 50)
+	require.NoError(t, err)
+	tested, second, err := tryOut(t, mutants("\n\n\n"), file, 1, 50, 50)
+	require.NoError(t, err)
+	assert.Empty(t, tested)
+	require.Len(t, second, len(first))
+	for i, name := range first {
+		name = strings.NewReplacer("x.go:2", "x.go:5", "x.go:3", "x.go:6").Replace(name)
+		assert.Equal(t, name, second[i], "its line has moved")
+	}
+}
+
 func TestNameSelectsMutants(t *testing.T) {
 	m := parse(t, map[string]string{"dir/x.go": "package p\nfunc f() { g(0) }\n"})[0].mutants[0]
 	require.Equal(t, "dir/x.go:2:12 dropped call", m.name())
@@ -321,7 +341,7 @@ func (l *fakeLab) test(_ context.Context, m *mutant) (*result, error) {
 	if len(l.tested) > l.stop {
 		return nil, errStopped
 	}
-	return &result{Mutant: m.name(), Change: m.change(), Outcome: l.outcome(m)}, nil
+	return &result{Mutant: m.name(), Function: m.function, Change: m.change(), Nth: m.nth, Outcome: l.outcome(m)}, nil
 }
 
 // tryOut tests n of the mutants, but ends with an error after stop. It returns the names of those that it has tested,
@@ -391,14 +411,15 @@ func TestSessionEndsWithoutMutants(t *testing.T) {
 
 func TestLastResultOfAMutantCounts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "results")
-	for _, o := range []outcome{survived, noticed} {
-		require.NoError(t, appendResult(file, &result{Mutant: "x.go:1:2 kind", Change: "a", Outcome: o}))
+	r := &result{Mutant: "x.go:1:2 kind", Change: "a"}
+	for _, r.Outcome = range []outcome{survived, noticed} {
+		require.NoError(t, appendResult(file, r))
 	}
 	require.NoError(t, appendResult(file, &result{Mutant: "x.go:1:2 kind", Change: "b", Outcome: broken}))
 	results, err := readResults(file)
 	require.NoError(t, err)
 	require.Len(t, results, 2)
-	assert.Equal(t, noticed, results["x.go:1:2 kind a"].Outcome)
+	assert.Equal(t, noticed, results[r.id()].Outcome)
 }
 
 func TestReportKeepsReasons(t *testing.T) {

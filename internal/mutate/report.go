@@ -24,7 +24,7 @@ func report(results []*result, previous string) string {
 	b.WriteString(reportHead + summary(results) + "\n| Mutant | Function | Change | Reason |\n|---|---|---|---|\n")
 	for _, r := range survivors(results) {
 		reason := ""
-		key := reasonKey(r.Mutant, r.Function, r.Change)
+		key := mutantKey(r.Mutant, r.Function, r.Change)
 		if left := reasons[key]; len(left) > 0 {
 			reason, reasons[key] = left[0], left[1:]
 		}
@@ -48,17 +48,10 @@ func readReasons(report string) map[string][]string {
 		for i, cell := range cells {
 			cells[i] = strings.TrimSpace(strings.ReplaceAll(cell, bar, "|"))
 		}
-		key := reasonKey(cells[1], cells[2], cells[3])
+		key := mutantKey(cells[1], cells[2], cells[3])
 		reasons[key] = append(reasons[key], cells[4])
 	}
 	return reasons
-}
-
-// reasonKey identifies a mutant, whose name is given, even if its line has moved.
-func reasonKey(mutant, function, change string) string {
-	place, kind, _ := strings.Cut(mutant, " ")
-	file, _, _ := strings.Cut(place, ":")
-	return strings.Join([]string{file, kind, function, change}, "\n")
 }
 
 // writeReport writes the report on results to a file.
@@ -76,6 +69,7 @@ func present(sources []*source, known map[string]*result) []*result {
 	for _, s := range sources {
 		for _, m := range s.mutants {
 			if r, ok := known[m.id()]; ok {
+				r.Mutant = m.name() // its line may have moved
 				results = append(results, r)
 			}
 		}

@@ -27,6 +27,7 @@ type result struct {
 	Mutant   string   `json:"mutant"`
 	Function string   `json:"function"`
 	Change   string   `json:"change"`
+	Nth      int      `json:"nth,omitempty"`
 	Outcome  outcome  `json:"outcome"`
 	Check    string   `json:"check,omitempty"`    // that has noticed it
 	Tests    []string `json:"tests,omitempty"`    // that failed, or were running at the timeout
@@ -38,7 +39,7 @@ type result struct {
 func (r *result) counts() bool { return r.Outcome != broken && r.Outcome != identical }
 
 // id is that of the mutant.
-func (r *result) id() string { return r.Mutant + " " + r.Change }
+func (r *result) id() string { return numbered(mutantKey(r.Mutant, r.Function, r.Change), r.Nth) }
 
 // String is for the progress, and for the list of survivors.
 func (r *result) String() string {

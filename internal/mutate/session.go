@@ -39,6 +39,7 @@ func (s *session) run(ctx context.Context, mutants []*mutant, n int) (results []
 			m := mutants[0]
 			mutants = mutants[1:]
 			if r, ok := s.known[m.id()]; ok {
+				r.Mutant = m.name() // its line may have moved
 				add(r)
 				continue
 			}
@@ -81,7 +82,7 @@ func (l *laboratory) test(ctx context.Context, m *mutant) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &result{Mutant: m.name(), Function: m.function, Change: m.change(), Outcome: identical}
+	r := &result{Mutant: m.name(), Function: m.function, Change: m.change(), Nth: m.nth, Outcome: identical}
 	for _, s := range l.suites {
 		if s.only != "" && s.only != m.kind {
 			continue

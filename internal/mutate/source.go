@@ -67,6 +67,11 @@ func parsePackage(texts map[string]string) ([]*source, error) {
 		slices.SortFunc(s.mutants, func(a, b *mutant) int {
 			return cmp.Or(a.line-b.line, a.col-b.col, strings.Compare(string(a.kind), string(b.kind)))
 		})
+		before := map[string]int{}
+		for _, m := range s.mutants {
+			m.nth = before[m.key()]
+			before[m.key()]++
+		}
 	}
 	slices.SortFunc(sources, func(a, b *source) int { return strings.Compare(a.path, b.path) })
 	return sources, nil
@@ -220,7 +225,9 @@ func (f *finder) add(k kind, pos token.Pos, edits ...edit) {
 	if key := fmt.Sprint(edits); !f.seen[key] {
 		f.seen[key] = true
 		at := f.set.Position(pos)
-		f.source.mutants = append(f.source.mutants, &mutant{f.source, at.Line, at.Column, k, f.function, edits})
+		f.source.mutants = append(f.source.mutants, &mutant{
+			source: f.source, line: at.Line, col: at.Column, kind: k, function: f.function, edits: edits,
+		})
 	}
 }
 
