@@ -62,6 +62,19 @@ func TestWheelCallsAgainAfterReturnedTicks(t *testing.T) {
 	})
 }
 
+func TestWheelCallsSourceOncePerEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newWheel(t)
+		once, always := new(fakeSource), &fakeSource{again: 10}
+		l.wheel.add(l.slots.take(once), 1, 0)
+		l.wheel.add(l.slots.take(always), 1, 0) // keeps the wheel turning
+		time.Sleep(3 * wheelBuckets * wheelTick)
+		synctest.Wait()
+		assert.Equal(t, []uint32{1}, once.at)
+		assert.Equal(t, 1, l.wheel.entries)
+	})
+}
+
 func TestWheelIgnoresRemovedSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newWheel(t)
