@@ -45,7 +45,7 @@ func (m *mutant) name() string {
 	return fmt.Sprintf("%s:%d:%d %s", m.source.path, m.line, m.col, m.kind)
 }
 
-// id identifies the mutant without its line, so that a result stays that of the mutant when the file is edited elsewhere.
+// id identifies the mutant without its line, so that its result stays when the file is edited elsewhere.
 func (m *mutant) id() string { return numbered(m.key(), m.nth) }
 
 // key is what mutants of the same kind and change in a function have in common.
