@@ -123,7 +123,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if ev&evUrgent != 0 {
 		now |= shortReads
 	}
-	was, hasHandlers := s.markReady(now)
+	was, due := s.markReady(now)
 	if ev&evRead != 0 && was&sawEOF != 0 {
 		s.ready.set(peerClosed)
 	}
@@ -136,7 +136,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if now != 0 {
 		s.wakeReaders()
 	}
-	if !hasHandlers || was&strandRunning != 0 {
+	if !due || was&strandRunning != 0 {
 		return
 	}
 	if s.config.dispatch != nil {
@@ -157,20 +157,20 @@ func (s *TcpSocket) onPost(sc *scratch) {
 	}
 }
 
-// markReady adds now to what is known of the descriptor and returns the bits as they were. If there are handlers, it
-// also marks the strand as due and running, and hasHandlers is true; unless the strand was running before, the caller
-// must then run it.
-func (s *TcpSocket) markReady(now readiness) (was readiness, hasHandlers bool) {
+// markReady adds now to what is known of the descriptor and returns the bits as they were. If there are handlers, and
+// the strand has not come to the end, it also marks the strand as due and running, and due is true; unless the strand
+// was running before, the caller must then run it.
+func (s *TcpSocket) markReady(now readiness) (was readiness, due bool) {
 	if now == 0 {
 		return s.ready.load(), false
 	}
 	if s.handlers.Load() != nil {
-		return s.ready.set(now | strandRead | strandRunning), true
+		return s.ready.setDue(now, strandRead)
 	}
 	was = s.ready.set(now)
 	// SetHandlers stores the handlers before it looks at the bits: one of the two sees what the other has changed.
 	if s.handlers.Load() != nil {
-		return s.ready.set(strandRead | strandRunning), true
+		return s.ready.setDue(0, strandRead)
 	}
 	return was, false
 }
@@ -241,6 +241,7 @@ func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 // callDisconnected calls Disconnected. No handler is called after it.
 func (s *TcpSocket) callDisconnected() {
 	defer s.handlersDone() // also if the handler calls runtime.Goexit
+	s.ready.set(endHandled)
 	h := s.handlers.Load()
 	if h == nil || h.Disconnected == nil {
 		return

@@ -543,3 +543,38 @@ func FuzzResolveUnix(f *testing.F) {
 		require.True(t, path[0] == got.path[0] || path[0] == 0 && isAbstract(got.path))
 	})
 }
+
+// An event that a loop handles late would make the dispatcher call an Executor that may have ended with the program.
+func TestEventAfterDisconnectedDoesNotCallTheExecutor(t *testing.T) {
+	var calls atomic.Int32
+	ended := make(chan struct{})
+	sockets := make(chan *TcpSocket, 1)
+	server := &TcpServer{
+		Executor: func(f func()) { calls.Add(1); f() },
+		NewConnectionHandler: func(server *TcpServer) {
+			socket := server.NextPendingConnection()
+			socket.SetHandlers(&SocketHandlers{})
+			sockets <- socket
+		},
+	}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	conn, err := net.Dial("tcp", server.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	socket := <-sockets
+	server.CloseAsync(func(*TcpServer, error) { close(ended) })
+	socket.Abort()
+	<-ended
+	q := server.strand.executed
+	idle := func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return !q.out
+	}
+	require.Eventually(t, idle, time.Minute, time.Millisecond)
+	before := calls.Load()
+	socket.onReady(new(scratch), evRead|evHangup|evError)
+	socket.notifyEvent(strandWritten)
+	require.True(t, idle())
+	require.Equal(t, before, calls.Load())
+}

@@ -62,6 +62,7 @@ const (
 	shortReads              // recv may return less than the system holds: a unix socket, or one with urgent data
 	sawEOF                  // on Windows: recv met the end of the stream before its event (isEOFConfirmed)
 	halfOpen                // ReadClosed does not end the connection (SetAllowHalfOpen)
+	endHandled              // the strand has come to the end: no later event makes it run
 	endTold                 // Disconnected was called: no handler is called any more
 	readNext                // BytesWritten was called last: ReadyRead comes first now
 	strandRead              // something may be readable, or is to be announced
@@ -82,6 +83,21 @@ func (a *atomicReadiness) has(bits readiness) bool { return a.load()&bits != 0 }
 
 // set sets bits and returns what was set before.
 func (a *atomicReadiness) set(bits readiness) readiness { return readiness(a.v.Or(uint32(bits))) }
+
+// setDue sets bits and, unless the strand has come to the end, due and strandRunning. It returns what was set before,
+// and whether it has set all of it.
+func (a *atomicReadiness) setDue(bits, due readiness) (was readiness, set bool) {
+	for {
+		was = a.load()
+		is := was | bits
+		if set = was&endHandled == 0; set {
+			is |= due | strandRunning
+		}
+		if a.swap(was, is) {
+			return was, set
+		}
+	}
+}
 
 // clear clears bits and returns what was set before.
 func (a *atomicReadiness) clear(bits readiness) readiness { return readiness(a.v.And(^uint32(bits))) }

@@ -32,6 +32,14 @@ func (s *TcpSocket) notify(due readiness) {
 	}
 }
 
+// notifyEvent is notify for what has become of bytes to send. If the strand has come to the end meanwhile, it does
+// nothing: the program may have ended what its Executor calls.
+func (s *TcpSocket) notifyEvent(due readiness) {
+	if was, ok := s.ready.setDue(0, due); ok && was&strandRunning == 0 {
+		s.schedule()
+	}
+}
+
 // schedule asks the executor or the loop to run the handlers. strandRunning is set.
 func (s *TcpSocket) schedule() {
 	if q := s.config.dispatch; q != nil {

@@ -237,7 +237,7 @@ func (s *TcpSocket) onWriteError() {
 	if closing {
 		s.end(err)
 	} else if s.handlers.Load() != nil {
-		s.notify(strandRead)
+		s.notifyEvent(strandRead)
 	}
 }
 
@@ -324,7 +324,7 @@ func (s *TcpSocket) finishFlush(result flushResult) {
 	}
 	if result.announce {
 		if h := s.handlers.Load(); h != nil && h.BytesWritten != nil {
-			s.notify(strandWritten)
+			s.notifyEvent(strandWritten)
 		}
 	}
 	switch {

@@ -1,7 +1,7 @@
 // Package soak runs the server for long, with many connections and many restarts, and checks that nothing is lost and
 // nothing is left. Plain `go test` does little of it; `.ci/run` does all:
 //
-//	go test ./internal/soak -connections 15000 -for 1m -restarts 1000
+//	go test ./internal/soak -connections 15000 -for 1m -restarts 1000 -quits 10000
 package soak
 
 import (
