@@ -181,9 +181,9 @@ func talk(addr string) {
 	}
 }
 
-// TestQuitsLeaveNothing quits programs at random moments, while clients connect, send and receive. A program that closes
-// its server and its connections before it quits sees no handler after that, whatever its toolkit does. If it quits
-// when CloseAsync calls back, the toolkit is not called either once it has ended.
+// TestQuitsLeaveNothing quits programs at random moments, while clients connect, send and receive. A program that
+// closes its server and its connections before it quits sees no handler after that, whatever its toolkit does. If it
+// quits when CloseAsync calls back, the toolkit is not called either once it has ended.
 func TestQuitsLeaveNothing(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), servertest.OpenFiles()
 	handled := make(map[string]int64)
