@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 // executors imitate the ways in which user interfaces run functions on their thread.
@@ -629,4 +630,23 @@ func TestExecutorCallTakesFewMilliseconds(t *testing.T) {
 	// Shut down while the queue is still run; otherwise Wait, in other tests, would wait for these handlers.
 	server.CloseConnections()
 	require.NoError(t, server.Shutdown(within(t)))
+}
+
+// A program may end its toolkit in the callback, and ending it takes longer than a call of the Executor should.
+func TestExecutorIsNotCalledAfterSlowCallbackOfCloseAsync(t *testing.T) {
+	woken := make(chan struct{}, 100)
+	queue := tcpserver.Queue{Wake: func() { woken <- struct{}{} }}
+	server := listen(t, &tcpserver.TcpServer{Executor: queue.Post})
+	ended := false
+	server.CloseAsync(func(*tcpserver.TcpServer, error) {
+		for begin := time.Now(); time.Since(begin) < 10*time.Millisecond; {
+			runtime.Gosched()
+		}
+		ended = true
+	})
+	for !ended {
+		servertest.Receive(t, woken)
+		queue.RunPending()
+	}
+	servertest.ReceiveNothing(t, woken)
 }

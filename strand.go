@@ -231,12 +231,23 @@ func (s *TcpServer) runHandlers(sc *scratch) {
 	s.interruptStrand()
 }
 
-// interruptStrand schedules the rest of what is due.
+// interruptStrand schedules the rest of what is due, if there is any: after the last callback of CloseAsync the program
+// may have ended what its Executor calls.
 func (s *TcpServer) interruptStrand() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.strand.calling = false
+	strand := &s.strand
+	strand.calling = false
+	if strand.isEmpty() {
+		strand.running, strand.round = false, strandRound{}
+		return
+	}
 	s.scheduleStrand()
+}
+
+// isEmpty reports whether nothing is due.
+func (s *serverStrand) isEmpty() bool {
+	return s.failure.ln == nil && s.calls.Len() == 0 && s.drops.Len() == 0 && s.connections == 0 && len(s.closed) == 0
 }
 
 // nextCall takes what comes next off the strand, or returns nil if nothing is due. Drops and connections belong to the
