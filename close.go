@@ -237,8 +237,8 @@ func closeLingering(fd sys.FD) {
 func (s *TcpSocket) drainAndShutdown() {
 	c := newChunk(maxSend)
 	defer c.free()
-	n, _ := sys.Recv(s.fd, c.data)
-	if n > 0 {
+	for n, rounds := 1, 0; n > 0 && rounds < 2; rounds++ { // Unread does not see what is behind an urgent byte
+		n, _ = sys.Recv(s.fd, c.data)
 		for left := sys.Unread(s.fd); n > 0 && left > 0; left -= n {
 			n, _ = sys.Recv(s.fd, c.data)
 		}

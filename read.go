@@ -181,10 +181,12 @@ func (s *TcpSocket) ReadAll() []byte {
 		all = make([]byte, s.in.len()+rest)
 		n := copy(all, s.in.bytes())
 		s.consume(n)
-		if rest > 0 {
+		for more := rest > 0; more; {
 			rest, err = s.recv(all[n:])
+			n += rest
+			more = rest > 0 && n < len(all) && s.ready.has(shortReads)
 		}
-		all = all[:n+rest]
+		all = all[:n]
 	}
 	s.unlockInput(err)
 	return all
@@ -311,6 +313,7 @@ func (s *TcpSocket) deliverInput(sc *scratch) {
 	for reads := 0; reads < maxReads && (reads == 0 || !sc.timeUp()); reads++ {
 		h := s.handlers.Load()
 		if h == nil {
+			s.endIfBothClosed() // SetHandlers did so before the end was read
 			return
 		}
 		s.rmu.Lock()

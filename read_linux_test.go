@@ -172,6 +172,39 @@ func TestCloseAfterUrgentByteDoesNotReset(t *testing.T) {
 }
 
 // The receive buffer of a connection that has been fast holds megabytes.
+func TestReadAllOfUnixSocketTakesAllSenders(t *testing.T) {
+	socket, conn := oddPair(t, "unix")
+	until(t, func() bool { return socket.BytesAvailable() == len("abcdef\n") })
+	require.Equal(t, "a", string(socket.Peek(1)), "a part is in the buffer")
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	require.NoError(t, err)
+	filler := make([]byte, 64<<10)
+	_, err = conn.Write(filler)
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { sendWithDescriptor(t, int(fd)) }))
+	want := len("abcdef\n") + len(filler) + len("abcdef\n")
+	until(t, func() bool { return socket.BytesAvailable() == want })
+	require.Len(t, socket.ReadAll(), want)
+}
+
+// What lies behind an urgent byte is not in the number of unread bytes that the system tells.
+func TestCloseBehindUrgentByteSendsEverything(t *testing.T) {
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, conn := connect(t, server)
+	require.NoError(t, conn.SetReadBuffer(16<<10))
+	require.NoError(t, socket.SetWriteBuffer(4<<20))
+	reply := randomBytes(1, 200<<10)
+	require.NoError(t, socket.Send(reply))
+	raw, err := conn.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { sendUrgently(t, int(fd)) }))
+	until(t, func() bool { return socket.BytesAvailable() > 0 })
+	require.NoError(t, socket.Close())
+	got, err := readToEnd(t, conn)
+	require.NoError(t, err)
+	require.Len(t, got, len(reply))
+}
+
 func TestCloseWithMegabytesUnreadDoesNotReset(t *testing.T) {
 	t.Parallel()
 	const unread = 3 * mib

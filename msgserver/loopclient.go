@@ -49,16 +49,21 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	l.mu.Lock()
 	c.openElem = l.open.PushBack(c)
 	l.mu.Unlock()
-	if l.admit(c) {
+	accepted := false
+	defer func() { // also if NewData calls runtime.Goexit
+		l.admitting = nil
+		if !accepted {
+			l.remove(c)
+		}
+		if c.attach(&c.handlers) {
+			c.disconnected(socket, socket.Err())
+		}
+		l.flush()
+	}()
+	if accepted = l.admit(c); accepted {
 		l.clients[socket] = c
 		c.elem = l.order.PushBack(c)
-	} else {
-		l.remove(c)
 	}
-	if c.attach(&c.handlers) {
-		c.disconnected(socket, socket.Err())
-	}
-	l.flush()
 }
 
 // admit calls NewData and reports whether it accepts the client.
@@ -202,7 +207,14 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 	if len(c.rest) > 0 {
 		buf = append(c.rest, in...)
 	}
+	returned := false
+	defer func() {
+		if !returned { // ProcessClientData has called runtime.Goexit
+			l.remove(c)
+		}
+	}()
 	left, wait, err := l.consume(c, buf)
+	returned = true
 	if err != nil && (c.removed || cause != nil) {
 		l.report(&ClientError{c.socket, err}) // the client ends for another reason
 		err = nil

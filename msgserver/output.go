@@ -41,8 +41,8 @@ func (o *output) attach(h *tcpserver.SocketHandlers) (ended bool) {
 func (o *output) send(p []byte) error {
 	err := o.socket.Send(p)
 	if err == tcpserver.ErrWriteBufferFull {
-		// The limit is for what the system does not take, so all of p is offered.
-		o.socket.SetWriteBufferSize(min(o.max, math.MaxInt-len(p)) + len(p))
+		// The limit is for what the system does not take, so it is checked below. Other goroutines may be sending, too.
+		o.socket.SetWriteBufferSize(math.MaxInt)
 		err = o.socket.Send(p)
 	}
 	if err == tcpserver.ErrWriteBufferFull {

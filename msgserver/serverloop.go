@@ -115,9 +115,9 @@ func (l *ServerLoop[D]) Serve(ctx context.Context, server *tcpserver.TcpServer) 
 		defer l.updates.timer.Stop()
 	}
 	defer func() { // also if a callback calls runtime.Goexit
-		l.setTaken()
 		server.Close()
-		l.shutdown(server.CloseTimeout)
+		l.awaitArrivalsEnd()
+		l.end(server.CloseTimeout)
 	}()
 	return l.runLoop(server)
 }
@@ -132,7 +132,9 @@ func (l *ServerLoop[D]) begin() error {
 		return ErrRunning
 	}
 	l.running, l.ended = true, nil
-	l.wakeup.L, l.taken.L = &l.mu, &l.mu
+	if l.wakeup.L == nil { // the timer of an earlier run may still look at it
+		l.wakeup.L, l.taken.L = &l.mu, &l.mu
+	}
 	l.clients = make(map[*tcpserver.TcpSocket]*loopClient[D])
 	l.order.Init()
 	return nil
@@ -162,6 +164,29 @@ func (l *ServerLoop[D]) setTaken() {
 	defer l.mu.Unlock()
 	l.arrived = false
 	l.taken.Signal()
+}
+
+// awaitArrivalsEnd waits until watchArrivals, whose server is closed, has ended.
+func (l *ServerLoop[D]) awaitArrivalsEnd() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.ended == nil {
+		l.arrived = false
+		l.taken.Signal()
+		l.wakeup.Wait()
+	}
+}
+
+// end calls shutdown, again if a callback calls runtime.Goexit there.
+func (l *ServerLoop[D]) end(limit time.Duration) {
+	finished := false
+	defer func() {
+		if !finished {
+			l.end(limit)
+		}
+	}()
+	l.shutdown(limit)
+	finished = true
 }
 
 // runLoop is the loop. It returns why accepting has ended.
@@ -226,7 +251,14 @@ func (l *ServerLoop[D]) runFuncs() {
 	funcs := l.funcs
 	l.funcs = nil
 	l.mu.Unlock()
-	for _, f := range funcs {
+	defer func() { // also if one of them calls runtime.Goexit
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.funcs = append(funcs, l.funcs...)
+	}()
+	for len(funcs) > 0 {
+		f := funcs[0]
+		funcs = funcs[1:]
 		l.guard(f)
 		l.flush()
 		l.updateIfDue()
@@ -351,6 +383,9 @@ func (l *ServerLoop[D]) client(socket *tcpserver.TcpSocket) *loopClient[D] {
 func (l *ServerLoop[D]) flush() {
 	for i := 0; i < len(l.unsent); i++ {
 		c := l.unsent[i]
+		if c == nil {
+			continue // a callback has called runtime.Goexit in an earlier flush
+		}
 		l.unsent[i] = nil
 		l.send(c)
 		l.recycle(c.out)

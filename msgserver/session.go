@@ -50,6 +50,16 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 	return c
 }
 
+// start sets the socket's handlers. A client that was refused is closed before, so that nothing is decoded.
+func (c *session[C, M]) start() {
+	if c.refused {
+		c.closeGracefully()
+	}
+	if c.attach(&c.handlers) {
+		c.endEarly()
+	}
+}
+
 // readyRead decodes what has arrived. It moves part of a message to partial, because the socket announces the end of
 // the stream only after everything has been read. Only bytes that have to wait stay in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {

@@ -133,10 +133,32 @@ func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpSer
 	}
 	defer func() { // also if a callback calls runtime.Goexit
 		server.Close()
-		s.shutdown(updates, server.CloseTimeout)
+		s.awaitAcceptEnd()
+		s.end(updates, server.CloseTimeout)
 	}()
 	s.runTasks(updates, func() bool { return s.ended != nil })
 	return s.ended
+}
+
+// awaitAcceptEnd waits until accept, whose server is closed, has ended.
+func (s *ThreadServer[C, M]) awaitAcceptEnd() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.ended == nil {
+		s.wakeup.Wait()
+	}
+}
+
+// end calls shutdown, again if a callback calls runtime.Goexit there.
+func (s *ThreadServer[C, M]) end(updates *updateTimer, limit time.Duration) {
+	finished := false
+	defer func() {
+		if !finished {
+			s.end(updates, limit)
+		}
+	}()
+	s.shutdown(updates, limit)
+	finished = true
 }
 
 func (s *ThreadServer[C, M]) begin() error {
@@ -149,7 +171,9 @@ func (s *ThreadServer[C, M]) begin() error {
 		return ErrRunning
 	}
 	s.running, s.ended = true, nil
-	s.wakeup.L = &s.mu
+	if s.wakeup.L == nil { // the timer of an earlier run may still look at it
+		s.wakeup.L = &s.mu
+	}
 	return nil
 }
 

@@ -204,6 +204,13 @@ func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
 
 func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 	var err error
+	returned := false
+	defer func() {
+		if !returned { // ClientConnected has called runtime.Goexit
+			c.refused = true
+			c.start()
+		}
+	}()
 	switch {
 	case s.shuttingDown.Load(): // Serve is about to return
 		c.refused = true
@@ -219,12 +226,8 @@ func (s *ThreadServer[C, M]) connect(c *session[C, M]) {
 		c.refused = true
 		s.report(&ClientError{c.socket, err})
 	}
-	if c.refused {
-		c.closeGracefully() // before attach, so that nothing is decoded
-	}
-	if c.attach(&c.handlers) {
-		c.endEarly()
-	}
+	returned = true
+	c.start()
 	if !s.shuttingDown.Load() {
 		s.afterEvent()
 	}
