@@ -530,6 +530,35 @@ func TestListenWithoutExecutorReplacesStoppedExecutor(t *testing.T) {
 	receive(t, calls)
 }
 
+// The race detector sees whether Listen takes the server off a dead Executor under the lock of those that wait for it.
+func TestListenWithoutExecutorWhileSocketsWaitForTheStoppedOne(t *testing.T) {
+	t.Parallel()
+	server := &tcpserver.TcpServer{Executor: func(func()) {}, NewConnectionHandler: func(*tcpserver.TcpServer) {}}
+	for range 10 {
+		server.Executor = func(func()) {}
+		listen(t, server)
+		var stop atomic.Bool
+		var clients sync.WaitGroup
+		for range 4 {
+			socket, conn := connect(t, server)
+			socket.SetHandlers(&tcpserver.SocketHandlers{})
+			clients.Go(func() {
+				for !stop.Load() {
+					socket.SetHandlers(&tcpserver.SocketHandlers{})
+					conn.Write([]byte("x"))
+				}
+				socket.Abort()
+			})
+		}
+		require.NoError(t, server.Close())
+		server.Executor = nil
+		listen(t, server)
+		stop.Store(true)
+		clients.Wait()
+		require.NoError(t, server.Close())
+	}
+}
+
 // The server may get another executor, or none, while one of its handlers runs. What counts is the thread that the
 // handler runs on: a panic on a goroutine of the library is logged, one on the application's thread is passed on.
 func TestPanicIsHandledByThreadThatCalledHandler(t *testing.T) {

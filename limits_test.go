@@ -214,3 +214,22 @@ func TestDropHandlerRunsOnExecutor(t *testing.T) {
 	}
 	assert.Len(t, drops, 1)
 }
+
+// The race detector sees whether the server counts those that Filter keeps out under its lock.
+func TestServerCanBeLookedAtWhileFilterKeepsOut(t *testing.T) {
+	t.Parallel()
+	server := listen(t, &tcpserver.TcpServer{Filter: func(netip.AddrPort) bool { return false }})
+	const clients = 50
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		for server.Stats().Dropped < clients {
+			_, _ = server.ConnectionCount(), server.PendingConnections()
+		}
+	}()
+	for range clients {
+		mustBeClosed(t, dial(t, server))
+	}
+	receive(t, looked)
+	require.Zero(t, server.ConnectionCount())
+}

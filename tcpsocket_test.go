@@ -120,3 +120,25 @@ func TestSocketCarriesTLS(t *testing.T) {
 		mustEnd(t, socket, nil)
 	}
 }
+
+// The race detector sees whether the methods that look at a socket do so under its locks.
+func TestSocketCanBeLookedAtWhileItsConnectionEnds(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	for range 20 {
+		socket, conn := connect(t, server)
+		socket.SetHandlers(&tcpserver.SocketHandlers{})
+		require.NoError(t, socket.SetDeadline(time.Now().Add(time.Hour))) // Err has something to look at
+		looked := make(chan struct{})
+		go func() {
+			defer close(looked)
+			for socket.Err() == nil {
+				_, _, _, _ = socket.State(), socket.BytesAvailable(), socket.BytesToWrite(), socket.LocalAddr()
+				_, _ = socket.BytesRead(), socket.BytesSent()
+			}
+		}()
+		reset(t, conn)
+		receive(t, looked)
+		require.NotEmpty(t, socket.ErrorString())
+	}
+}
