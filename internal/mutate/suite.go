@@ -36,6 +36,7 @@ var checks = []check{
 		},
 		exact: true,
 	},
+	{name: "scenarios", dir: "internal/sim/agree", flags: []string{"-tags=sim"}, exact: true},
 	{name: "race", dir: ".", flags: []string{"-race"}, only: missedLock},
 	{name: "tests", dir: "."},
 	{name: "msgserver", dir: "msgserver"},
