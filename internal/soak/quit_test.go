@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,6 +45,16 @@ var toolkits = []toolkit{
 	{name: "sdl", waits: true, next: inOrder, late: func(*desktop, func()) { panic("the toolkit has ended") }},
 }
 
+// A wayToQuit is how a program ends.
+type wayToQuit int
+
+const (
+	atOnce     wayToQuit = iota // closes everything and quits
+	withResets                  // resets the connections and quits when CloseAsync calls back
+	gracefully                  // lets what was sent arrive, and quits then
+	waysToQuit
+)
+
 // A desktop is a program that runs a toolkit's loop on a goroutine.
 type desktop struct {
 	toolkit
@@ -53,8 +64,9 @@ type desktop struct {
 	posted   *sync.Cond // on mu
 	released chan struct{}
 
+	way      wayToQuit
 	quitting bool          // the loop ends after the function that runs
-	inLoop   atomic.Bool   // the loop runs a function
+	loopID   atomic.Value  // the goroutine of the loop, while it runs a function; "" otherwise
 	closed   atomic.Bool   // the server was closed on the loop: no handler may follow
 	calls    atomic.Int64  // of the toolkit after its end
 	handled  atomic.Int64  // calls of handlers
@@ -65,9 +77,16 @@ type desktop struct {
 	sockets map[*tcpserver.TcpSocket]bool
 }
 
-func newDesktop(kind toolkit) *desktop {
+// goroutine returns the name of the calling goroutine.
+func goroutine() string {
+	stack := make([]byte, len("goroutine 18446744073709551615 "))
+	id, _, _ := strings.Cut(strings.TrimPrefix(string(stack[:runtime.Stack(stack, false)]), "goroutine "), " ")
+	return id
+}
+
+func newDesktop(kind toolkit, way wayToQuit) *desktop {
 	d := &desktop{
-		toolkit: kind, released: make(chan struct{}), loopDone: make(chan struct{}),
+		toolkit: kind, way: way, released: make(chan struct{}), loopDone: make(chan struct{}),
 		sockets: make(map[*tcpserver.TcpSocket]bool),
 	}
 	d.posted = sync.NewCond(&d.mu)
@@ -109,9 +128,9 @@ func (d *desktop) loop() {
 		f := d.queue[i]
 		d.queue = append(d.queue[:i], d.queue[i+1:]...)
 		d.mu.Unlock()
-		d.inLoop.Store(true)
+		d.loopID.Store(goroutine())
 		f()
-		d.inLoop.Store(false)
+		d.loopID.Store("")
 	}
 	d.mu.Lock()
 	d.ended = true
@@ -121,7 +140,7 @@ func (d *desktop) loop() {
 // entered counts the call of a handler.
 func (d *desktop) entered() {
 	d.handled.Add(1)
-	if !d.inLoop.Load() || d.closed.Load() {
+	if d.loopID.Load() != goroutine() || d.closed.Load() {
 		d.wrong.Add(1)
 	}
 }
@@ -157,13 +176,22 @@ func (d *desktop) closeAndQuit() {
 	d.quitting = true
 }
 
-// quitAfterClose has the loop end when the library has called its last handler.
+// quitAfterClose has the loop end when the library has called its last handler. Ending it takes a while.
 func (d *desktop) quitAfterClose() {
 	d.server.CloseAsync(func(*tcpserver.TcpServer, error) {
 		d.closed.Store(true)
 		d.quitting = true
+		if rand.IntN(10) == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
 	})
-	d.server.CloseConnections()
+	if d.way == withResets {
+		d.server.CloseConnections()
+		return
+	}
+	for socket := range d.sockets {
+		socket.Close()
+	}
 }
 
 // talk connects, and sends and receives as long as the server lets it.
@@ -187,21 +215,32 @@ func talk(addr string) {
 func TestQuitsLeaveNothing(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), servertest.OpenFiles()
 	handled := make(map[string]int64)
+	late := make(map[*desktop]int64) // calls of the toolkit after its end that are allowed
 	for i := range *quits {
-		kind := toolkits[i%len(toolkits)]
-		orderly := i/len(toolkits)%2 == 0 || kind.name == "sdl" // a late call of that one panics
-		handled[kind.name] += quitOnce(t, kind, orderly, time.Duration(rand.IntN(2000))*time.Microsecond)
+		kind, way := toolkits[i%len(toolkits)], wayToQuit(i/len(toolkits))%waysToQuit
+		if kind.name == "sdl" && way == atOnce {
+			way = gracefully // a late call of that one panics
+		}
+		d := newDesktop(kind, way)
+		d.quitOnce(t, time.Duration(rand.IntN(2000))*time.Microsecond)
+		handled[kind.name] += d.handled.Load()
+		if late[d] = 0; way == atOnce {
+			late[d] = 1
+		}
 	}
 	require.False(t, servertest.Leaked(goroutines, files))
 	for _, kind := range toolkits {
 		require.NotZero(t, handled[kind.name], kind.name)
 	}
+	for d, allowed := range late {
+		require.Zero(t, d.wrong.Load(), "%s, way %d: handlers after the end, or elsewhere", d.name, d.way)
+		require.LessOrEqual(t, d.calls.Load(), allowed, "%s, way %d: calls of the toolkit after its end", d.name, d.way)
+	}
 }
 
-// quitOnce runs a program, quits it after some time, and returns how many handlers were called.
-func quitOnce(t *testing.T, kind toolkit, orderly bool, after time.Duration) int64 {
+// quitOnce runs the program, and quits it after some time.
+func (d *desktop) quitOnce(t *testing.T, after time.Duration) {
 	const clients = 3
-	d := newDesktop(kind)
 	addr := servertest.Listen(t, d.server).Addr().String()
 	go d.loop()
 	var gone sync.WaitGroup
@@ -209,20 +248,15 @@ func quitOnce(t *testing.T, kind toolkit, orderly bool, after time.Duration) int
 		gone.Go(func() { talk(addr) })
 	}
 	time.Sleep(after)
-	if orderly {
-		d.exec(d.quitAfterClose)
-	} else {
+	if d.way == atOnce {
 		d.exec(d.closeAndQuit)
+	} else {
+		d.exec(d.quitAfterClose)
 	}
 	servertest.Receive(t, d.loopDone)
 	gone.Wait()
 	for end := time.Now().Add(time.Minute); d.server.ConnectionCount() > 0; runtime.Gosched() {
-		require.True(t, time.Now().Before(end), "%s: a connection is left", kind.name)
+		require.True(t, time.Now().Before(end), "%s: a connection is left", d.name)
 	}
 	close(d.released)
-	require.Zero(t, d.wrong.Load(), "%s, orderly %v: handlers after the end, or elsewhere", kind.name, orderly)
-	if orderly {
-		require.Zero(t, d.calls.Load(), "%s: the toolkit was called after its end", kind.name)
-	}
-	return d.handled.Load()
 }
