@@ -482,5 +482,6 @@ func TestPeekAtPartialMessageAllocatesLittle(t *testing.T) {
 		receive(t, whole)
 	}
 	runtime.ReadMemStats(&after)
-	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/messages, uint64(32<<10))
+	// The emulator of kqueue allocates, too: for each time that a loop looks again before it sleeps.
+	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/messages, uint64(48<<10))
 }
