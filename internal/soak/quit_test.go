@@ -247,6 +247,9 @@ func (d *desktop) quitOnce(t *testing.T, after time.Duration) {
 	for range clients {
 		gone.Go(func() { talk(addr) })
 	}
+	if rand.IntN(2) == 0 { // when the clients are at work, however slow the system is
+		servertest.Eventually(t, func() bool { return d.handled.Load() > 0 })
+	}
 	time.Sleep(after)
 	if d.way == atOnce {
 		d.exec(d.closeAndQuit)
