@@ -81,11 +81,13 @@ func (w *world) isReadable(l *link) bool {
 	return i.Buffered > 0 || !i.InputOpen || l.closed || l.conn.Held() > 0 || eof || reset || l.readBy.havePassed()
 }
 
-// tryRead calls TryRead. Outside of handlers it looks at the system, unless that pretends to have nothing.
+// tryRead calls TryRead. It looks at the system, unless that pretends to have nothing, if there are no handlers
+// and none is running that was removed.
 func (a *actor) tryRead(l *link, n int) {
 	p := make([]byte, n)
-	looks := !a.w.injects() && l.reading == 0 && !tcpserver.Inspect(l.socket).HasHandlers
-	held := l.conn.Held() + tcpserver.Inspect(l.socket).Buffered
+	i := tcpserver.Inspect(l.socket)
+	looks := !a.w.injects() && l.reading == 0 && !i.HasHandlers && !i.Running
+	held := l.conn.Held() + i.Buffered
 	number, from := l.beginRead(), l.readBy.from
 	m, err := l.socket.TryRead(p)
 	l.endRead("TryRead", number, p[:m])
