@@ -61,7 +61,7 @@ func TestServeCanRunAgainAfterEachCallbackCalledGoexit(t *testing.T) {
 
 func TestEndOfEarlierServeDoesNotEndTheNext(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
-		for range 100 {
+		for range 8 {
 			s.said = func(*tcpserver.TcpSocket, string) { runtime.Goexit() }
 			server := servertest.Listen(t, new(tcpserver.TcpServer))
 			next := servertest.Listen(t, new(tcpserver.TcpServer))
@@ -158,7 +158,7 @@ func TestConcurrentLongRepliesAreOfferedToTheSystem(t *testing.T) {
 	s.failed = func(err error) { t.Error(err) }
 	server := &tcpserver.TcpServer{WriteBufferSize: 500}
 	serveOn(t, server, s.serve)
-	for range 300 {
+	for range 30 {
 		conn := dial(t, server)
 		socket := receive(t, connected)
 		begin := make(chan struct{})
@@ -182,7 +182,7 @@ func TestServeAgainWhileTheEarlierTimerFires(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.update = func() {}
 		s.updateTime = 20 * time.Microsecond
-		for range 300 {
+		for range 100 {
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Microsecond)
 			s.serve(ctx, servertest.Listen(t, new(tcpserver.TcpServer)))
 			cancel()
