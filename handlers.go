@@ -125,7 +125,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	}
 	was, due := s.markReady(now)
 	if ev&evRead != 0 && was&sawEOF != 0 {
-		s.ready.set(peerClosed)
+		s.ready.confirmEOF(was)
 	}
 	if ev&evWrite != 0 && was&wantWrite != 0 {
 		s.onWritable()

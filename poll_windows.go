@@ -20,7 +20,7 @@ func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Under Wine, AFD's poll takes the error of
 // a reset away from the socket, and recv returns an end of stream: only the event distinguishes them. It has arrived if
-// peerClosed is set. An event that comes after sawEOF was set also sets that.
+// peerClosed is set, which the second event after sawEOF also does (confirmEOF).
 func (a *atomicReadiness) isEOFConfirmed() bool { return a.set(sawEOF)&peerClosed != 0 }
 
 // A selector is an I/O completion port on which polls of AFD complete, the driver below Winsock. A poll completes when

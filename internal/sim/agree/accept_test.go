@@ -56,6 +56,19 @@ func TestConnectionThatCannotBeWatchedIsReported(t *testing.T) {
 	})
 }
 
+// mustConnect has the server listen, and returns both ends of a connection.
+func mustConnect(server *tcpserver.TcpServer) (*tcpserver.TcpSocket, *sim.Conn) {
+	if err := server.Listen("tcp", "127.0.0.1:0"); err != nil {
+		sched.Fail("listen: %v", err)
+	}
+	conn := mustDial(server)
+	socket, err := server.AcceptSocket(sched.NewContext(time.Minute))
+	if err != nil {
+		sched.Fail("accept: %v", err)
+	}
+	return socket, conn
+}
+
 func mustDial(server *tcpserver.TcpServer) *sim.Conn {
 	conn, err := sim.Dial(uint16(server.Port()))
 	if err != nil {

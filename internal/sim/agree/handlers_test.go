@@ -23,17 +23,7 @@ func TestEndIsNoticedWhileHandlersAreRemoved(t *testing.T) {
 			o := sched.Simulate(c, func() {
 				sim.Boot(sim.Config{})
 				server := new(tcpserver.TcpServer)
-				if err := server.Listen("tcp", "127.0.0.1:0"); err != nil {
-					sched.Fail("listen: %v", err)
-				}
-				conn, err := sim.Dial(uint16(server.Port()))
-				if err != nil {
-					sched.Fail("dial: %v", err)
-				}
-				socket, err := server.AcceptSocket(sched.NewContext(time.Minute))
-				if err != nil {
-					sched.Fail("accept: %v", err)
-				}
+				socket, conn := mustConnect(server)
 				socket.SetHandlers(&tcpserver.SocketHandlers{})
 				socket.CloseWrite()
 				sched.Go(func() { conn.CloseWrite() })

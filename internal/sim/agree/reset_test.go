@@ -1,0 +1,62 @@
+//go:build sim
+
+package agree
+
+import (
+	"errors"
+	"io"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
+	"github.com/pullaccept/tcpserver/internal/sim"
+)
+
+// Where the poll takes the error of a reset, recv returns an end of stream. An event that was found before the reset
+// does not confirm it.
+func TestResetIsNotTakenForTheEndOfTheStream(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	for seed := range uint64(2000) {
+		synctest.Test(t, func(t *testing.T) {
+			c := sched.Config{Seed: seed, Strategy: sched.Strategy{Depth: -1, Switch: 1 << (seed % 5)}}
+			o := sched.Simulate(c, func() {
+				sim.Boot(sim.Config{Style: sim.AFD, ResetIsTaken: true})
+				server := new(tcpserver.TcpServer)
+				socket, conn := mustConnect(server)
+				sched.Go(func() {
+					for range sched.Intn(3) {
+						conn.Send([]byte("x"))
+						points(10)
+					}
+					conn.Reset()
+				})
+				p, err := make([]byte, 10), error(nil)
+				for tries := 0; err == nil || errors.Is(err, tcpserver.ErrWouldBlock); tries++ {
+					if tries > 100 { // whoever waits for the time comes first
+						sched.Sleep(time.Second)
+					}
+					points(10)
+					_, err = socket.TryRead(p)
+				}
+				if err == io.EOF {
+					sched.Fail("an end of stream")
+				}
+				socket.Abort()
+				server.Close()
+			})
+			require.Empty(t, o.Failure, "seed %d", seed)
+		})
+	}
+}
+
+// points lets others run up to n times.
+func points(n int) {
+	for range sched.Intn(n) {
+		sched.Point()
+	}
+}
