@@ -109,25 +109,35 @@ func (s *TcpSocket) inputErr() error {
 }
 
 // BytesAvailable returns how many bytes can be read now without waiting, including those that the system still holds.
-// In a handler it counts only as many as this call of the handler may take.
+// In a handler it counts only as many as this call of the handler may take. Where the system does not count what lies
+// behind urgent data (MSG_OOB), the number may be too small, but it is zero only if nothing can be read.
 func (s *TcpSocket) BytesAvailable() int {
 	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	n := s.in.len()
-	if s.input != inputOpen || s.rflags&rClosed != 0 {
-		return n
+	held, err := s.unread(), error(nil)
+	if held == 0 && s.in == nil && s.ready.has(shortReads) {
+		err = s.refill()
 	}
-	held := sys.Unread(s.fd)
-	if held > 0 {
+	n := s.in.len() + held
+	s.unlockInput(err)
+	return n
+}
+
+// unread returns how many bytes the system reports that a method that does not wait may take. The caller holds rmu.
+func (s *TcpSocket) unread() int {
+	if s.input != inputOpen || s.rflags&rClosed != 0 {
+		return 0
+	}
+	n := sys.Unread(s.fd)
+	if n > 0 {
 		s.ready.set(readable)
 	}
 	switch {
 	case !s.mayAsk():
-		return n
+		return 0
 	case s.rflags&rInHandler != 0:
-		held = min(held, s.readLimit())
+		return min(n, s.readLimit())
 	}
-	return n + held
+	return n
 }
 
 // maxCopiedView is the largest number of bytes that Peek copies out of the loop's scratch buffer. A larger view

@@ -187,6 +187,23 @@ func TestReadAllOfUnixSocketTakesAllSenders(t *testing.T) {
 	require.Len(t, socket.ReadAll(), want)
 }
 
+// What lies behind an urgent byte is not in the number of unread bytes that the system tells. A program that reads
+// only what BytesAvailable announces must not stop there.
+func TestBytesAvailableIsNotZeroBehindUrgentByte(t *testing.T) {
+	socket, _ := oddPair(t, "tcp")
+	got := ""
+	until(t, func() bool {
+		if n := socket.BytesAvailable(); n > 0 {
+			p := make([]byte, n)
+			n, err := socket.TryRead(p)
+			require.NoError(t, err)
+			got += string(p[:n])
+		}
+		return len(got) >= len("abcdef\n")
+	})
+	require.Equal(t, "abcdef\n", got)
+}
+
 // What lies behind an urgent byte is not in the number of unread bytes that the system tells.
 func TestCloseBehindUrgentByteSendsEverything(t *testing.T) {
 	server := listen(t, new(tcpserver.TcpServer))
