@@ -55,9 +55,7 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 		if !accepted {
 			l.remove(c)
 		}
-		if c.attach(&c.handlers) {
-			c.disconnected(socket, socket.Err())
-		}
+		c.attach(&c.handlers)
 		l.flush()
 	}()
 	if accepted = l.admit(c); accepted {

@@ -27,13 +27,15 @@ type output struct {
 	closing sched.Bool // nothing more will be sent, and the connection will be closed
 }
 
-// attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. It reports
-// whether the connection has already ended. The socket may have called another Disconnected then, so the caller does
-// what Disconnected would do. It may be called too, and so may the handlers that come before it.
-func (o *output) attach(h *tcpserver.SocketHandlers) (ended bool) {
+// attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
+// connection has already ended, they are called for what can still be read. If the socket has called another
+// Disconnected before, they are not, so drop is called after some time.
+func (o *output) attach(h *tcpserver.SocketHandlers) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
-	return o.socket.State() == tcpserver.StateUnconnected
+	if o.socket.State() == tcpserver.StateUnconnected {
+		sched.AfterFunc(executorDelay, o.drop)
+	}
 }
 
 // send sends p or queues a copy of it. It returns ErrSlowClient if more than max bytes would be queued. Other errors of

@@ -55,9 +55,7 @@ func (c *session[C, M]) start() {
 	if c.refused {
 		c.closeGracefully()
 	}
-	if c.attach(&c.handlers) {
-		c.endEarly()
-	}
+	c.attach(&c.handlers)
 }
 
 // readyRead decodes what has arrived. It moves part of a message to partial, because the socket announces the end of

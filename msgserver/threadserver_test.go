@@ -660,9 +660,9 @@ func TestRefusedClientIsNotDecoded(t *testing.T) {
 	}
 }
 
-// A connection that has ended, and whose end was reported to other handlers, becomes a client that is disconnected at
-// once.
-func TestAddSocketOfEndedConnectionDisconnectsAtOnce(t *testing.T) {
+// A connection that has ended, and whose end was reported to other handlers, becomes a client that is disconnected
+// soon.
+func TestAddSocketOfEndedConnectionDisconnects(t *testing.T) {
 	told := make(chan error, 1)
 	accepted := make(chan *tcpserver.TcpSocket, 1)
 	login := &tcpserver.TcpServer{NewConnectionHandler: func(server *tcpserver.TcpServer) {
@@ -703,6 +703,27 @@ func TestAddSocketOfClosedSocketAfterItsPollerEnds(t *testing.T) {
 	require.Equal(t, "c1 connected", receive(t, events))
 	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
 	never(t, events)
+}
+
+// What a connection that has ended still holds is handled before ClientDisconnected.
+func TestAddSocketOfEndedConnectionHandlesItsMessages(t *testing.T) {
+	other := servertest.Listen(t, new(tcpserver.TcpServer))
+	s, events := journal()
+	serve(t, s.Serve)
+	for i := range 100 {
+		conn := dial(t, other)
+		socket := servertest.Accept(t, other)
+		conn.send("hello\n")
+		conn.halfClose()
+		require.NoError(t, socket.CloseWrite())
+		require.NoError(t, socket.WaitForDisconnected(servertest.Context(t))) // it reads ahead
+		s.AddSocket(socket)
+		name := fmt.Sprint("c", i+1)
+		require.Equal(t, name+" connected", receive(t, events))
+		require.Equal(t, name+" hello", receive(t, events))
+		require.Equal(t, name+" disconnected <nil>", receive(t, events))
+		conn.Close()
+	}
 }
 
 // A connection may end while its first messages are being decoded and the worker sets up the client.
