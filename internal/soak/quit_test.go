@@ -73,11 +73,14 @@ type desktop struct {
 	closed   atomic.Bool   // the server was closed on the loop: no handler may follow
 	calls    atomic.Int64  // of the toolkit after its end
 	handled  atomic.Int64  // calls of handlers
-	wrong    atomic.Int64  // those of them on another goroutine, or after closed
+	wrong    atomic.Int64  // those of them on another goroutine, after closed, or after the last handler of their owner
+	written  atomic.Int64  // calls of BytesWritten
 	loopDone chan struct{} // closed when the loop has ended
 
-	server  *tcpserver.TcpServer
-	sockets map[*tcpserver.TcpSocket]bool
+	server   *tcpserver.TcpServer
+	periods  int                           // how often ClosedHandler was called
+	sockets  map[*tcpserver.TcpSocket]bool // those whose Disconnected was not called
+	leftOver int                           // sockets when the server was closed
 }
 
 // goroutine returns the name of the calling goroutine.
@@ -93,7 +96,7 @@ func newDesktop(kind toolkit, way wayToQuit) *desktop {
 		sockets: make(map[*tcpserver.TcpSocket]bool),
 	}
 	d.posted = sync.NewCond(&d.mu)
-	d.server = &tcpserver.TcpServer{Executor: d.exec, NewConnectionHandler: d.connected}
+	d.server = &tcpserver.TcpServer{Executor: d.exec, NewConnectionHandler: d.connected, ClosedHandler: d.listenerClosed}
 	d.server.Unref() // the loop may end before the server does
 	return d
 }
@@ -140,32 +143,45 @@ func (d *desktop) loop() {
 	d.mu.Unlock()
 }
 
-// entered counts the call of a handler.
-func (d *desktop) entered() {
+// entered counts the call of a handler, which is wrong if its owner has ended.
+func (d *desktop) entered(open bool) {
 	d.handled.Add(1)
-	if d.loopID.Load() != goroutine() || d.closed.Load() {
+	if d.loopID.Load() != goroutine() || d.closed.Load() || !open {
 		d.wrong.Add(1)
 	}
 }
 
 func (d *desktop) connected(server *tcpserver.TcpServer) {
-	d.entered()
+	d.entered(d.periods == 0)
 	socket := server.NextPendingConnection()
 	if socket == nil {
 		return
 	}
 	d.sockets[socket] = true
+	socket.SetWriteBuffer(writeBuffer)
+	socket.Send(make([]byte, greeting))
 	socket.SetHandlers(&tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
-			d.entered()
+			d.entered(d.sockets[socket])
 			socket.Send(socket.ReadAll())
 		},
-		BytesWritten: func(*tcpserver.TcpSocket, int) { d.entered() },
+		BytesWritten: func(socket *tcpserver.TcpSocket, _ int) {
+			d.entered(d.sockets[socket])
+			d.written.Add(1)
+		},
 		Disconnected: func(socket *tcpserver.TcpSocket, _ error) {
-			d.entered()
+			d.entered(d.sockets[socket])
 			delete(d.sockets, socket)
 		},
 	})
+}
+
+// listenerClosed is called last, unless the program quits at once: then it need not be.
+func (d *desktop) listenerClosed(*tcpserver.TcpServer, error) {
+	d.periods++
+	if d.way != atOnce {
+		d.entered(len(d.sockets) == 0)
+	}
 }
 
 // closeAndQuit closes everything on the loop, and has the loop end at once.
@@ -184,6 +200,7 @@ func (d *desktop) quitAfterClose() {
 	d.server.CloseAsync(func(*tcpserver.TcpServer, error) {
 		d.closed.Store(true)
 		d.quitting = true
+		d.leftOver = len(d.sockets)
 		if rand.IntN(10) == 0 {
 			time.Sleep(5 * time.Millisecond)
 		}
@@ -197,27 +214,40 @@ func (d *desktop) quitAfterClose() {
 	}
 }
 
-// talk connects, and sends and receives as long as the server lets it.
-func talk(addr string) {
+// A client gets greeting bytes first. That is more than the system takes at once.
+const (
+	greeting    = 256 << 10
+	writeBuffer = 4 << 10
+)
+
+// talk connects, and sends and receives as long as the server lets it. It returns why it does not any more, or nil if
+// the program may not have taken the connection.
+func talk(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		return // the program has quit already
+		return nil // the program has quit already
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Minute))
+	n, err := io.CopyN(io.Discard, conn, greeting)
+	if n == 0 {
+		return nil
+	}
 	for line := make([]byte, 100); err == nil; {
 		if _, err = conn.Write(line); err == nil {
 			_, err = io.ReadFull(conn, line)
 		}
 	}
+	return err
 }
 
 // TestQuitsLeaveNothing quits programs at random moments, while clients connect, send and receive. A program that
 // closes its server and its connections before it quits sees no handler after that, whatever its toolkit does. If it
-// quits when CloseAsync calls back, the toolkit is not called either once it has ended.
+// quits when CloseAsync calls back, every connection was told its end before, and the toolkit is not called once it has
+// ended.
 func TestQuitsLeaveNothing(t *testing.T) {
 	goroutines, files := runtime.NumGoroutine(), servertest.OpenFiles()
-	handled := make(map[string]int64)
+	handled, written := make(map[string]int64), make(map[string]int64)
 	late := make(map[*desktop]int64) // calls of the toolkit after its end that are allowed
 	for i := range *quits {
 		kind, way := toolkits[i%len(toolkits)], wayToQuit(i/len(toolkits))%waysToQuit
@@ -227,6 +257,7 @@ func TestQuitsLeaveNothing(t *testing.T) {
 		d := newDesktop(kind, way)
 		d.quitOnce(t, time.Duration(rand.IntN(2000))*time.Microsecond)
 		handled[kind.name] += d.handled.Load()
+		written[kind.name] += d.written.Load()
 		if late[d] = 0; way == atOnce {
 			late[d] = 1 + talkers // for the server, and for each connection whose loop had begun to announce something
 		}
@@ -234,6 +265,7 @@ func TestQuitsLeaveNothing(t *testing.T) {
 	require.False(t, servertest.Leaked(goroutines, files))
 	for _, kind := range toolkits {
 		require.NotZero(t, handled[kind.name], kind.name)
+		require.NotZero(t, written[kind.name], kind.name)
 	}
 	for d, allowed := range late {
 		require.Zero(t, d.wrong.Load(), "%s, way %d: handlers after the end, or elsewhere", d.name, d.way)
@@ -246,8 +278,9 @@ func (d *desktop) quitOnce(t *testing.T, after time.Duration) {
 	addr := servertest.Listen(t, d.server).Addr().String()
 	go d.loop()
 	var gone sync.WaitGroup
+	reasons := make(chan error, talkers)
 	for range talkers {
-		gone.Go(func() { talk(addr) })
+		gone.Go(func() { reasons <- talk(addr) })
 	}
 	if rand.IntN(2) == 0 { // when the clients are at work, however slow the system is
 		servertest.Eventually(t, func() bool { return d.handled.Load() > 0 })
@@ -260,8 +293,24 @@ func (d *desktop) quitOnce(t *testing.T, after time.Duration) {
 	}
 	servertest.Receive(t, d.loopDone)
 	gone.Wait()
+	d.check(t, reasons)
 	for end := time.Now().Add(time.Minute); d.server.ConnectionCount() > 0; runtime.Gosched() {
 		require.True(t, time.Now().Before(end), "%s: a connection is left", d.name)
 	}
 	close(d.released)
+}
+
+// check checks what the program and its clients have seen of the end.
+func (d *desktop) check(t *testing.T, reasons <-chan error) {
+	if d.way != atOnce {
+		require.Equal(t, 1, d.periods, "%s: calls of ClosedHandler", d.name)
+		require.Zero(t, d.leftOver, "%s: connections whose Disconnected was not called", d.name)
+	}
+	if d.way == withResets && servertest.ResetsAreSeen() {
+		for range talkers {
+			err := <-reasons
+			require.NotErrorIs(t, err, io.EOF, d.name)
+			require.NotErrorIs(t, err, io.ErrUnexpectedEOF, d.name)
+		}
+	}
 }
