@@ -12,8 +12,8 @@
 // A mutant takes a few seconds to compile and then, on average, about twice as long as the tests take, because some
 // tests wait for what does not happen. 300 mutants take some hours. Each result is appended to
 // internal/mutate/results.jsonl at once, so that a run can be interrupted, and continued with the same command. Results
-// stay valid for mutants whose statement and function are still there; remove the file to begin anew. The
-// files of the module do not change: the go command is given an overlay. They should not be edited meanwhile either.
+// stay valid for mutants whose statement and function are still there; remove the file to begin anew. The files of the
+// module do not change: the go command is given an overlay. They should not be edited meanwhile either.
 //
 // Mutants are made of the files that are compiled on this system. The seed selects them, evenly among files and kinds.
 // Those that do not compile, and those whose machine code is that of the original, do not count. A test that fails is

@@ -83,7 +83,7 @@ func flood(addr string) error {
 // has queued and lays out the window; painting, which is the graphics processor's work, is left out. Nothing that a
 // client has sent may be missing at the end.
 //
-//	CGO_ENABLED=0 go test -run '^$' -bench Frames -benchtime 1800x ./ui
+//	CGO_ENABLED=0 go test -run '^$' -bench Frames -benchtime 600x ./ui
 func BenchmarkFrames(b *testing.B) {
 	b.Run("alone", func(b *testing.B) { measureFrames(b, newDesk(b)) })
 	b.Run("flooded", func(b *testing.B) {
