@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -281,6 +282,19 @@ func TestServerSyscallConn(t *testing.T) {
 	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed)
 	listen(t, &server)
 	require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), net.ErrClosed, "the new listener is another")
+}
+
+func TestControlOfServerRacesWithClose(t *testing.T) {
+	for range 100 {
+		server := listen(t, new(tcpserver.TcpServer))
+		raw, err := server.SyscallConn()
+		require.NoError(t, err)
+		var both sync.WaitGroup
+		both.Go(func() { raw.Control(func(uintptr) {}) })
+		both.Go(func() { server.Close() })
+		both.Wait()
+		require.ErrorIs(t, raw.Control(func(uintptr) { t.Error("called") }), tcpserver.ErrNotListening)
+	}
 }
 
 // Everyone who has the same open file description can put it into blocking mode: another process, or exec.Cmd with the

@@ -96,7 +96,9 @@ func newDesktop(kind toolkit, way wayToQuit) *desktop {
 		sockets: make(map[*tcpserver.TcpSocket]bool),
 	}
 	d.posted = sync.NewCond(&d.mu)
-	d.server = &tcpserver.TcpServer{Executor: d.exec, NewConnectionHandler: d.connected, ClosedHandler: d.listenerClosed}
+	d.server = &tcpserver.TcpServer{
+		Executor: d.exec, NewConnectionHandler: d.connected, ClosedHandler: d.listenerClosed,
+	}
 	d.server.Unref() // the loop may end before the server does
 	return d
 }

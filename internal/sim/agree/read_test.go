@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,35 @@ func TestResetIsNotTakenForTheEndOfTheStream(t *testing.T) {
 			require.Empty(t, o.Failure, "seed %d", seed)
 		})
 	}
+}
+
+// ReadAll asks the system a second time for what does not fit into the buffer, and may get nothing.
+func TestReadAllReturnsWhatItHasWhenTheSystemGivesNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		recvs := -1 // counted from 0 on
+		fault := func(_ int, call sim.Call) syscall.Errno {
+			if call == sim.CallRecv && recvs >= 0 {
+				if recvs++; recvs == 2 {
+					return syscall.EAGAIN
+				}
+			}
+			return 0
+		}
+		var all []string
+		o := sched.Simulate(sched.Config{Strategy: sched.Strategy{Depth: -1}}, func() {
+			sim.Boot(sim.Config{Fault: fault})
+			server := &tcpserver.TcpServer{ReadBufferSize: 4}
+			socket, conn := mustConnect(server)
+			conn.Send([]byte("0123456789"))
+			sched.Sleep(time.Second)
+			recvs = 0
+			all = append(all, string(socket.ReadAll()), string(socket.ReadAll()))
+			socket.Abort()
+			server.Close()
+		})
+		require.Empty(t, o.Failure)
+		require.Equal(t, []string{"0123", "456789"}, all)
+	})
 }
 
 // points lets others run up to n times.
