@@ -64,19 +64,24 @@ func (u *UI) disconnected(c *client, err error) {
 	u.log.addLines("Received from "+c.name+": ", c.text.end())
 	i := slices.Index(u.clients, c)
 	u.clients = slices.Delete(u.clients, i, i+1)
-	if u.chosen != nil { // the list selects by the place, which others move up to
-		chosen := u.chosen
-		u.chosen = nil
-		u.list.UnselectAll()
-		if chosen != c {
-			u.list.Select(slices.Index(u.clients, chosen))
-		}
-	}
 	if err != nil {
 		u.say("%s has gone: %v", c.name, err)
 	} else {
 		u.say("%s has gone", c.name)
 	}
+}
+
+// listClients has the list show the clients, and select the one that was chosen, which may be in another row now. Until
+// the next call the rows stay what they are, so that a click chooses the client that is seen.
+func (u *UI) listClients() {
+	u.listed = slices.Clone(u.clients)
+	if i := slices.Index(u.listed, u.chosen); i >= 0 {
+		u.list.Select(i)
+	} else {
+		u.chosen = nil
+		u.list.UnselectAll()
+	}
+	u.list.Refresh()
 }
 
 func (u *UI) choose(c *client) {
@@ -114,10 +119,10 @@ func newRow() fyne.CanvasObject {
 
 // updateRow shows a client in a row.
 func (u *UI) updateRow(i widget.ListItemID, o fyne.CanvasObject) {
-	if i >= len(u.clients) {
+	if i >= len(u.listed) {
 		return
 	}
-	c := u.clients[i]
+	c := u.listed[i]
 	row := o.(*fyne.Container)
 	name, right := row.Objects[0].(*widget.Label), row.Objects[1].(*fyne.Container)
 	show(name, c.name)

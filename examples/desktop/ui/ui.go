@@ -25,8 +25,9 @@ type UI struct {
 	exec     tcpserver.Executor
 	server   *tcpserver.TcpServer
 	clients  []*client
-	chosen   *client // in the list; nil if none is
-	received uint64  // from all clients, in bytes
+	listed   []*client // the clients when refresh was called last, which is what the list shows
+	chosen   *client   // in the list; nil if none is
+	received uint64    // from all clients, in bytes
 	paused   bool
 	busy     bool        // binding, or beginning to listen
 	shown    time.Time   // when refresh was called last
@@ -142,8 +143,8 @@ func (u *UI) build() fyne.CanvasObject {
 	u.places = newPlaces(u.server.MaxPendingConnections())
 	u.lamps = [3]*lamp{newLamp("Paused"), newLamp("Queue full"), newLamp("Out of descriptors or memory")}
 	u.log = newLog()
-	u.list = widget.NewList(func() int { return len(u.clients) }, newRow, u.updateRow)
-	u.list.OnSelected = func(i widget.ListItemID) { u.choose(u.clients[i]) }
+	u.list = widget.NewList(func() int { return len(u.listed) }, newRow, u.updateRow)
+	u.list.OnSelected = func(i widget.ListItemID) { u.choose(u.listed[i]) }
 
 	portField := container.NewGridWrap(fyne.NewSize(90, u.port.MinSize().Height), u.port)
 	address := container.NewBorder(nil, nil, widget.NewLabel("Address"),
@@ -219,8 +220,8 @@ func (u *UI) refresh() {
 	setEnabled(u.host, !u.busy && !s.IsBound())
 	setEnabled(u.port, !u.busy && !s.IsBound())
 	setEnabled(u.accept, pending > 0)
+	u.listClients()
 	setEnabled(u.send, len(u.clients) > 0 && (u.all.Checked || u.chosen != nil))
-	u.list.Refresh()
 	u.log.refresh()
 	show(u.status, u.state())
 	if pending > 0 {

@@ -117,6 +117,7 @@ func TestClientIsServedInTheWindow(t *testing.T) {
 	d.until(func() bool { return d.hasLogged("\u00f6rning") && d.hasLogged("\u2713") })
 
 	d.all.SetChecked(false)
+	d.until(func() bool { return len(d.listed) == 2 })
 	d.list.Select(0)
 	d.message.SetText("Lucy can't drink milk.")
 	d.until(func() bool { return !d.send.Disabled() })
@@ -189,7 +190,7 @@ func TestChosenClientStaysChosenWhenAnotherLeaves(t *testing.T) {
 	first := d.dial()
 	d.until(func() bool { return len(d.clients) == 1 })
 	second := d.dial()
-	d.until(func() bool { return len(d.clients) == 2 })
+	d.until(func() bool { return len(d.listed) == 2 })
 	d.all.SetChecked(false)
 	d.list.Select(1)
 	require.NoError(t, first.Close())
@@ -201,6 +202,51 @@ func TestChosenClientStaysChosenWhenAnotherLeaves(t *testing.T) {
 	require.Equal(t, "Lucy can't drink milk.\n", line)
 	require.NoError(t, second.Close())
 	d.until(func() bool { return d.chosen == nil && d.send.Disabled() })
+}
+
+// newStaleDesk returns a window that shows two clients, of which the first has ended. Only the test refreshes it.
+func newStaleDesk(t *testing.T) (d *desk, second *net.TCPConn) {
+	t.Helper()
+	d = newDesk(t)
+	d.startListening()
+	first := d.dial()
+	d.until(func() bool { return len(d.clients) == 1 })
+	second = d.dial()
+	d.until(func() bool { return len(d.clients) == 2 })
+	d.all.SetChecked(false)
+	d.until(func() bool { return d.send.Disabled() && d.timer == nil })
+	d.shown = time.Now().Add(time.Hour)
+	require.NoError(t, first.Close())
+	d.until(func() bool { return len(d.clients) == 1 })
+	return d, second
+}
+
+// tapRow taps where a row of the list of clients is.
+func (d *desk) tapRow(i int) {
+	height := newRow().MinSize().Height + theme.Padding()
+	list := fyne.CurrentApp().Driver().AbsolutePositionForObject(d.list)
+	test.TapCanvas(d.window.Canvas(), list.AddXY(10, (float32(i)+0.5)*height))
+}
+
+func TestTapChoosesTheClientThatIsSeen(t *testing.T) {
+	d, second := newStaleDesk(t)
+	d.tapRow(1)
+	require.Same(t, d.clients[0], d.chosen)
+	d.refresh()
+	require.Same(t, d.clients[0], d.chosen)
+	test.Tap(d.send)
+	line, err := bufio.NewReader(second).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "Lucy can't drink milk.\n", line)
+}
+
+func TestTapOnAClientThatHasEndedChoosesNoOther(t *testing.T) {
+	d, _ := newStaleDesk(t)
+	d.tapRow(0)
+	require.NotSame(t, d.clients[0], d.chosen)
+	d.refresh()
+	require.Nil(t, d.chosen)
+	require.True(t, d.send.Disabled())
 }
 
 func TestFrozenWindowLosesNothing(t *testing.T) {
