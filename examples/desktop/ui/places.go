@@ -43,27 +43,14 @@ func (p *places) CreateRenderer() fyne.WidgetRenderer {
 	for _, s := range p.squares {
 		row.Add(s)
 	}
-	r := &placesRenderer{WidgetRenderer: widget.NewSimpleRenderer(row), places: p}
-	r.paint()
-	return r
+	return newPaintedRenderer(row, p.paint)
 }
 
-type placesRenderer struct {
-	fyne.WidgetRenderer
-	places *places
-}
-
-// Refresh is also called when the theme changes.
-func (r *placesRenderer) Refresh() {
-	r.paint()
-	r.WidgetRenderer.Refresh()
-}
-
-func (r *placesRenderer) paint() {
-	for i, s := range r.places.squares {
+func (p *places) paint() {
+	for i, s := range p.squares {
 		s.StrokeColor = theme.Color(theme.ColorNameInputBorder)
 		s.FillColor = theme.Color(theme.ColorNameInputBackground)
-		if i < r.places.filled {
+		if i < p.filled {
 			s.FillColor = theme.Color(theme.ColorNamePrimary)
 		}
 	}
@@ -95,27 +82,30 @@ func (l *lamp) set(on bool) {
 func (l *lamp) CreateRenderer() fyne.WidgetRenderer {
 	const size = 12
 	light := container.NewCenter(container.NewGridWrap(fyne.NewSquareSize(size), l.light))
-	r := &lampRenderer{WidgetRenderer: widget.NewSimpleRenderer(container.NewHBox(light, l.name)), lamp: l}
-	r.paint()
-	return r
+	return newPaintedRenderer(container.NewHBox(light, l.name), l.paint)
 }
 
-type lampRenderer struct {
-	fyne.WidgetRenderer
-	lamp *lamp
-}
-
-// Refresh is also called when the theme changes.
-func (r *lampRenderer) Refresh() {
-	r.paint()
-	r.WidgetRenderer.Refresh()
-}
-
-func (r *lampRenderer) paint() {
-	l := r.lamp
+func (l *lamp) paint() {
 	l.light.StrokeColor = theme.Color(theme.ColorNameInputBorder)
 	l.light.FillColor = theme.Color(theme.ColorNameInputBackground)
 	if l.on {
 		l.light.FillColor = theme.Color(theme.ColorNameError)
 	}
+}
+
+// A paintedRenderer is the renderer of a widget that sets its own colours.
+type paintedRenderer struct {
+	fyne.WidgetRenderer
+	paint func()
+}
+
+func newPaintedRenderer(content fyne.CanvasObject, paint func()) *paintedRenderer {
+	paint()
+	return &paintedRenderer{WidgetRenderer: widget.NewSimpleRenderer(content), paint: paint}
+}
+
+// Refresh is also called when the theme changes.
+func (r *paintedRenderer) Refresh() {
+	r.paint()
+	r.WidgetRenderer.Refresh()
 }

@@ -370,6 +370,19 @@ func TestNothingIsCalledAfterClose(t *testing.T) {
 	require.False(t, d.hasLogged("has gone"))
 }
 
+func TestPlacesAndLampsAreInTheColoursOfTheTheme(t *testing.T) {
+	d := newDesk(t)
+	d.places.fill(1)
+	d.lamps[0].set(true)
+	for _, th := range []fyne.Theme{test.NewTheme(), theme.DefaultTheme()} {
+		test.ApplyTheme(t, th)
+		require.Equal(t, theme.Color(theme.ColorNamePrimary), d.places.squares[0].FillColor)
+		require.Equal(t, theme.Color(theme.ColorNameInputBackground), d.places.squares[1].FillColor)
+		require.Equal(t, theme.Color(theme.ColorNameError), d.lamps[0].light.FillColor)
+		require.Equal(t, theme.Color(theme.ColorNameInputBackground), d.lamps[1].light.FillColor)
+	}
+}
+
 func TestDecoderKeepsSplitCharacters(t *testing.T) {
 	text := "a\u00e4\u20ac\U0001f600b"
 	for cut := range len(text) {
