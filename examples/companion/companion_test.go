@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,13 +21,18 @@ import (
 // TestMain fails the run if a goroutine or a descriptor is left at its end.
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// startShow runs the program. It returns the address of its page, and what ends it and expects that it ends well.
 func startShow(t *testing.T) (page string, end func()) {
+	t.Helper()
+	return runShow(t, newShow(io.Discard))
+}
+
+// runShow runs the program. It returns the address of its page, and what ends it and expects that it ends well.
+func runShow(t *testing.T, s *show) (page string, end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	pages := make(chan string, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, "127.0.0.1:0", func(page string) { pages <- page }, io.Discard) }()
+	go func() { ended <- s.run(ctx, "127.0.0.1:0", func(page string) { pages <- page }) }()
 	end = func() {
 		cancel()
 		require.NoError(t, servertest.Receive(t, ended))
@@ -156,7 +162,7 @@ func TestPhonesAreToldThatTheProgramEnds(t *testing.T) {
 }
 
 // vanish makes a websocket by hand, and never answers.
-func vanish(t *testing.T, page string) {
+func vanish(t *testing.T, page string) net.Conn {
 	t.Helper()
 	address, path, _ := strings.Cut(strings.TrimPrefix(page, "http://"), "/")
 	conn, err := net.Dial("tcp", address)
@@ -169,12 +175,40 @@ func vanish(t *testing.T, page string) {
 	_, err = io.ReadFull(conn, answer)
 	require.NoError(t, err)
 	require.Equal(t, "HTTP/1.1 101", string(answer))
+	return conn
 }
 
 func TestProgramEndsAlthoughAPhoneHasVanished(t *testing.T) {
 	page, end := startShow(t)
 	vanish(t, page)
 	end()
+}
+
+func TestPhoneThatHasVanishedIsDisconnected(t *testing.T) {
+	s := newShow(io.Discard)
+	s.patience = time.Second
+	page, end := runShow(t, s)
+	defer end()
+	there := connect(t, page)
+	requireShown(t, there, "1 of 10")
+	shown := make(chan string, 1)
+	go func() { // a phone that reads answers pings
+		_, message, _ := there.Read(context.Background())
+		shown <- string(message)
+	}()
+
+	vanished := vanish(t, page)
+	require.NoError(t, vanished.SetReadDeadline(time.Now().Add(30*time.Second)))
+	_, err := io.Copy(io.Discard, vanished)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	press(t, there, "next")
+	require.Equal(t, "2 of 10", servertest.Receive(t, shown))
+	servertest.Eventually(t, func() bool {
+		phones := 0
+		s.do(func() { phones = len(s.phones) })
+		return phones == 1
+	})
+	there.CloseNow()
 }
 
 func TestUnfinishedRequestIsClosed(t *testing.T) {

@@ -32,7 +32,7 @@ func start(ctx context.Context, addr string) error {
 	if err != nil {
 		return err
 	}
-	return run(ctx, addr, func(page string) { invite(os.Stdout, page) }, os.Stdout)
+	return newShow(os.Stdout).run(ctx, addr, func(page string) { invite(os.Stdout, page) })
 }
 
 // reachable returns addr, HOST:PORT. If it has no host, or one that stands for all addresses of this computer, it gets

@@ -15,9 +15,6 @@ var page []byte
 // maxMessage is the length of the longest message of a phone, in bytes.
 const maxMessage = 64
 
-// patience is how long a phone may take to receive a message.
-const patience = 5 * time.Second
-
 // handler serves the page and its websocket to those who know the secret.
 func handler(s *show, secret string) http.Handler {
 	mux := http.NewServeMux()
@@ -55,7 +52,7 @@ func control(s *show, conn *websocket.Conn) {
 	p := &phone{states: make(chan string, 1)}
 	gone, leave := context.WithCancel(context.Background())
 	defer leave()
-	go p.send(gone, s.ended, conn)
+	go p.send(gone, s, conn)
 	s.do(func() { s.join(p) })
 	defer s.do(func() { s.leave(p) })
 	for {
@@ -72,25 +69,37 @@ func control(s *show, conn *websocket.Conn) {
 	}
 }
 
-// send sends what the phone is to show, until it has gone. If it does not take it in time, or the program has ended,
-// send closes the connection, which ends control.
-func (p *phone) send(gone context.Context, ended <-chan struct{}, conn *websocket.Conn) {
+// send sends what the phone is to show, until it has gone, and pings it: a phone that has left the network says nothing
+// more. If it does not take or answer that in time, or the program has ended, send closes the connection, which ends
+// control.
+func (p *phone) send(gone context.Context, s *show, conn *websocket.Conn) {
+	ping := time.NewTicker(s.patience)
+	defer ping.Stop()
 	for {
+		var err error
 		select {
 		case <-gone.Done():
-			conn.CloseNow()
-			return
-		case <-ended:
+			err = gone.Err()
+		case <-s.ended:
 			conn.Close(websocket.StatusGoingAway, "The program has ended.")
 			return
 		case state := <-p.states:
-			ctx, cancel := context.WithTimeout(gone, patience)
-			err := conn.Write(ctx, websocket.MessageText, []byte(state))
-			cancel()
-			if err != nil {
-				conn.CloseNow()
-				return
-			}
+			err = inTime(gone, s.patience, func(ctx context.Context) error {
+				return conn.Write(ctx, websocket.MessageText, []byte(state))
+			})
+		case <-ping.C:
+			err = inTime(gone, s.patience, conn.Ping)
+		}
+		if err != nil {
+			conn.CloseNow()
+			return
 		}
 	}
+}
+
+// inTime calls f with a context that ends after some time.
+func inTime(ctx context.Context, limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return f(ctx)
 }

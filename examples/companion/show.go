@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -18,25 +17,33 @@ const slides = 10
 // maxConnections leaves room for a few phones, which open two or three each.
 const maxConnections = 32
 
+// patience is how long a phone may take to receive a message or to answer a ping. It is pinged as often.
+const patience = 10 * time.Second
+
 // A show is the program that is controlled. It is used on the goroutine that runs its queue, and nowhere else, as a
 // program with a user interface is: net/http's goroutines post to the queue.
 type show struct {
-	queue  tcpserver.Queue
-	out    io.Writer
-	slide  int
-	phones map[*phone]struct{}
-	ended  chan struct{} // closed when the program ends
+	queue    tcpserver.Queue
+	out      io.Writer
+	patience time.Duration
+	slide    int
+	phones   map[*phone]struct{}
+	ended    chan struct{} // closed when the program ends
+}
+
+func newShow(out io.Writer) *show {
+	return &show{
+		out: out, patience: patience, slide: 1, phones: make(map[*phone]struct{}), ended: make(chan struct{}),
+	}
 }
 
 // run serves until ctx ends. It calls invite with the address of the page.
-func run(ctx context.Context, addr string, invite func(page string), out io.Writer) error {
-	// A phone that has left the network says nothing more: keep-alive notices.
-	server := &tcpserver.TcpServer{KeepAlive: net.KeepAliveConfig{Enable: true}}
+func (s *show) run(ctx context.Context, addr string, invite func(page string)) error {
+	server := new(tcpserver.TcpServer)
 	server.SetMaxConnections(maxConnections)
 	if err := server.Listen("tcp", addr); err != nil {
 		return err
 	}
-	s := &show{out: out, slide: 1, phones: make(map[*phone]struct{}), ended: make(chan struct{})}
 	// Others on the network can reach the server, so the address has a secret. Whoever can listen to the network's
 	// traffic still sees it: what must not be seen needs TLS.
 	secret := rand.Text()
