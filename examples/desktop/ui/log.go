@@ -21,6 +21,7 @@ const (
 // A log is a list of the last lines.
 type log struct {
 	lines []line
+	shown []line // in the list: the lines when refresh was called last
 	list  *widget.List
 	added bool // something that the list does not show yet
 }
@@ -51,10 +52,10 @@ func newLog() *log {
 		indent.SetMinSize(fyne.NewSquareSize(theme.InnerPadding() - theme.Padding()))
 		return container.NewPadded(container.NewBorder(nil, nil, indent, nil, canvas.NewText("", color.Transparent)))
 	}
-	l.list = widget.NewList(func() int { return len(l.lines) }, row, func(i widget.ListItemID, o fyne.CanvasObject) {
-		if i < len(l.lines) {
+	l.list = widget.NewList(func() int { return len(l.shown) }, row, func(i widget.ListItemID, o fyne.CanvasObject) {
+		if i < len(l.shown) {
 			text := o.(*fyne.Container).Objects[0].(*fyne.Container).Objects[0].(*canvas.Text)
-			text.Text, text.Color = l.lines[i].String(), theme.Color(theme.ColorNameForeground)
+			text.Text, text.Color = l.shown[i].String(), theme.Color(theme.ColorNameForeground)
 			text.Refresh()
 		}
 	})
@@ -90,6 +91,7 @@ func (l *log) addLines(before, text string) {
 func (l *log) refresh() {
 	if l.added {
 		l.added = false
+		l.shown = l.lines // add changes no line
 		l.list.Refresh()
 		l.list.ScrollToBottom()
 	}

@@ -408,3 +408,20 @@ func TestLogKeepsTheLastLines(t *testing.T) {
 	l.addLines("", strings.Repeat("y", 1<<20))
 	require.Less(t, len(l.lines[len(l.lines)-1].String()), 1000)
 }
+
+// A list that gets shorter between refreshes is laid out where it has no lines any more.
+func TestLogShowsTheSameLinesUntilItIsRefreshed(t *testing.T) {
+	test.NewTempApp(t)
+	l := newLog()
+	for range 2 * maxLines {
+		l.add("", "earlier")
+	}
+	test.NewTempWindow(t, l.list).Resize(fyne.NewSize(400, 400))
+	l.refresh()
+	require.Equal(t, 2*maxLines, l.list.Length())
+	l.add("", "later")
+	require.Less(t, len(l.lines), 2*maxLines)
+	require.Equal(t, 2*maxLines, l.list.Length())
+	l.refresh()
+	require.Equal(t, len(l.lines), l.list.Length())
+}
