@@ -68,6 +68,7 @@ type desktop struct {
 	released chan struct{}
 
 	way      wayToQuit
+	greeting int64         // how many bytes a client gets first
 	quitting bool          // the loop ends after the function that runs
 	loopID   atomic.Value  // the goroutine of the loop, while it runs a function; "" otherwise
 	closed   atomic.Bool   // the server was closed on the loop: no handler may follow
@@ -75,6 +76,7 @@ type desktop struct {
 	handled  atomic.Int64  // calls of handlers
 	wrong    atomic.Int64  // those of them on another goroutine, after closed, or after the last handler of their owner
 	written  atomic.Int64  // calls of BytesWritten
+	greeted  atomic.Int64  // clients that have got the whole greeting
 	loopDone chan struct{} // closed when the loop has ended
 
 	server   *tcpserver.TcpServer
@@ -92,12 +94,13 @@ func goroutine() string {
 
 func newDesktop(kind toolkit, way wayToQuit) *desktop {
 	d := &desktop{
-		toolkit: kind, way: way, released: make(chan struct{}), loopDone: make(chan struct{}),
+		toolkit: kind, way: way, greeting: shortGreeting, released: make(chan struct{}), loopDone: make(chan struct{}),
 		sockets: make(map[*tcpserver.TcpSocket]bool),
 	}
 	d.posted = sync.NewCond(&d.mu)
 	d.server = &tcpserver.TcpServer{
 		Executor: d.exec, NewConnectionHandler: d.connected, ClosedHandler: d.listenerClosed,
+		WriteBufferSize: 2 * longGreeting,
 	}
 	d.server.Unref() // the loop may end before the server does
 	return d
@@ -160,8 +163,7 @@ func (d *desktop) connected(server *tcpserver.TcpServer) {
 		return
 	}
 	d.sockets[socket] = true
-	socket.SetWriteBuffer(writeBuffer)
-	socket.Send(make([]byte, greeting))
+	socket.Send(make([]byte, d.greeting))
 	socket.SetHandlers(&tcpserver.SocketHandlers{
 		ReadyRead: func(socket *tcpserver.TcpSocket) {
 			d.entered(d.sockets[socket])
@@ -216,24 +218,27 @@ func (d *desktop) quitAfterClose() {
 	}
 }
 
-// A client gets greeting bytes first. That is more than the system takes at once.
+// The greeting is what a client gets first. The system does not take a long one at once.
 const (
-	greeting    = 256 << 10
-	writeBuffer = 4 << 10
+	shortGreeting = 1
+	longGreeting  = 8 << 20
 )
 
 // talk connects, and sends and receives as long as the server lets it. It returns why it does not any more, or nil if
 // the program may not have taken the connection.
-func talk(addr string) error {
+func (d *desktop) talk(addr string) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil // the program has quit already
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Minute))
-	n, err := io.CopyN(io.Discard, conn, greeting)
-	if n == 0 {
+	n, err := io.CopyN(io.Discard, conn, d.greeting)
+	switch n {
+	case 0:
 		return nil
+	case d.greeting:
+		d.greeted.Add(1)
 	}
 	for line := make([]byte, 100); err == nil; {
 		if _, err = conn.Write(line); err == nil {
@@ -257,6 +262,9 @@ func TestQuitsLeaveNothing(t *testing.T) {
 			way = gracefully // a late call of that one panics
 		}
 		d := newDesktop(kind, way)
+		if i%50 == 0 {
+			d.greeting = longGreeting
+		}
 		d.quitOnce(t, time.Duration(rand.IntN(2000))*time.Microsecond)
 		handled[kind.name] += d.handled.Load()
 		written[kind.name] += d.written.Load()
@@ -282,9 +290,12 @@ func (d *desktop) quitOnce(t *testing.T, after time.Duration) {
 	var gone sync.WaitGroup
 	reasons := make(chan error, talkers)
 	for range talkers {
-		gone.Go(func() { reasons <- talk(addr) })
+		gone.Go(func() { reasons <- d.talk(addr) })
 	}
-	if rand.IntN(2) == 0 { // when the clients are at work, however slow the system is
+	switch {
+	case d.greeting == longGreeting:
+		servertest.Eventually(t, func() bool { return d.greeted.Load() > 0 })
+	case rand.IntN(2) == 0: // when the clients are at work, however slow the system is
 		servertest.Eventually(t, func() bool { return d.handled.Load() > 0 })
 	}
 	time.Sleep(after)
