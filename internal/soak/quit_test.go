@@ -233,6 +233,12 @@ func (d *desktop) talk(addr string) error {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Minute))
+	line := make([]byte, 100)
+	// It sends first: Linux forgets a connection whose handshake ends while the listener is being closed, so that a
+	// client which only reads notices nothing until a keep-alive probe.
+	if _, err = conn.Write(line); err != nil {
+		return err
+	}
 	n, err := io.CopyN(io.Discard, conn, d.greeting)
 	switch n {
 	case 0:
@@ -240,9 +246,9 @@ func (d *desktop) talk(addr string) error {
 	case d.greeting:
 		d.greeted.Add(1)
 	}
-	for line := make([]byte, 100); err == nil; {
-		if _, err = conn.Write(line); err == nil {
-			_, err = io.ReadFull(conn, line)
+	for err == nil {
+		if _, err = io.ReadFull(conn, line); err == nil {
+			_, err = conn.Write(line)
 		}
 	}
 	return err
