@@ -100,3 +100,24 @@ func TestListenFileServesInheritedDescriptor(t *testing.T) {
 	require.Equal(t, os.Getenv("TCPSERVER_TEST_ADDR"), server.Addr().String())
 	connect(t, &server)
 }
+
+// A listener that already listens keeps the length of its queue unless TcpServer.Backlog is set.
+func TestAdoptedListenerKeepsItsBacklog(t *testing.T) {
+	t.Parallel()
+	for backlog, want := range map[int]uint32{0: 5, 7: 7} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer listener.Close()
+		l, err := listener.(*net.TCPListener).SyscallConn()
+		require.NoError(t, err)
+		require.NoError(t, l.Control(func(fd uintptr) { require.NoError(t, unix.Listen(int(fd), 5)) }))
+		server := &tcpserver.TcpServer{Backlog: backlog}
+		require.NoError(t, server.ListenOn(listener))
+		t.Cleanup(func() { server.Close() })
+		require.NoError(t, l.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			require.NoError(t, err)
+			require.Equal(t, want, info.Sacked, "which is the backlog of a socket that listens")
+		}))
+	}
+}

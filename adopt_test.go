@@ -297,6 +297,19 @@ func TestControlOfServerRacesWithClose(t *testing.T) {
 	}
 }
 
+func TestListenBoundRacesWithClose(t *testing.T) {
+	for range 100 {
+		server := new(tcpserver.TcpServer)
+		bind(t, server)
+		var both sync.WaitGroup
+		both.Go(func() { server.ListenBound() })
+		both.Go(func() { server.Close() })
+		both.Wait()
+		server.Close()
+		require.False(t, server.IsBound())
+	}
+}
+
 // Everyone who has the same open file description can put it into blocking mode: another process, or exec.Cmd with the
 // File of a listener in ExtraFiles.
 func TestSharedListenerInBlockingModeDoesNotBlockProcess(t *testing.T) {

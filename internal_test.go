@@ -352,6 +352,18 @@ func TestDeadlineCanBeMovedWhileTimerFires(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
+func TestCloseRemovesTheDeadline(t *testing.T) {
+	server := new(TcpServer)
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	require.NoError(t, server.SetDeadline(time.Now().Add(time.Hour)))
+	d := &server.period().acceptBy
+	require.NoError(t, server.Close())
+	server.mu.Lock()
+	defer server.mu.Unlock()
+	require.Zero(t, d.at)
+	require.False(t, d.timer.Stop(), "the timer was running")
+}
+
 // A deadline that was computed from the wall clock alone must not move when that clock is set.
 func TestDeadlineUsesMonotonicClock(t *testing.T) {
 	var mu sched.Mutex
@@ -388,6 +400,26 @@ func TestIdleLoopHoldsNoBuffer(t *testing.T) {
 		return l.scratch.chunk.Load() == nil
 	}, time.Minute, time.Millisecond)
 	require.NoError(t, conn.Close())
+	require.NoError(t, server.Close())
+}
+
+func TestLoopsGetEquallyManyConnections(t *testing.T) {
+	poller, err := NewPoller(2)
+	require.NoError(t, err)
+	server := &TcpServer{Poller: poller}
+	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
+	const connections = 20
+	for range connections {
+		conn, err := net.Dial("tcp", server.Addr().String())
+		require.NoError(t, err)
+		defer conn.Close()
+		_, err = server.AcceptSocket(t.Context())
+		require.NoError(t, err)
+	}
+	a, b := poller.loops[0].load.Load(), poller.loops[1].load.Load()
+	require.EqualValues(t, connections+1, a+b, "the listener is one, too")
+	require.InDelta(t, a, b, 2)
+	server.CloseConnections()
 	require.NoError(t, server.Close())
 }
 
