@@ -114,7 +114,7 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 	if ev&evRead != 0 {
 		now |= readable
 	}
-	if ev&evHangup != 0 {
+	if ev&(evHangup|evAfterEnd) != 0 {
 		now |= peerClosed
 	}
 	if ev&evError != 0 {
@@ -124,9 +124,6 @@ func (s *TcpSocket) onReady(sc *scratch, ev events) {
 		now |= shortReads
 	}
 	was, due := s.markReady(now)
-	if ev&evRead != 0 && was&sawEOF != 0 {
-		s.ready.confirmEOF(was)
-	}
 	if ev&evWrite != 0 && was&wantWrite != 0 {
 		s.onWritable()
 	}

@@ -14,7 +14,7 @@ import (
 //	open() error                             opens the kernel's queue
 //	add(fd sys.FD, key slotKey) error        reports readiness of fd under key from now on, edge-triggered
 //	remove(fd sys.FD, key slotKey)           stops the reports; closing the descriptor does so too
-//	rearm(key slotKey, ev events)            reports evRead, evWrite or evError once more
+//	rearm(key slotKey, ev events)            reports evRead, evRead|evAfterEnd, evWrite or evError once more
 //	poll() int                               returns the number of events, without waiting
 //	wait() int                               returns the number of events; waits for one or for wake
 //	event(i int) (slotKey, events)           returns event i of the last poll or wait
@@ -31,11 +31,12 @@ import (
 type events uint8
 
 const (
-	evRead   events = 1 << iota // something can be read
-	evWrite                     // something can be written
-	evHangup                    // the peer has finished sending: reads will meet the end of the stream
-	evError                     // the connection is broken
-	evUrgent                    // urgent data is there: reads stop before and behind it
+	evRead     events = 1 << iota // something can be read
+	evWrite                       // something can be written
+	evHangup                      // the peer has finished sending: reads will meet the end of the stream
+	evError                       // the connection is broken
+	evUrgent                      // urgent data is there: reads stop before and behind it
+	evAfterEnd                    // given to rearm, and reported if that has begun to look: see isEOFConfirmed
 
 	posted events = 0 // of a readyEvent: not an event of the kernel, but a request (loop.post)
 )

@@ -21,7 +21,7 @@ func Supported() bool { return true }
 // isEOFConfirmed reports whether an end of stream that recv returned is one. It does what poll_windows.go does if the
 // system takes the error of a reset away, and otherwise believes recv.
 func (a *atomicReadiness) isEOFConfirmed() bool {
-	return !sim.TakesResets() || a.set(sawEOF)&peerClosed != 0
+	return !sim.TakesResets() || a.has(peerClosed)
 }
 
 // A selector is one of the simulated system, which reports edges or, in the style of AFD, what rearm has asked for.

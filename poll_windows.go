@@ -20,8 +20,8 @@ func Supported() bool { return true }
 
 // isEOFConfirmed reports whether an end of stream that recv returned is one. Under Wine, AFD's poll takes the error of
 // a reset away from the socket, and recv returns an end of stream: only the event distinguishes them. It has arrived if
-// peerClosed is set, which the second event after sawEOF also does (confirmEOF).
-func (a *atomicReadiness) isEOFConfirmed() bool { return a.set(sawEOF)&peerClosed != 0 }
+// peerClosed is set. The events of polls that began after recv had met the end, and have evAfterEnd, come behind it.
+func (a *atomicReadiness) isEOFConfirmed() bool { return a.has(peerClosed) }
 
 // A selector is an I/O completion port on which polls of AFD complete, the driver below Winsock. A poll completes when
 // the socket is ready; rearm starts the next one when somebody has found the socket drained. No buffer of the program
@@ -49,13 +49,13 @@ type watch struct {
 	read, write, end uint32 // operations; 0 means none
 }
 
-// armed returns the operation that waits for ev: evRead, evWrite or evError. evError has one of its own, because it
-// must be pending while there is unread input and nobody reads.
+// armed returns the operation that waits for ev: evRead, with or without evAfterEnd, evWrite or evError. evError has
+// one of its own, because it must be pending while there is unread input and nobody reads.
 func (w *watch) armed(ev events) *uint32 {
-	switch ev {
-	case evRead:
+	switch {
+	case ev&evRead != 0:
 		return &w.read
-	case evWrite:
+	case ev == evWrite:
 		return &w.write
 	}
 	return &w.end
@@ -228,6 +228,7 @@ const refusedPause = 10 * time.Millisecond
 func (s *selector) refused(n uint32, o *op) {
 	time.AfterFunc(refusedPause, func() {
 		s.mu.Lock()
+		o.ev &^= evAfterEnd // it has not looked
 		o.status.Status = 0
 		o.poll.handles, o.poll.events = 1, afdEvents(o.ev)&(afdReceive|afdSend)
 		s.mu.Unlock()
@@ -286,6 +287,9 @@ func (s *selector) event(i int) (slotKey, events) {
 		*w.armed(o.ev) = 0
 		if status == 0 && o.poll.handles > 0 {
 			ev = eventsOf(o.poll.events)
+			if ev != 0 {
+				ev |= o.ev & evAfterEnd
+			}
 		}
 	}
 	o.next, s.spare = s.spare, n
@@ -299,10 +303,10 @@ func (s *selector) event(i int) (slotKey, events) {
 func (s *selector) wake() { windows.PostQueuedCompletionStatus(s.port, 0, 0, nil) }
 
 func afdEvents(ev events) uint32 {
-	switch ev {
-	case evRead:
+	switch {
+	case ev&evRead != 0:
 		return afdReceive | afdAccept | afdDisconnect | afdAbort | afdLocalClose
-	case evWrite:
+	case ev == evWrite:
 		return afdSend | afdAbort | afdLocalClose
 	}
 	return afdAbort | afdLocalClose

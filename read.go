@@ -484,8 +484,11 @@ func (s *TcpSocket) recv(p []byte) (int, error) {
 		s.bytesRead += uint64(n)
 		s.touch()
 		return n, nil
-	case e == sys.EAGAIN, e == 0 && !s.ready.isEOFConfirmed():
+	case e == sys.EAGAIN:
 		s.loop.rearm(s.key, evRead)
+		return 0, ErrWouldBlock
+	case e == 0 && !s.ready.isEOFConfirmed():
+		s.loop.rearm(s.key, evRead|evAfterEnd)
 		return 0, ErrWouldBlock
 	}
 	s.ready.set(peerClosed)

@@ -60,8 +60,6 @@ const (
 	handlersDue             // the loop was asked to run handlers
 	flushDue                // the loop was asked to send from the queue
 	shortReads              // recv may return less than the system holds: a unix socket, or one with urgent data
-	sawEOF                  // on Windows: recv met the end of the stream before its event (isEOFConfirmed)
-	sawEvent                // on Windows: an event came after sawEOF was set
 	halfOpen                // ReadClosed does not end the connection (SetAllowHalfOpen)
 	endHandled              // the strand has come to the end: no later event makes it run
 	endTold                 // Disconnected was called: no handler is called any more
@@ -98,15 +96,6 @@ func (a *atomicReadiness) setDue(bits, due readiness) (was readiness, set bool) 
 			return was, set
 		}
 	}
-}
-
-// confirmEOF counts an event that came after sawEOF was set, and confirms the end of the stream at the second one. The
-// first may have been found by a poll that began before recv met that end, and would not tell a reset.
-func (a *atomicReadiness) confirmEOF(was readiness) {
-	if was&sawEvent != 0 {
-		a.set(peerClosed)
-	}
-	a.set(sawEvent)
 }
 
 // clear clears bits and returns what was set before.

@@ -15,6 +15,8 @@ const (
 	Write
 	Hangup
 	Error
+	_
+	AfterEnd // given to Rearm with Read, and reported by that poll
 )
 
 // An Event is a report of a Selector.
@@ -29,6 +31,7 @@ type Selector struct {
 	fd      int
 	watches map[uint64]*watch
 	ready   []*watch // they have something to report, perhaps
+	packets []packet // AFD: of the polls that have completed, in order
 	woken   bool
 	gate    sched.Gate
 }
@@ -42,8 +45,15 @@ type watch struct {
 	queued   bool
 
 	readDue, writeDue bool  // kqueue: the filter is active
-	armed             uint8 // AFD: Read, Write and Error polls that are pending
-	done              uint8 // AFD: what completed polls have found
+	armed             uint8 // AFD: Read, Write and Error polls whose packet has not been taken
+	pending           uint8 // AFD: those of them that have not completed, and AfterEnd
+}
+
+// A packet is what a poll of AFD has found.
+type packet struct {
+	w     *watch
+	poll  uint8 // Read, Write or Error
+	found uint8
 }
 
 type edge uint8
@@ -104,14 +114,16 @@ func (s *Selector) Remove(key uint64) {
 	}
 }
 
-// Rearm asks AFD for one more report.
-func (s *Selector) Rearm(key uint64, bit uint8) {
+// Rearm asks AFD for one more report, unless the packet of the last one has not been taken.
+func (s *Selector) Rearm(key uint64, bits uint8) {
 	if s.k.Style != AFD {
 		return
 	}
 	sched.Point()
-	if w := s.watches[key]; w != nil {
-		w.armed |= bit
+	poll := bits &^ AfterEnd
+	if w := s.watches[key]; w != nil && w.armed&poll == 0 {
+		w.armed |= poll
+		w.pending |= bits
 		w.complete()
 	}
 }
@@ -128,6 +140,7 @@ func (w *watch) drop() {
 	s := w.selector
 	delete(s.watches, w.key)
 	s.ready = slices.DeleteFunc(s.ready, func(o *watch) bool { return o == w })
+	s.packets = slices.DeleteFunc(s.packets, func(p packet) bool { return p.w == w })
 	w.file.watches = slices.DeleteFunc(w.file.watches, func(o *watch) bool { return o == w })
 }
 
@@ -158,25 +171,39 @@ func (w *watch) queue() {
 
 // complete completes the polls of AFD whose condition holds.
 func (w *watch) complete() {
-	f := w.file
-	if c := f.conn; c != nil && c.broken && w.armed != 0 {
-		w.armed = 0
-		w.done |= Read | Write | Hangup | Error
-		if w.selector.k.ResetIsTaken {
-			c.errno = 0
+	c := w.file.conn
+	broken := c != nil && c.broken && w.pending != 0
+	if broken && w.selector.k.ResetIsTaken {
+		c.errno = 0
+	}
+	for _, poll := range []uint8{Read, Write, Error} {
+		if found := w.find(poll, broken); found != 0 {
+			w.selector.packets = append(w.selector.packets, packet{w, poll, found})
+			w.selector.gate.Open()
 		}
 	}
-	if w.armed&Read != 0 && f.isReadable() {
-		w.armed &^= Read
-		w.done |= f.readBits()
+}
+
+// find completes a poll if it is pending and its condition holds. It returns what the poll has found.
+func (w *watch) find(poll uint8, broken bool) (found uint8) {
+	switch {
+	case w.pending&poll == 0:
+		return 0
+	case broken:
+		found = Read | Write | Hangup | Error
+	case poll == Read && w.file.isReadable():
+		found = w.file.readBits()
+	case poll == Write && w.file.isWritable():
+		found = Write
+	default:
+		return 0
 	}
-	if w.armed&Write != 0 && f.isWritable() {
-		w.armed &^= Write
-		w.done |= Write
+	if poll == Read {
+		found |= w.pending & AfterEnd
+		w.pending &^= AfterEnd
 	}
-	if w.done != 0 {
-		w.queue()
-	}
+	w.pending &^= poll
+	return found
 }
 
 func (f *file) isReadable() bool {
@@ -219,12 +246,8 @@ func (w *watch) level() uint8 {
 func (w *watch) report() (bits uint8) {
 	w.queued = false
 	f := w.file
-	switch w.selector.k.Style {
-	case Epoll:
+	if w.selector.k.Style == Epoll {
 		return w.level()
-	case AFD:
-		bits, w.done = w.done, 0
-		return bits
 	}
 	if w.readDue && f.isReadable() {
 		bits |= f.readBits()
@@ -247,6 +270,12 @@ func (s *Selector) Poll(events []Event) (_ []Event, woken bool) {
 	if enter(CallWait, s.fd) != 0 {
 		return events, false
 	}
+	for len(s.packets) > 0 && len(events) < maxEvents {
+		p := s.packets[0]
+		s.packets = s.packets[1:]
+		p.w.armed &^= p.poll
+		events = append(events, Event{p.w.key, p.found})
+	}
 	for len(s.ready) > 0 && len(events) < maxEvents {
 		i := sched.Intn(len(s.ready))
 		w := s.ready[i]
@@ -262,7 +291,7 @@ func (s *Selector) Poll(events []Event) (_ []Event, woken bool) {
 // Wait waits until Poll would return something, or until Wake.
 func (s *Selector) Wait() {
 	sched.Point()
-	for len(s.ready) == 0 && !s.woken {
+	for len(s.ready) == 0 && len(s.packets) == 0 && !s.woken {
 		s.gate.Wait("events")
 	}
 }

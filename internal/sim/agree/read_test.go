@@ -22,7 +22,7 @@ import (
 // does not confirm it.
 func TestResetIsNotTakenForTheEndOfTheStream(t *testing.T) {
 	runtime.GOMAXPROCS(1)
-	for seed := range uint64(2000) {
+	for seed := range uint64(5000) {
 		synctest.Test(t, func(t *testing.T) {
 			c := sched.Config{Seed: seed, Strategy: sched.Strategy{Depth: -1, Switch: 1 << (seed % 5)}}
 			o := sched.Simulate(c, func() {
@@ -30,7 +30,7 @@ func TestResetIsNotTakenForTheEndOfTheStream(t *testing.T) {
 				server := new(tcpserver.TcpServer)
 				socket, conn := mustConnect(server)
 				sched.Go(func() {
-					for range sched.Intn(3) {
+					for range sched.Intn(4) {
 						conn.Send([]byte("x"))
 						points(10)
 					}
