@@ -59,9 +59,11 @@ func (s *TcpSocket) Close() error {
 func (s *TcpSocket) close(drop bool) {
 	s.wmu.Lock()
 	flushing := !s.out.empty() && !(drop && s.out.hasWriter())
-	if flushing && s.state == StateConnected {
-		s.setState(StateClosing)
-		s.startCloseTimer()
+	if s.state == StateConnected {
+		s.setState(StateClosing) // from now on nothing is queued
+		if flushing {
+			s.startCloseTimer()
+		}
 	}
 	s.wmu.Unlock()
 	s.wakeWriters()

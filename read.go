@@ -388,6 +388,14 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	return true, nil
 }
 
+// hasNews reports whether ReadyRead is due for what was read ahead outside the handlers. Whoever did so schedules them
+// afterwards, which may be after the end of the connection.
+func (s *TcpSocket) hasNews() bool {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	return s.in != nil && s.rflags&(rNew|rClosed|rPaused) == rNew && s.handlers.Load() != nil
+}
+
 // resetErr returns the error of a connection that is known to be broken although the end cannot be read, because the
 // buffer is full, or reading is paused or has ended. The caller holds rmu.
 func (s *TcpSocket) resetErr() error {

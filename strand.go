@@ -70,7 +70,7 @@ func (s *TcpSocket) runHandlers(sc *scratch) {
 			s.ready.clear(strandWritten)
 			s.ready.set(readNext)
 			s.callBytesWritten()
-		case due&strandRead != 0:
+		case due&strandRead != 0, s.hasNews():
 			s.ready.clear(strandRead | readNext)
 			s.deliverInput(sc)
 		default:

@@ -64,3 +64,39 @@ func TestFailedSendResetsConnection(t *testing.T) {
 		Reacts:   []Reaction{{Ready: []Script{{{SSend, 197, 0}}}, Written: Script{}}},
 	})
 }
+
+// A call that waits for the end reads what came before a reset that a Write has met. Disconnected follows ReadyRead.
+func TestEndDoesNotOvertakeWhatWasReadAhead(t *testing.T) {
+	runMany(t, &Program{
+		Seed:     0x9ca8a164477d7801,
+		Schedule: sched.Strategy{Depth: 3, Length: 1000},
+		Server:   Server{Loops: 1, Executor: 0x3, Take: 2, Handlers: 3},
+		Clients:  []Script{{{Connect, 0, 0}, {CRecv, 2, 0}, {CSend, 1, 0}, {CReset, 0, 0}}},
+		Users: []Script{
+			{{SWaitEnd, 100, 2}},
+			{{Sleep, 0, 0}, {SWrite, 227, 0}, {SWrite, 439, 0}},
+		},
+	})
+}
+
+// What Send queues while the end of the stream closes the socket is sent, or Send fails.
+func TestSendDuringTheCloseAfterReadClosedIsNotLost(t *testing.T) {
+	runMany(t, &Program{
+		Seed:     0x5a179cba122d7ae2,
+		Schedule: sched.Strategy{Depth: -1, Switch: 64},
+		System:   System{SendBuffer: 64, ReceiveBuffer: 64, Segments: 50},
+		Server:   Server{Loops: 3, Take: 2, Handlers: 3},
+		Clients: []Script{
+			{{Connect, 0, 0}, {CSend, 210, 0}},
+			{},
+			{{Connect, 0, 0}, {CSend, 40, 0}},
+			{{Connect, 0, 0}, {CSend, 53, 0}, {CSend, 1, 0}, {CHalf, 0, 0}, {CDrain, 0, 0}},
+		},
+		Users: []Script{
+			{{SResume, 1, 1}, {NextAsync, 72, 1}, {STryRead, 4, 5}, {NextAsync, 1, 1}, {SReadAll, 9, 1}},
+			{},
+			{{Sleep, 0, 0}, {SSend, 141, 0}},
+		},
+		Reacts: []Reaction{{Ready: []Script{{{SReadLines, 146, 7}, {SReadLine, 74, 7}}, {}, {}}}},
+	})
+}
