@@ -140,6 +140,9 @@ func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
 	l := c.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c.ended {
+		return // it was dropped before
+	}
 	l.open.Remove(c.openElem)
 	c.ended = true
 	c.post()

@@ -28,12 +28,18 @@ type output struct {
 }
 
 // attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
-// connection has already ended, they are called for what can still be read. If the socket has called another
-// Disconnected before, they are not, so drop is called after some time.
+// connection has already ended, the socket may have called another Disconnected: then attach itself calls them for what
+// can still be read, and for the end.
 func (o *output) attach(h *tcpserver.SocketHandlers) {
+	if o.socket.State() == tcpserver.StateUnconnected {
+		o.socket.SetHandlers(nil)
+		h.ReadyRead(o.socket)
+		h.Disconnected(o.socket, o.socket.Err())
+		return
+	}
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
-	if o.socket.State() == tcpserver.StateUnconnected {
+	if o.socket.State() == tcpserver.StateUnconnected { // another Disconnected may have been called just before
 		sched.AfterFunc(executorDelay, o.drop)
 	}
 }

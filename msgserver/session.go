@@ -10,7 +10,8 @@ import (
 	"github.com/pullaccept/tcpserver/internal/sched"
 )
 
-// maxWaiting is how many messages of one client may wait for the worker before nothing more is read from the client.
+// maxWaiting is how many messages of one client may wait for the worker before nothing more is decoded, unless the
+// connection has ended.
 const maxWaiting = 64
 
 // A session is a client of a ThreadServer.
@@ -251,9 +252,10 @@ func (c *session[C, M]) pause() {
 	c.pauseLocked()
 }
 
-// pauseLocked stops reading, except from a client that is being closed. server.mu is held.
+// pauseLocked stops reading, except from a client that is being closed, or whose connection has ended: what the socket
+// holds is then decoded before the end is queued. server.mu is held.
 func (c *session[C, M]) pauseLocked() {
-	if !c.closing.Load() {
+	if !c.closing.Load() && c.socket.State() != tcpserver.StateUnconnected {
 		c.paused = true
 		c.socket.PauseReading()
 	}

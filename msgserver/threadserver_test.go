@@ -705,28 +705,35 @@ func TestAddSocketOfClosedSocketAfterItsPollerEnds(t *testing.T) {
 	never(t, events)
 }
 
-// What a connection that has ended still holds is handled before ClientDisconnected.
+// What a connection that has ended still holds is handled before ClientDisconnected, however much it is, and whether or
+// not its Executor runs anything.
 func TestAddSocketOfEndedConnectionHandlesItsMessages(t *testing.T) {
-	other := servertest.Listen(t, new(tcpserver.TcpServer))
-	s, events := journal()
-	serve(t, s.Serve)
-	for i := range 100 {
-		conn := dial(t, other)
-		socket := servertest.Accept(t, other)
-		conn.send("hello\n")
-		conn.halfClose()
-		require.NoError(t, socket.CloseWrite())
-		require.NoError(t, socket.WaitForDisconnected(servertest.Context(t))) // it reads ahead
-		s.AddSocket(socket)
-		name := fmt.Sprint("c", i+1)
-		require.Equal(t, name+" connected", receive(t, events))
-		require.Equal(t, name+" hello", receive(t, events))
-		require.Equal(t, name+" disconnected <nil>", receive(t, events))
-		conn.Close()
+	const messages = 3 * maxWaiting
+	for name, executor := range map[string]tcpserver.Executor{"no executor": nil, "dead executor": func(func()) {}} {
+		t.Run(name, func(t *testing.T) {
+			other := servertest.Listen(t, &tcpserver.TcpServer{Executor: executor})
+			s, events := journal()
+			serve(t, s.Serve)
+			for i := range 10 {
+				conn := dial(t, other)
+				socket := servertest.Accept(t, other)
+				conn.send(strings.Repeat("hello\n", messages))
+				conn.halfClose()
+				require.NoError(t, socket.CloseWrite())
+				require.NoError(t, socket.WaitForDisconnected(servertest.Context(t))) // it reads ahead
+				s.AddSocket(socket)
+				name := fmt.Sprint("c", i+1)
+				require.Equal(t, name+" connected", receive(t, events))
+				for range messages {
+					require.Equal(t, name+" hello", receive(t, events))
+				}
+				require.Equal(t, name+" disconnected <nil>", receive(t, events))
+			}
+		})
 	}
 }
 
-// A connection may end while its first messages are being decoded and the worker sets up the client.
+// A connection may be dropped while its first messages are being decoded, because its Disconnected may not come.
 // ClientDisconnected comes after what is being decoded, and nothing is decoded after it.
 func TestClientDisconnectedComesAfterDecodingOfConnectionThatEndsEarly(t *testing.T) {
 	decoding, goOn := make(chan struct{}, 2), make(chan struct{})
@@ -742,12 +749,12 @@ func TestClientDisconnectedComesAfterDecodingOfConnectionThatEndsEarly(t *testin
 	socket := servertest.Accept(t, server)
 	c := newSession(s, socket)
 	s.sessions = map[*tcpserver.TcpSocket]*session[string, string]{socket: c}
-	socket.SetHandlers(&c.handlers)
+	s.connect(c)
+	require.Equal(t, "c1 connected", receive(t, events))
 	conn.send("one\n")
 	receive(t, decoding)
 	require.NoError(t, socket.Abort())
-	s.connect(c)
-	require.Equal(t, "c1 connected", receive(t, events))
+	c.drop()
 	s.runQueued()
 	require.Empty(t, events, "a message is being decoded")
 	close(goOn)

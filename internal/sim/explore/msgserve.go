@@ -289,7 +289,8 @@ func (w *msgWorld) said(l *msgLink, text string) {
 	defer w.enter("ClientMessage", l)()
 	w.checkMark(l)
 	m := l.handles(text)
-	if waiting := l.decoded - l.handled; waiting > 64 && !w.isEnding() {
+	ended := l.socket != nil && l.socket.State() == tcpserver.StateUnconnected // what is left is decoded at once
+	if waiting := l.decoded - l.handled; waiting > 64 && !ended && !w.isEnding() {
 		sched.Fail("%v: %d messages wait to be handled", l, waiting)
 	}
 	w.react(l, m)
