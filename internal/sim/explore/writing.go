@@ -53,7 +53,12 @@ func (o *output) init(limit int) {
 	o.limit, o.most = limit, limit
 }
 
+// setWriteDeadline moves the deadline, unless it has passed while a Write runs: that one may have begun before another
+// was cut off, and would then continue the stream of the other with bytes of its own.
 func (l *link) setWriteDeadline(t time.Time) {
+	if l.output.writing > 0 && l.writeBy.mayHavePassed(l.writeBy.from) {
+		return
+	}
 	l.writeBy.begin(t)
 	l.socket.SetWriteDeadline(t)
 	l.writeBy.end()
