@@ -188,7 +188,9 @@ func (s *TcpSocket) WaitForReadyRead(ctx context.Context) error {
 	x := s.cold()
 	var err, readErr error
 	s.rmu.Lock()
-	s.rflags &^= rRefilled // a handler that waits may receive once more: see mayAsk
+	if s.rflags&(rInHandler|rRefilled) == rInHandler|rRefilled && inHandler() {
+		s.rflags &^= rRefilled // a handler that waits may receive once more: see mayAsk
+	}
 	ctxErr := waitOn(ctx, &x.readers, func() bool {
 		switch {
 		case s.rflags&rClosed != 0:

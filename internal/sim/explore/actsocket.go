@@ -72,11 +72,7 @@ var socketSteps = map[Act]func(a *actor, l *link, op Op){
 	SPeek:    func(a *actor, l *link, op Op) { a.peek(l, op) },
 	SDiscard: func(a *actor, l *link, op Op) { a.discard(l, op.N) },
 	SLook: func(a *actor, l *link, op Op) {
-		if a.link != l {
-			l.looks++
-			l.looking++
-			defer func() { l.looking-- }()
-		}
+		defer a.look(l)()
 		s := l.socket
 		if n := s.BytesAvailable(); n < 0 {
 			sched.Fail("%v: BytesAvailable is %d", l, n)

@@ -101,7 +101,19 @@ func (a *actor) tryRead(l *link, n int) {
 	a.w.checkReadError(l, "TryRead", number, from, err)
 }
 
+// look notes a call that may move bytes to the buffer, beside a handler that may then take them. The caller calls done
+// when it has returned.
+func (a *actor) look(l *link) (done func()) {
+	if a.link == l {
+		return func() {}
+	}
+	l.looks++
+	l.looking++
+	return func() { l.looking-- }
+}
+
 func (a *actor) waitRead(ctx context.Context, l *link) {
+	defer a.look(l)()
 	number, from := l.readings, l.readBy.from
 	could := func() bool { return a.w.isReadable(l) }
 	var err error

@@ -72,7 +72,7 @@ func Run(p *Program, trace bool) sched.Outcome {
 }
 
 func (p *Program) config(trace bool) sched.Config {
-	return sched.Config{Seed: p.Seed, Strategy: p.Schedule, Stalls: p.Stalls, MaxSteps: 2_000_000, Trace: trace}
+	return sched.Config{Seed: p.Seed, Strategy: p.Schedule, Stalls: p.Stalls, MaxSteps: 10_000_000, Trace: trace}
 }
 
 func newWorld(p *Program) *world {
