@@ -121,3 +121,13 @@ func TestAdoptedListenerKeepsItsBacklog(t *testing.T) {
 		}))
 	}
 }
+
+func TestListenFileRejectsUnboundSocket(t *testing.T) {
+	t.Parallel()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	require.NoError(t, err)
+	file := os.NewFile(uintptr(fd), "")
+	defer file.Close()
+	var server tcpserver.TcpServer
+	require.ErrorIs(t, server.ListenFile(file), tcpserver.ErrNotBound)
+}

@@ -297,6 +297,41 @@ func TestControlOfServerRacesWithClose(t *testing.T) {
 	}
 }
 
+// The race detector looks.
+func TestPropertiesMayBeUsedConcurrently(t *testing.T) {
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, _ := connect(t, server)
+	for name, use := range map[string]func(i int){
+		"MaxConnections": func(i int) { server.SetMaxConnections(i + server.MaxConnections()) },
+		"UserData":       func(i int) { socket.SetUserData([]any{i, socket.UserData() == nil}) },
+		"ListenAsync": func(int) {
+			other := new(tcpserver.TcpServer)
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() {
+					done := make(chan error, 1)
+					other.ListenAsync("tcp", "127.0.0.1:0", func(_ *tcpserver.TcpServer, err error) { done <- err })
+					receive(t, done)
+				})
+			}
+			both.Wait()
+			other.Close()
+		},
+	} {
+		t.Run(name, func(*testing.T) {
+			var both sync.WaitGroup
+			for range 2 {
+				both.Go(func() {
+					for i := range 20 {
+						use(i)
+					}
+				})
+			}
+			both.Wait()
+		})
+	}
+}
+
 func TestListenBoundRacesWithClose(t *testing.T) {
 	for range 100 {
 		server := new(tcpserver.TcpServer)

@@ -209,6 +209,15 @@ func TestBlockedWriteReturnsOnDeadlineCloseOrReset(t *testing.T) {
 	}
 }
 
+func TestCloseWriteReturnsWhySendingHasFailed(t *testing.T) {
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, conn := connect(t, server)
+	require.NoError(t, conn.SetLinger(0))
+	require.NoError(t, conn.Close())
+	until(t, func() bool { return socket.Send([]byte("x")) != nil })
+	require.ErrorIs(t, socket.CloseWrite(), tcpserver.ErrReset)
+}
+
 func TestCloseWriteLetsBlockedWriteFinish(t *testing.T) {
 	t.Parallel()
 	socket, conn := pair(t)
