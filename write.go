@@ -96,13 +96,14 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	case c.r < c.w:
 		err = s.sendingErr()
 	}
+	n = c.r // if there is a hole, the loop may send more of c until the connection ends
 	s.wmu.Unlock()
 	s.finishFlush(result)
 	s.finishFlush(rest)
 	if hole {
 		s.end(os.ErrDeadlineExceeded)
 	}
-	return c.r, s.opError(opWrite, err)
+	return n, s.opError(opWrite, err)
 }
 
 // cutWrite removes c, whose deadline has passed, from the queue. If that would leave a hole in the stream, it leaves

@@ -100,3 +100,23 @@ func TestSendDuringTheCloseAfterReadClosedIsNotLost(t *testing.T) {
 		Reacts: []Reaction{{Ready: []Script{{{SReadLines, 146, 7}, {SReadLine, 74, 7}}, {}, {}}}},
 	})
 }
+
+// A Write that was cut off with something behind it reports what was sent then. The loop may send more before the
+// connection ends.
+func TestWriteThatWasCutOffDoesNotReportAllBytes(t *testing.T) {
+	runMany(t, &Program{
+		Seed:     0x5ff76408568ac010,
+		Schedule: sched.Strategy{Depth: -1, Switch: 4},
+		System:   System{SendBuffer: 64, ReceiveBuffer: 2000},
+		Server:   Server{Loops: 1, Take: 1, Handlers: 3},
+		Clients: []Script{
+			{{Connect, 0, 0}, {CSend, 1, 0}},
+			{{Connect, 0, 0}, {CDrain, 0, 0}},
+		},
+		Users: []Script{
+			{},
+			{{AcceptNet, 3000, 6}, {SWrite, 416, 3}, {SWrite, 70, 2}},
+		},
+		Reacts: []Reaction{{Ready: []Script{{{SWrite, 420, 0}}, {}}}},
+	})
+}
