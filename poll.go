@@ -36,7 +36,7 @@ const (
 	evHangup                      // the peer has finished sending: reads will meet the end of the stream
 	evError                       // the connection is broken
 	evUrgent                      // urgent data is there: reads stop before and behind it
-	evAfterEnd                    // given to rearm, and reported if that has begun to look: see isEOFConfirmed
+	evAfterEnd                    // marks a poll that rearm has begun, and its event: see isEOFConfirmed
 
 	posted events = 0 // of a readyEvent: not an event of the kernel, but a request (loop.post)
 )

@@ -110,7 +110,7 @@ func (s *TcpSocket) inputErr() error {
 
 // BytesAvailable returns how many bytes can be read now without waiting, including those that the system still holds.
 // In a handler it counts only as many as this call of the handler may take. Where the system does not count what lies
-// behind urgent data (MSG_OOB), the number may be too small, but it is zero only if nothing can be read.
+// behind urgent data (MSG_OOB), the number may be too small; once a loop has noticed that data, it is not zero.
 func (s *TcpSocket) BytesAvailable() int {
 	s.rmu.Lock()
 	held, err := s.unread(), error(nil)

@@ -23,35 +23,31 @@ import (
 func TestResetIsNotTakenForTheEndOfTheStream(t *testing.T) {
 	runtime.GOMAXPROCS(1)
 	for seed := range uint64(5000) {
-		synctest.Test(t, func(t *testing.T) {
-			c := sched.Config{Seed: seed, Strategy: sched.Strategy{Depth: -1, Switch: 1 << (seed % 5)}}
-			o := sched.Simulate(c, func() {
-				sim.Boot(sim.Config{Style: sim.AFD, ResetIsTaken: true})
-				server := new(tcpserver.TcpServer)
-				socket, conn := mustConnect(server)
-				sched.Go(func() {
-					for range sched.Intn(4) {
-						conn.Send([]byte("x"))
-						points(10)
-					}
-					conn.Reset()
-				})
-				p, err := make([]byte, 10), error(nil)
-				for tries := 0; err == nil || errors.Is(err, tcpserver.ErrWouldBlock); tries++ {
-					if tries > 100 { // whoever waits for the time comes first
-						sched.Sleep(time.Second)
-					}
+		failure := runSeed(t, seed, sim.Config{Style: sim.AFD, ResetIsTaken: true}, func() {
+			server := new(tcpserver.TcpServer)
+			socket, conn := mustConnect(server)
+			sched.Go(func() {
+				for range sched.Intn(4) {
+					conn.Send([]byte("x"))
 					points(10)
-					_, err = socket.TryRead(p)
 				}
-				if err == io.EOF {
-					sched.Fail("an end of stream")
-				}
-				socket.Abort()
-				server.Close()
+				conn.Reset()
 			})
-			require.Empty(t, o.Failure, "seed %d", seed)
+			p, err := make([]byte, 10), error(nil)
+			for tries := 0; err == nil || errors.Is(err, tcpserver.ErrWouldBlock); tries++ {
+				if tries > 100 { // whoever waits for the time comes first
+					sched.Sleep(time.Second)
+				}
+				points(10)
+				_, err = socket.TryRead(p)
+			}
+			if err == io.EOF {
+				sched.Fail("an end of stream")
+			}
+			socket.Abort()
+			server.Close()
 		})
+		require.Empty(t, failure, "seed %d", seed)
 	}
 }
 

@@ -47,20 +47,28 @@ func TestScenariosOnSimulatedSystem(t *testing.T) {
 func simulate(t *testing.T, seed uint64, config sim.Config, sc scenario) (failure string) {
 	want := strings.TrimPrefix(sc.want, "\n")
 	got := ""
-	synctest.Test(t, func(t *testing.T) {
-		c := sched.Config{Seed: seed, Strategy: sched.Strategy{Depth: -1, Switch: 1 << (seed % 5)}}
-		o := sched.Simulate(c, func() {
-			sim.Boot(config)
-			s := newStage(t)
-			sc.play(s)
-			got = s.result()
-			s.end()
-		})
-		failure = o.Failure
+	failure = runSeed(t, seed, config, func() {
+		s := newStage(t)
+		sc.play(s)
+		got = s.result()
+		s.end()
 	})
 	if failure == "" && got != want {
 		failure = fmt.Sprintf("got\n%s\nwant\n%s", got, want)
 	}
+	return failure
+}
+
+// runSeed runs f on a simulated system, with the schedule of a seed, and returns how it has failed.
+func runSeed(t *testing.T, seed uint64, config sim.Config, f func()) (failure string) {
+	synctest.Test(t, func(*testing.T) {
+		c := sched.Config{Seed: seed, Strategy: sched.Strategy{Depth: -1, Switch: 1 << (seed % 5)}}
+		o := sched.Simulate(c, func() {
+			sim.Boot(config)
+			f()
+		})
+		failure = o.Failure
+	})
 	return failure
 }
 
