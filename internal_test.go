@@ -3,6 +3,7 @@ package tcpserver
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -78,22 +79,67 @@ func TestFailedListenReleasesAddress(t *testing.T) {
 	require.NoError(t, free.Close())
 }
 
-// A timer that stayed would keep the ended socket in memory until it fires.
-func TestEndedSocketHasNoTimers(t *testing.T) {
-	server := new(TcpServer)
+// acceptFrom has the server listen, and returns both ends of a connection. All are closed when the test ends.
+func acceptFrom(t *testing.T, server *TcpServer) (*TcpSocket, net.Conn) {
 	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	defer server.Close()
+	t.Cleanup(func() { server.Close() })
 	conn, err := net.Dial("tcp", server.Addr().String())
 	require.NoError(t, err)
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	socket, err := server.AcceptSocket(t.Context())
 	require.NoError(t, err)
+	t.Cleanup(func() { socket.Abort() })
+	return socket, conn
+}
+
+// A timer that stayed would keep the ended socket in memory until it fires.
+func TestEndedSocketHasNoTimers(t *testing.T) {
+	socket, _ := acceptFrom(t, new(TcpServer))
 	require.NoError(t, socket.SetDeadline(time.Now().Add(time.Hour)))
 	require.NoError(t, socket.Close())
 	require.Equal(t, StateUnconnected, socket.State())
 	x := socket.cold()
 	assert.False(t, x.readBy.timer.Stop())
 	assert.False(t, x.writeBy.timer.Stop())
+}
+
+// The loop of a socket with handlers reads. WaitForDisconnected may only save what came before a reset.
+func TestWaitForDisconnectedDoesNotReceiveForHandlers(t *testing.T) {
+	var queue Queue // which nobody runs
+	socket, conn := acceptFrom(t, &TcpServer{Executor: queue.Post})
+	socket.SetHandlers(&SocketHandlers{ReadyRead: func(*TcpSocket) {}})
+	_, err := conn.Write([]byte("hello"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return socket.ready.has(readable) && sys.Unread(socket.fd) == 5 },
+		10*time.Second, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, socket.WaitForDisconnected(ctx), context.DeadlineExceeded)
+	require.Equal(t, 5, sys.Unread(socket.fd))
+}
+
+// While a handler runs, the loop may see no event of what arrives meanwhile.
+func TestBytesAvailableInHandlerCountsWhatArrivesMeanwhile(t *testing.T) {
+	const much = 16 << 20 // more than the system takes at once
+	socket, conn := acceptFrom(t, &TcpServer{WriteBufferSize: much})
+	available := make(chan int, 1)
+	socket.SetHandlers(&SocketHandlers{BytesWritten: func(socket *TcpSocket, _ int) {
+		conn.Write([]byte("hello"))
+		for end := time.Now().Add(10 * time.Second); sys.Unread(socket.fd) < 5 && time.Now().Before(end); {
+		}
+		select {
+		case available <- socket.BytesAvailable():
+		default:
+		}
+	}})
+	require.NoError(t, socket.Send(make([]byte, much)))
+	go io.Copy(io.Discard, conn)
+	require.Equal(t, 5, <-available)
+}
+
+// If a loop cannot start, those that have started wake and end before the watchdog starts.
+func TestLoopMayWakeBeforeWatchdogStarts(t *testing.T) {
+	require.NotPanics(t, new(watchdog).arm)
 }
 
 // While goroutines are late the watchdog checks ten times as often, so it must not count one that is not late.
@@ -488,20 +534,12 @@ func TestScratchOfALateHandlerIsGivenUpOnce(t *testing.T) {
 
 // Another goroutine may meet the end of the stream between the handlers' look at the input and ReadClosed.
 func TestReadClosedIsNotCalledBeforeReadyReadForTheEnd(t *testing.T) {
-	server := new(TcpServer)
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	conn, err := net.Dial("tcp", server.Addr().String())
-	require.NoError(t, err)
-	socket, err := server.AcceptSocket(t.Context())
-	require.NoError(t, err)
+	socket, _ := acceptFrom(t, new(TcpServer))
 	socket.rmu.Lock()
 	socket.input = inputEnded
 	socket.rmu.Unlock()
 	socket.callReadClosed(&SocketHandlers{ReadClosed: func(*TcpSocket) { t.Error("ReadClosed was called") }})
 	require.Equal(t, inputEnded, socket.input)
-	require.NoError(t, socket.Abort())
-	require.NoError(t, conn.Close())
-	require.NoError(t, server.Close())
 }
 
 // refuseNetwork lets no name be looked up over the network until the end of the test.

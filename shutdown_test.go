@@ -499,3 +499,16 @@ func TestWaitReturnsAfterLastReferencedServerEnds(t *testing.T) {
 	other.Unref()
 	require.NoError(t, tcpserver.Wait(within(t)))
 }
+
+// A handler that waits for itself would never return.
+func TestWaitInDisconnectedDoesNotWaitForHandlers(t *testing.T) {
+	server := listen(t, new(tcpserver.TcpServer))
+	socket, conn := connect(t, server)
+	ended := make(chan error, 1)
+	socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) {
+		ended <- tcpserver.Wait(within(t))
+	}})
+	require.NoError(t, server.Close())
+	reset(t, conn)
+	require.NoError(t, receive(t, ended))
+}

@@ -1,7 +1,6 @@
 package tcpserver
 
 import (
-	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,14 +187,7 @@ func TestIdleTimeoutIsNotEarlyWhenLoopIsLate(t *testing.T) {
 	const idle = 500 * time.Millisecond
 	poller, err := NewPoller(1)
 	require.NoError(t, err)
-	server := &TcpServer{Poller: poller, IdleTimeout: idle}
-	require.NoError(t, server.Listen("tcp", "127.0.0.1:0"))
-	defer server.Close()
-	conn, err := net.Dial("tcp", server.Addr().String())
-	require.NoError(t, err)
-	defer conn.Close()
-	socket, err := server.AcceptSocket(t.Context())
-	require.NoError(t, err)
+	socket, _ := acceptFrom(t, &TcpServer{Poller: poller, IdleTimeout: idle})
 	wheel := &socket.loop.wheel
 	require.Eventually(t, func() bool { // the socket may be taken before its entry is added
 		wheel.mu.Lock()
