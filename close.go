@@ -58,17 +58,18 @@ func (s *TcpSocket) Close() error {
 // Write that waits, and the connection ends at once.
 func (s *TcpSocket) close(drop bool) {
 	s.wmu.Lock()
-	flushing := !s.out.empty() && !(drop && s.out.hasWriter())
-	if s.state == StateConnected {
+	begun := false
+	switch {
+	case s.out.empty() || drop && s.out.hasWriter():
+		begun = s.beginEnd(nil)
+	case s.state == StateConnected:
 		s.setState(StateClosing) // from now on nothing is queued
-		if flushing {
-			s.startCloseTimer()
-		}
+		s.startCloseTimer()
 	}
 	s.wmu.Unlock()
 	s.wakeWriters()
-	if !flushing {
-		s.end(nil)
+	if begun {
+		s.finishEnd()
 	}
 }
 
@@ -115,6 +116,7 @@ func (s *TcpSocket) startCloseTimer() {
 // order of its steps matters:
 //
 //  1. State: it moves under wmu, so that a second call returns. From now on nothing is sent. The first cause is kept.
+//     Close, and a Write that is cut off, decide under the same lock that it moves, so that nothing comes between.
 //  2. Output: if bytes that were accepted for sending are lost, here or by an error such as ENOBUFS, which leaves the
 //     connection as it is, the peer must get a reset, so that it does not take a part for the whole. The queue is
 //     dropped.
@@ -130,9 +132,18 @@ func (s *TcpSocket) startCloseTimer() {
 //  9. Waiters and handlers: everybody who waits is woken, and Disconnected is scheduled, which comes last.
 func (s *TcpSocket) end(cause error) {
 	s.wmu.Lock()
+	begun := s.beginEnd(cause)
+	s.wmu.Unlock()
+	if begun {
+		s.finishEnd()
+	}
+}
+
+// beginEnd takes steps 1 to 3 of end, and reports whether this call is the first: then finishEnd must follow. wmu is
+// held.
+func (s *TcpSocket) beginEnd(cause error) bool {
 	if s.state == StateUnconnected {
-		s.wmu.Unlock()
-		return
+		return false
 	}
 	s.setState(StateUnconnected) // 1
 	if cause != nil {
@@ -143,18 +154,20 @@ func (s *TcpSocket) end(cause error) {
 	}
 	s.out.clear()
 	s.queued = 0
-	x := s.coldState.Load()
-	if x != nil { // 3
+	if x := s.coldState.Load(); x != nil { // 3
 		x.writeBy.set(time.Time{})
 		if x.closeTimer != nil {
 			x.closeTimer.Stop()
 		}
 	}
-	s.wmu.Unlock()
+	return true
+}
 
+// finishEnd takes the other steps of end. The caller holds no lock.
+func (s *TcpSocket) finishEnd() {
 	s.rmu.Lock()
 	s.input = inputFinished // 4
-	if x != nil {
+	if x := s.coldState.Load(); x != nil {
 		x.readBy.set(time.Time{})
 	}
 	if s.config.addr.IsWildcard() {

@@ -17,8 +17,9 @@ type SocketHandlers struct {
 	// ReadyRead is called when new bytes or the end of the stream can be read. If it takes something and leaves
 	// something, it is called again, so that taking one line per call is enough; what it leaves untouched is
 	// announced again when more arrives. It is not called while the read buffer is full or reading is paused. Within
-	// one call of a handler, the methods that do not wait take at most the read buffer size from the system; the rest
-	// leads to another call, after other sockets have been served.
+	// one call of a handler, the methods that do not wait take at most the read buffer size from the system, and as
+	// much again after each WaitForReadyRead in a handler; the rest leads to another call, after other sockets have
+	// been served.
 	//
 	// Unlike Qt, bytes that a handler leaves unread after it has taken some do not wait for the peer to send again.
 	ReadyRead func(socket *TcpSocket)
@@ -43,25 +44,23 @@ type SocketHandlers struct {
 // miss nothing. Handlers that are set after Disconnected was called are never called. If a handler sets the handlers
 // that are already set, nothing changes.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
+	s.rmu.Lock()
 	same := s.handlers.Swap(h) == h
-	if h == nil {
-		s.endIfBothClosed() // ReadClosed does not have to come first any more
-		return
+	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
+		s.rflags |= rNew // under the same lock, so that the strand sees both or none
 	}
 	var due readiness
-	s.wmu.Lock()
-	if s.written > 0 && h.BytesWritten != nil {
-		due |= strandWritten
-	}
-	s.wmu.Unlock()
-	s.rmu.Lock()
-	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
-		s.rflags |= rNew
-	}
 	if s.in != nil || s.input != inputOpen && s.rflags&rClosed == 0 || s.ready.has(readable|failed) {
 		due |= strandRead
 	}
 	s.rmu.Unlock()
+	if h == nil {
+		s.endIfBothClosed() // ReadClosed does not have to come first any more
+		return
+	}
+	if s.hasWritten(h) {
+		due |= strandWritten
+	}
 	if s.State() == StateUnconnected {
 		due |= strandEnd
 	}
@@ -186,9 +185,10 @@ func (s *TcpSocket) exit() {
 }
 
 // callReadClosed calls ReadClosed if that is due, and then closes the socket unless half-open is allowed.
-func (s *TcpSocket) callReadClosed(h *SocketHandlers) {
+func (s *TcpSocket) callReadClosed() {
 	s.rmu.Lock()
-	due := s.input == inputAnnounced && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
+	h := s.handlers.Load()
+	due := h != nil && s.input == inputAnnounced && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
 	if due {
 		s.input = inputFinished
 	}
@@ -220,6 +220,13 @@ func (s *TcpSocket) callBytesWritten() {
 	}
 }
 
+// hasWritten reports whether BytesWritten of h is due.
+func (s *TcpSocket) hasWritten(h *SocketHandlers) bool {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	return h.BytesWritten != nil && s.written > 0 && s.wflags&wClosed == 0
+}
+
 // callHandler calls a handler other than ReadyRead and Disconnected.
 func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 	s.rmu.Lock()
@@ -235,16 +242,39 @@ func (s *TcpSocket) callHandler(h *SocketHandlers, kind handlerKind, n int) {
 	}
 }
 
-// callDisconnected calls Disconnected. No handler is called after it.
-func (s *TcpSocket) callDisconnected() {
-	defer s.handlersDone() // also if the handler calls runtime.Goexit
-	s.ready.set(endHandled)
-	h := s.handlers.Load()
-	if h == nil || h.Disconnected == nil {
-		return
+// takeEnd takes the end off the strand and returns the handlers whose Disconnected is to be called, or nil. If
+// something is to be announced before, it marks that as due and returns false: whoever has read ahead, has sent, or has
+// set the handlers beside the strand marks it only afterwards.
+func (s *TcpSocket) takeEnd() (h *SocketHandlers, ok bool) {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	var due readiness
+	if h = s.handlers.Load(); h != nil {
+		if s.in != nil && s.rflags&(rNew|rClosed|rPaused) == rNew {
+			due |= strandRead
+		}
+		if s.hasWritten(h) {
+			due |= strandWritten
+		}
 	}
-	s.ready.set(endTold)
-	s.call(h, handleDisconnected, 0, s.Err())
+	if due != 0 {
+		s.ready.set(due)
+		return nil, false
+	}
+	s.ready.clear(strandEnd)
+	s.ready.set(endHandled)
+	if h != nil && h.Disconnected != nil {
+		s.ready.set(endTold)
+	}
+	return h, true
+}
+
+// callDisconnected calls Disconnected. No handler is called after it.
+func (s *TcpSocket) callDisconnected(h *SocketHandlers) {
+	defer s.handlersDone() // also if the handler calls runtime.Goexit
+	if h != nil && h.Disconnected != nil {
+		s.call(h, handleDisconnected, 0, s.Err())
+	}
 }
 
 // A handlerKind says which handler to call.

@@ -105,7 +105,8 @@ func TestEndedSocketHasNoTimers(t *testing.T) {
 
 // The loop of a socket with handlers reads. WaitForDisconnected may only save what came before a reset.
 func TestWaitForDisconnectedDoesNotReceiveForHandlers(t *testing.T) {
-	var queue Queue // which nobody runs
+	var queue Queue                          // which nobody runs before the end
+	t.Cleanup(func() { queue.RunPending() }) // Wait, in other tests, waits for handlers
 	socket, conn := acceptFrom(t, &TcpServer{Executor: queue.Post})
 	socket.SetHandlers(&SocketHandlers{ReadyRead: func(*TcpSocket) {}})
 	_, err := conn.Write([]byte("hello"))
@@ -538,7 +539,8 @@ func TestReadClosedIsNotCalledBeforeReadyReadForTheEnd(t *testing.T) {
 	socket.rmu.Lock()
 	socket.input = inputEnded
 	socket.rmu.Unlock()
-	socket.callReadClosed(&SocketHandlers{ReadClosed: func(*TcpSocket) { t.Error("ReadClosed was called") }})
+	socket.handlers.Store(&SocketHandlers{ReadClosed: func(*TcpSocket) { t.Error("ReadClosed was called") }})
+	socket.callReadClosed()
 	require.Equal(t, inputEnded, socket.input)
 }
 

@@ -3,8 +3,8 @@ package tcpserver
 import (
 	"bytes"
 	"io"
-	"math"
 	"os"
+	"slices"
 
 	"github.com/pullaccept/tcpserver/internal/sys"
 )
@@ -180,26 +180,48 @@ func (s *TcpSocket) Discard(n int) (done int) {
 // ReadAll takes everything that can be read now and returns it in a new slice, or nil if there is nothing. Bytes that
 // arrive while it runs may be left for the next call. In a handler it returns at most the read buffer size.
 func (s *TcpSocket) ReadAll() []byte {
-	err := s.lockInput(math.MaxInt)
 	var all []byte
-	if s.in != nil {
-		// The buffer is full and the system may hold more. Receive that directly into the result.
-		rest := 0
-		if s.input == inputOpen && s.rflags&rInHandler == 0 && s.ready.has(readable) {
-			rest = sys.Unread(s.fd)
+	var err error
+	s.rmu.Lock()
+	for rounds, more := 0, true; more && rounds < 2; rounds++ {
+		var rest int
+		err = s.refill()
+		all, rest = s.takeBuffer(all)
+		if rest > 0 {
+			all, err = s.recvRest(all, rest)
 		}
-		all = make([]byte, s.in.len()+rest)
-		n := copy(all, s.in.bytes())
-		s.consume(n)
-		for more := rest > 0; more; {
-			rest, err = s.recv(all[n:])
-			n += rest
-			more = rest > 0 && n < len(all) && s.ready.has(shortReads)
-		}
-		all = all[:n]
+		// The system does not count what lies behind urgent data.
+		known := s.ready.load() & (readable | shortReads)
+		more = err == nil && known == readable|shortReads && s.rflags&rInHandler == 0
 	}
 	s.unlockInput(err)
 	return all
+}
+
+// takeBuffer moves what is in the buffer to the end of all. If the buffer was full, rest is how many bytes the system
+// reports to hold, and all has room for them. The caller holds rmu.
+func (s *TcpSocket) takeBuffer(all []byte) (_ []byte, rest int) {
+	if s.in == nil {
+		return all, 0
+	}
+	if s.input == inputOpen && s.rflags&rInHandler == 0 && s.ready.has(readable) {
+		rest = sys.Unread(s.fd)
+	}
+	all = append(slices.Grow(all, s.in.len()+rest), s.in.bytes()...)
+	s.consume(s.in.len())
+	return all, rest
+}
+
+// recvRest appends up to rest bytes of the system's to all, which has room for them. The caller holds rmu.
+func (s *TcpSocket) recvRest(all []byte, rest int) (_ []byte, err error) {
+	n, end := len(all), len(all)+rest
+	for more := true; more; {
+		var got int
+		got, err = s.recv(all[n:end])
+		n += got
+		more = got > 0 && n < end && s.ready.has(shortReads)
+	}
+	return all[:n], err
 }
 
 // CanReadLine reports whether [TcpSocket.ReadLine] would return a line. It returns false for a line that is longer
@@ -265,9 +287,10 @@ func (s *TcpSocket) unlockInput(err error) {
 }
 
 // mayAsk reports whether a method that does not wait may ask the system for bytes. Outside handlers it always may,
-// even if the loop has seen no event. While a handler runs, there must have been an event, and the handler itself may
-// receive something only once per call, or once more after it has waited: otherwise a peer that sends without end
-// would keep a handler that reads in a loop from returning. The caller holds rmu.
+// even if the loop has seen no event. While a handler runs, there must have been an event, and handlers may receive
+// something only once per call, or once more after each WaitForReadyRead of a handler: otherwise a peer that sends
+// without end would keep a handler that reads in a loop from returning. Handlers of other sockets count as well,
+// because inHandler cannot tell them apart. The caller holds rmu.
 func (s *TcpSocket) mayAsk() bool {
 	switch {
 	case s.rflags&rInHandler == 0:
@@ -321,12 +344,13 @@ func (s *TcpSocket) CloseRead() error {
 // if that is due. The caller holds no lock.
 func (s *TcpSocket) deliverInput(sc *scratch) {
 	for reads := 0; reads < maxReads && (reads == 0 || !sc.timeUp()); reads++ {
+		s.rmu.Lock()
 		h := s.handlers.Load()
 		if h == nil {
+			s.rmu.Unlock()
 			s.endIfBothClosed() // SetHandlers did so before the end was read
 			return
 		}
-		s.rmu.Lock()
 		due, err := s.readForHandler(sc)
 		s.rmu.Unlock()
 		if err != nil {
@@ -334,7 +358,7 @@ func (s *TcpSocket) deliverInput(sc *scratch) {
 			return
 		}
 		if !due {
-			s.callReadClosed(h)
+			s.callReadClosed()
 			return
 		}
 		s.call(h, handleReadyRead, 0, nil)
@@ -386,14 +410,6 @@ func (s *TcpSocket) readForHandler(sc *scratch) (due bool, err error) {
 	s.rflags &^= rNew
 	s.enter()
 	return true, nil
-}
-
-// hasNews reports whether ReadyRead is due for what was read ahead outside the handlers. Whoever did so schedules them
-// afterwards, which may be after the end of the connection.
-func (s *TcpSocket) hasNews() bool {
-	s.rmu.Lock()
-	defer s.rmu.Unlock()
-	return s.in != nil && s.rflags&(rNew|rClosed|rPaused) == rNew && s.handlers.Load() != nil
 }
 
 // resetErr returns the error of a connection that is known to be broken although the end cannot be read, because the

@@ -70,12 +70,13 @@ func (s *TcpSocket) runHandlers(sc *scratch) {
 			s.ready.clear(strandWritten)
 			s.ready.set(readNext)
 			s.callBytesWritten()
-		case due&strandRead != 0, s.hasNews():
+		case due&strandRead != 0:
 			s.ready.clear(strandRead | readNext)
 			s.deliverInput(sc)
 		default:
-			s.ready.clear(strandEnd)
-			s.callDisconnected()
+			if h, ok := s.takeEnd(); ok {
+				s.callDisconnected(h)
+			}
 		}
 		if s.finishStrand() {
 			return

@@ -86,22 +86,24 @@ func (s *TcpSocket) waitWrite(p []byte, n int) (int, error) {
 	}
 	var err error
 	var rest flushResult
-	hole := false
+	ended := false
 	switch {
 	case c.next != nil:
 		err = os.ErrDeadlineExceeded
-		if hole = s.cutWrite(c); !hole {
+		if s.cutWrite(c) {
+			ended = s.beginEnd(err)
+		} else {
 			rest = s.flush() // an end of stream may have been queued behind c
 		}
 	case c.r < c.w:
 		err = s.sendingErr()
 	}
-	n = c.r // if there is a hole, the loop may send more of c until the connection ends
+	n = c.r
 	s.wmu.Unlock()
 	s.finishFlush(result)
 	s.finishFlush(rest)
-	if hole {
-		s.end(os.ErrDeadlineExceeded)
+	if ended {
+		s.finishEnd()
 	}
 	return n, s.opError(opWrite, err)
 }

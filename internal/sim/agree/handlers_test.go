@@ -35,3 +35,42 @@ func TestEndIsNoticedWhileHandlersAreRemoved(t *testing.T) {
 		}
 	}
 }
+
+// Handlers that are set before Disconnected was called are told of what the socket holds, and of what was sent, before
+// they are told of the end.
+func TestLateHandlersMissNothingWhileTheConnectionEnds(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	for seed := range uint64(5000) {
+		failure := runSeed(t, seed, narrow, func() {
+			server := new(tcpserver.TcpServer)
+			if sched.Intn(2) == 0 {
+				server.Executor = func(f func()) { sched.Go(f) }
+			}
+			socket, conn := mustConnect(server)
+			conn.Send([]byte("hello"))
+			sched.Sleep(time.Second)
+			socket.Peek(5)
+			socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {}})
+			sched.Sleep(time.Second)
+			socket.Send(make([]byte, 300))
+			conn.Recv(make([]byte, 64))
+			sched.Sleep(time.Second)
+			sched.Go(func() { conn.Reset() })
+			points(60)
+			read, written, ended := false, false, false
+			socket.SetHandlers(&tcpserver.SocketHandlers{
+				ReadyRead:    func(*tcpserver.TcpSocket) { read = true },
+				BytesWritten: func(*tcpserver.TcpSocket, int) { written = true },
+				Disconnected: func(*tcpserver.TcpSocket, error) { ended = true },
+			})
+			sched.Sleep(time.Minute)
+			if !read || !written || !ended {
+				sched.Fail("ReadyRead: %v, BytesWritten: %v, Disconnected: %v", read, written, ended)
+			}
+			server.Close()
+		})
+		if failure != "" {
+			t.Fatalf("seed %d: %s", seed, failure)
+		}
+	}
+}

@@ -196,6 +196,7 @@ func (w *world) end() {
 	for _, l := range w.links {
 		if l != nil {
 			l.checkSent()
+			l.checkWritten()
 			l.checkTaken()
 		}
 	}

@@ -137,6 +137,9 @@ func (w *world) disconnected(l *link, err error) {
 	if known && !i.Paused && !l.closing && l.seen < l.pos+i.Buffered {
 		sched.Fail("%v: Disconnected before ReadyRead for %d bytes", l, l.pos+i.Buffered-l.seen)
 	}
+	if n := i.Unreported; n > 0 && l.react.Written != nil && !l.closing {
+		sched.Fail("%v: Disconnected before BytesWritten for %d bytes", l, n)
+	}
 	if l.socket.State() != tcpserver.StateUnconnected {
 		sched.Fail("%v: Disconnected while connected", l)
 	}

@@ -194,6 +194,7 @@ const (
 	accepted                   // it has taken all
 	refused                    // it has taken nothing
 	broken                     // it may have taken something, and the connection has ended
+	severed                    // it has taken a part, and the connection has ended
 )
 
 const (
@@ -300,10 +301,19 @@ func (l *link) checkSent() {
 			switch {
 			case f.state == accepted && f.got < f.length:
 				sched.Fail("connection %d: a clean end, and frame %d of writer %d is missing", l.id, f.number, writer)
+			case f.state == severed:
+				sched.Fail("connection %d: a clean end, and frame %d of writer %d was cut off", l.id, f.number, writer)
 			case f.state == refused && f.got > 0:
 				sched.Fail("connection %d: refused frame %d of writer %d has arrived", l.id, f.number, writer)
 			}
 		}
+	}
+}
+
+// checkWritten is called at the end of the run. Write reports what the system took of it, whatever became of it.
+func (l *link) checkWritten() {
+	if sent, _, _, _ := l.conn.Taken(); l.output.offered == 0 && sent != l.output.written {
+		sched.Fail("connection %d: Write has reported %d bytes, the system took %d", l.id, l.output.written, sent)
 	}
 }
 

@@ -20,6 +20,7 @@ type output struct {
 	offered  int  // bytes that they were given
 	writes   int  // calls of Write that have begun
 	writing  int  // and not returned
+	written  int  // bytes that they have reported
 	shut     bool // a call of CloseWrite has begun
 	dropped  bool // a Close may have cut off a Write and what was queued behind it
 	rest     *rest
@@ -145,6 +146,9 @@ func (a *actor) write(l *link, n int) {
 		o.rest = &rest{f, p[m:]}
 	default:
 		f.state = broken
+		if m > 0 {
+			f.state = severed
+		}
 		l.cut = true
 	}
 }
@@ -170,7 +174,7 @@ func (a *actor) resumeWrite(l *link, r *rest) {
 	case cutOff:
 		o.rest = &rest{r.frame, r.data[m:]}
 	default:
-		r.frame.state = broken
+		r.frame.state = severed
 		l.cut, o.rest = true, nil
 	}
 }
@@ -190,6 +194,7 @@ func (a *actor) callWrite(l *link, p []byte) (m, number int, err error) {
 	o.dropped = o.dropped || l.closing
 	a.w.waiting(fmt.Sprintf("Write of %d", l.id), could, func() { m, err = l.socket.Write(p) })
 	o.dropped = o.dropped || l.closing
+	o.written += m
 	if (m < len(p)) != (err != nil) {
 		sched.Fail("%v: Write of %d bytes returned %d and %v", l, len(p), m, err)
 	}
