@@ -42,6 +42,26 @@ func TestClientIsRefusedIfConnectedCallsGoexit(t *testing.T) {
 	})
 }
 
+// ReadClientMessage ends its own client, also if the connection has ended before. Without a CloseTimeout a client that
+// stays would hold up Serve for ever.
+func TestGoexitOfReadClientMessageEndsItsClientOnly(t *testing.T) {
+	other := servertest.Listen(t, new(tcpserver.TcpServer))
+	s, events := journal()
+	s.ReadClientMessage = func(string, []byte) (string, int, error) { runtime.Goexit(); return "", 0, nil }
+	server := servertest.Listen(t, &tcpserver.TcpServer{CloseTimeout: -1})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, server) }()
+	s.AddSocket(endedSocket(t, other, "hello\n"))
+	require.Equal(t, "c1 connected", receive(t, events))
+	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
+	dial(t, server).send("hello\n")
+	require.Equal(t, "c2 connected", receive(t, events))
+	require.Contains(t, receive(t, events), "c2 disconnected")
+	cancel()
+	require.ErrorIs(t, receive(t, ended), context.Canceled)
+}
+
 func TestServeCanRunAgainAfterEachCallbackCalledGoexit(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *lineServer) {
 		s.said = func(*tcpserver.TcpSocket, string) { runtime.Goexit() }

@@ -84,6 +84,8 @@ func (l *ServerLoop[D]) admit(c *loopClient[D]) bool {
 
 // readyRead runs on an event loop of the poller.
 func (c *loopClient[D]) readyRead(socket *tcpserver.TcpSocket) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	p := socket.Peek(math.MaxInt)
 	if !c.closing.Load() {
 		c.receive(p)

@@ -22,25 +22,24 @@ type output struct {
 	abort  func(cause error) // ends the connection at once
 	drop   func()            // does what Disconnected would do; the connection has ended
 
+	reading sched.Mutex // held by ReadyRead, which a connection that has ended may call on two goroutines: see attach
+
 	watched sched.Bool // a watch is running
 	waiting sched.Bool // messages wait until less is queued
 	closing sched.Bool // nothing more will be sent, and the connection will be closed
 }
 
 // attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
-// connection has already ended, the socket may have called another Disconnected: then attach itself calls them for what
-// can still be read, and for the end.
+// connection has ended, the socket may have called another Disconnected, or its Executor may be dead: then a goroutine
+// calls the handlers for what can still be read, and for the end. The socket may do so, too.
 func (o *output) attach(h *tcpserver.SocketHandlers) {
-	if o.socket.State() == tcpserver.StateUnconnected {
-		o.socket.SetHandlers(nil)
-		h.ReadyRead(o.socket)
-		h.Disconnected(o.socket, o.socket.Err())
-		return
-	}
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
-	if o.socket.State() == tcpserver.StateUnconnected { // another Disconnected may have been called just before
-		sched.AfterFunc(executorDelay, o.drop)
+	if o.socket.State() == tcpserver.StateUnconnected {
+		sched.Go(func() {
+			defer h.Disconnected(o.socket, o.socket.Err()) // also if ReadyRead calls runtime.Goexit
+			h.ReadyRead(o.socket)
+		})
 	}
 }
 

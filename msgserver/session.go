@@ -22,7 +22,7 @@ type session[C, M any] struct {
 	handlers tcpserver.SocketHandlers
 	client   C
 
-	// Used only in the socket's handlers, of which one runs at a time.
+	// Guarded by reading.
 	partial []byte // the beginning of a message; nil if there is none
 	done    bool   // nothing more is decoded
 
@@ -62,6 +62,8 @@ func (c *session[C, M]) start() {
 // readyRead decodes what has arrived. It moves part of a message to partial, because the socket announces the end of
 // the stream only after everything has been read. Only bytes that have to wait stay in the socket.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	c.decoding.Store(true)
 	defer c.finishDecoding()
 	if !c.done && !c.closing.Load() && !c.gone.Load() {
@@ -234,7 +236,8 @@ func (c *session[C, M]) decodeOne(buf []byte) (n int, stop bool, err error) {
 }
 
 // enqueue queues a message for the worker. If stop is true, nothing more must be decoded now, because many messages
-// wait for the worker or the client is being closed. A readyRead that runs when Serve ends decodes everything.
+// wait for the worker or the client is being closed. A readyRead that runs when Serve ends, or after the connection,
+// decodes everything.
 func (c *session[C, M]) enqueue(msg M) (stop bool) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -243,8 +246,10 @@ func (c *session[C, M]) enqueue(msg M) (stop bool) {
 	if c.waiting >= maxWaiting {
 		c.pauseLocked()
 	}
-	return c.closing.Load() || c.paused && !c.server.shuttingDown.Load()
+	return c.closing.Load() || c.paused && !c.server.shuttingDown.Load() && !c.hasEnded()
 }
+
+func (c *session[C, M]) hasEnded() bool { return c.socket.State() == tcpserver.StateUnconnected }
 
 func (c *session[C, M]) pause() {
 	c.server.mu.Lock()
@@ -255,7 +260,7 @@ func (c *session[C, M]) pause() {
 // pauseLocked stops reading, except from a client that is being closed, or whose connection has ended: what the socket
 // holds is then decoded before the end is queued. server.mu is held.
 func (c *session[C, M]) pauseLocked() {
-	if !c.closing.Load() && c.socket.State() != tcpserver.StateUnconnected {
+	if !c.closing.Load() && !c.hasEnded() {
 		c.paused = true
 		c.socket.PauseReading()
 	}

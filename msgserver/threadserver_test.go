@@ -715,13 +715,7 @@ func TestAddSocketOfEndedConnectionHandlesItsMessages(t *testing.T) {
 			s, events := journal()
 			serve(t, s.Serve)
 			for i := range 10 {
-				conn := dial(t, other)
-				socket := servertest.Accept(t, other)
-				conn.send(strings.Repeat("hello\n", messages))
-				conn.halfClose()
-				require.NoError(t, socket.CloseWrite())
-				require.NoError(t, socket.WaitForDisconnected(servertest.Context(t))) // it reads ahead
-				s.AddSocket(socket)
+				s.AddSocket(endedSocket(t, other, strings.Repeat("hello\n", messages)))
 				name := fmt.Sprint("c", i+1)
 				require.Equal(t, name+" connected", receive(t, events))
 				for range messages {
@@ -731,6 +725,36 @@ func TestAddSocketOfEndedConnectionHandlesItsMessages(t *testing.T) {
 			}
 		})
 	}
+}
+
+// endedSocket returns a connection that has ended, and still holds text.
+func endedSocket(t *testing.T, other *tcpserver.TcpServer, text string) *tcpserver.TcpSocket {
+	conn := dial(t, other)
+	socket := servertest.Accept(t, other)
+	conn.send(text)
+	conn.halfClose()
+	require.NoError(t, socket.CloseWrite())
+	require.NoError(t, socket.WaitForDisconnected(servertest.Context(t))) // it reads ahead
+	return socket
+}
+
+// The worker does not call ReadClientMessage, not even for a connection that has ended: a slow one must not delay the
+// other clients.
+func TestReadClientMessageOfEndedConnectionMayWaitForTheWorker(t *testing.T) {
+	other := servertest.Listen(t, new(tcpserver.TcpServer))
+	s, events := journal()
+	lines := s.ReadClientMessage
+	s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
+		done := make(chan struct{})
+		s.Work(func() { close(done) })
+		receive(t, done)
+		return lines(name, buf)
+	}
+	serve(t, s.Serve)
+	s.AddSocket(endedSocket(t, other, "hello\n"))
+	require.Equal(t, "c1 connected", receive(t, events))
+	require.Equal(t, "c1 hello", receive(t, events))
+	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
 }
 
 // A connection may be dropped while its first messages are being decoded, because its Disconnected may not come.

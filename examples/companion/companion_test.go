@@ -191,11 +191,7 @@ func TestPhoneThatHasVanishedIsDisconnected(t *testing.T) {
 	defer end()
 	there := connect(t, page)
 	requireShown(t, there, "1 of 10")
-	shown := make(chan string, 1)
-	go func() { // a phone that reads answers pings
-		_, message, _ := there.Read(context.Background())
-		shown <- string(message)
-	}()
+	shown := readOn(there)
 
 	vanished := vanish(t, page)
 	require.NoError(t, vanished.SetReadDeadline(time.Now().Add(30*time.Second)))
@@ -204,11 +200,56 @@ func TestPhoneThatHasVanishedIsDisconnected(t *testing.T) {
 	press(t, there, "next")
 	require.Equal(t, "2 of 10", servertest.Receive(t, shown))
 	servertest.Eventually(t, func() bool {
-		phones := 0
-		s.do(func() { phones = len(s.phones) })
-		return phones == 1
+		phones := make(chan int)
+		s.queue.Post(func() { phones <- len(s.phones) })
+		return servertest.Receive(t, phones) == 1
 	})
 	there.CloseNow()
+}
+
+// readOn reads what a phone is shown until the connection ends. A phone that reads answers pings.
+func readOn(conn *websocket.Conn) (shown <-chan string) {
+	states := make(chan string, slides)
+	go func() {
+		defer close(states)
+		for {
+			_, message, err := conn.Read(context.Background())
+			if err != nil {
+				return
+			}
+			states <- string(message)
+		}
+	}()
+	return states
+}
+
+// A busyOut is the output of a program that is busy for a while, as one whose window is frozen.
+type busyOut struct{ time.Duration }
+
+func (o *busyOut) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("slide 2")) {
+		time.Sleep(o.Duration)
+	}
+	return len(p), nil
+}
+
+func TestPhoneThatAnswersStaysWhileTheProgramIsBusy(t *testing.T) {
+	const patience = 200 * time.Millisecond
+	s := newShow(&busyOut{5 * patience})
+	s.patience = patience
+	page, end := runShow(t, s)
+	defer end()
+	conn := connect(t, page)
+	requireShown(t, conn, "1 of 10")
+	shown := readOn(conn)
+	for range 2 * maxPresses {
+		press(t, conn, "next")
+	}
+	for last := ""; last != "10 of 10"; {
+		last = servertest.Receive(t, shown)
+		require.NotEmpty(t, last, "the phone was disconnected")
+	}
+	conn.CloseNow()
 }
 
 func TestUnfinishedRequestIsClosed(t *testing.T) {

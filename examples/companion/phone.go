@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -32,9 +33,14 @@ func handler(s *show, secret string) http.Handler {
 	return mux
 }
 
+// maxPresses is how many buttons may be pressed before the program has reacted to the first.
+const maxPresses = 32
+
 // A phone is a page that is connected.
 type phone struct {
-	states chan string // the latest one, until it is sent
+	conn    *websocket.Conn
+	states  chan string  // the latest one, until it is sent
+	pressed atomic.Int32 // buttons that the program has not reacted to
 }
 
 // tell has the phone show a state. A phone that is slow misses earlier ones. Only the show's goroutine calls it.
@@ -46,15 +52,17 @@ func (p *phone) tell(state string) {
 	p.states <- state
 }
 
-// control lets a phone control the show until it goes or the program ends.
+// control lets a phone control the show until it goes or the program ends. It never waits for the show's goroutine:
+// pings are answered only while it reads.
 func control(s *show, conn *websocket.Conn) {
 	conn.SetReadLimit(maxMessage)
-	p := &phone{states: make(chan string, 1)}
+	p := &phone{conn: conn, states: make(chan string, 1)}
 	gone, leave := context.WithCancel(context.Background())
 	defer leave()
-	go p.send(gone, s, conn)
-	s.do(func() { s.join(p) })
-	defer s.do(func() { s.leave(p) })
+	go p.send(gone, s)
+	go p.ping(gone, s.patience)
+	s.queue.Post(func() { s.join(p) })
+	defer s.queue.Post(func() { s.leave(p) })
 	for {
 		_, message, err := conn.Read(context.Background())
 		if err != nil {
@@ -62,37 +70,62 @@ func control(s *show, conn *websocket.Conn) {
 		}
 		switch string(message) {
 		case "next":
-			s.do(func() { s.turn(+1) })
+			p.turn(s, +1)
 		case "back":
-			s.do(func() { s.turn(-1) })
+			p.turn(s, -1)
 		}
 	}
 }
 
-// send sends what the phone is to show, until it has gone, and pings it: a phone that has left the network says nothing
-// more. If it does not take or answer that in time, or the program has ended, send closes the connection, which ends
-// control.
-func (p *phone) send(gone context.Context, s *show, conn *websocket.Conn) {
-	ping := time.NewTicker(s.patience)
-	defer ping.Stop()
+// turn has the show's goroutine turn the slides. If the program is busy and many buttons were pressed, this one is lost.
+func (p *phone) turn(s *show, by int) {
+	if p.pressed.Load() == maxPresses {
+		return
+	}
+	p.pressed.Add(1)
+	s.queue.Post(func() {
+		p.pressed.Add(-1)
+		s.turn(by)
+	})
+}
+
+// send sends what the phone is to show, until it has gone. If the phone does not take that in time, or the program has
+// ended, send closes the connection, which ends control.
+func (p *phone) send(gone context.Context, s *show) {
 	for {
-		var err error
 		select {
 		case <-gone.Done():
-			err = gone.Err()
+			p.conn.CloseNow()
+			return
 		case <-s.ended:
-			conn.Close(websocket.StatusGoingAway, "The program has ended.")
+			p.conn.Close(websocket.StatusGoingAway, "The program has ended.")
 			return
 		case state := <-p.states:
-			err = inTime(gone, s.patience, func(ctx context.Context) error {
-				return conn.Write(ctx, websocket.MessageText, []byte(state))
+			err := inTime(gone, s.patience, func(ctx context.Context) error {
+				return p.conn.Write(ctx, websocket.MessageText, []byte(state))
 			})
-		case <-ping.C:
-			err = inTime(gone, s.patience, conn.Ping)
+			if err != nil {
+				p.conn.CloseNow()
+				return
+			}
 		}
-		if err != nil {
-			conn.CloseNow()
+	}
+}
+
+// ping pings the phone, which says nothing more if it has left the network, until it does not answer in time: then ping
+// closes the connection.
+func (p *phone) ping(gone context.Context, patience time.Duration) {
+	tick := time.NewTicker(patience)
+	defer tick.Stop()
+	for {
+		select {
+		case <-gone.Done():
 			return
+		case <-tick.C:
+			if inTime(gone, patience, p.conn.Ping) != nil {
+				p.conn.CloseNow()
+				return
+			}
 		}
 	}
 }

@@ -70,19 +70,6 @@ func (s *show) run(ctx context.Context, addr string, invite func(page string)) e
 	return nil
 }
 
-// do has the show's goroutine run f, and waits for it, so that a phone that sends much is held back.
-func (s *show) do(f func()) {
-	done := make(chan struct{})
-	s.queue.Post(func() {
-		f()
-		close(done)
-	})
-	select {
-	case <-done:
-	case <-s.ended:
-	}
-}
-
 func (s *show) join(p *phone) {
 	s.phones[p] = struct{}{}
 	p.tell(s.state())
