@@ -77,7 +77,7 @@ func control(s *show, conn *websocket.Conn) {
 	}
 }
 
-// turn has the show's goroutine turn the slides. If the program is busy and many buttons were pressed, this one is lost.
+// turn has the show's goroutine turn the slides. A press is lost if the program has not reacted to many before it.
 func (p *phone) turn(s *show, by int) {
 	if p.pressed.Load() == maxPresses {
 		return
