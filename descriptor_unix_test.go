@@ -33,6 +33,20 @@ func TestSocketInBlockingModeBlocksNobody(t *testing.T) {
 	require.NoError(t, receive(t, reading))
 }
 
+// A program that has the listener's descriptor may change its mode, too.
+func TestListenerInBlockingModeBlocksNobody(t *testing.T) {
+	t.Parallel()
+	server := listen(t, new(tcpserver.TcpServer))
+	raw, err := server.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { err = systemBlock(fd) }))
+	require.NoError(t, err)
+	for range 3 {
+		connect(t, server)
+		require.True(t, server.IsListening()) // the loop holds no lock
+	}
+}
+
 // Each lingering close occupies a thread, and a program may have only a limited number of threads.
 func TestClosingManyLingeringSocketsHoldsFewThreads(t *testing.T) {
 	// This test is not parallel: it counts goroutines.

@@ -53,6 +53,18 @@ func TestFailedListenBoundReleasesAddress(t *testing.T) {
 	require.NoError(t, other.Close())
 }
 
+// Nothing listens yet, so the address stays reserved.
+func TestListenBoundKeepsAddressIfPollerIsClosed(t *testing.T) {
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	server := &TcpServer{Poller: poller}
+	require.NoError(t, server.Bind("tcp", "127.0.0.1:0"))
+	require.NoError(t, poller.Close())
+	require.ErrorIs(t, server.ListenBound(), net.ErrClosed)
+	require.True(t, server.IsBound())
+	require.NoError(t, server.Close())
+}
+
 // If Listen failed without closing the descriptor, the address would stay in use.
 func TestFailedListenReleasesAddress(t *testing.T) {
 	poller, err := NewPoller(1)
@@ -491,7 +503,8 @@ func TestEndedLoopHoldsNoSlots(t *testing.T) {
 	require.Empty(t, l.slots.pages)
 }
 
-// Two goroutines may call ListenBound. The one that is late has looked at the same listener.
+// Two goroutines may call ListenBound. The one that is late has looked at the same listener. A ListenAsync may be late,
+// too: then Close has ended its context.
 func TestLateListenBoundDoesNotMoveTheListener(t *testing.T) {
 	poller, err := NewPoller(2)
 	require.NoError(t, err)
@@ -500,6 +513,10 @@ func TestLateListenBoundDoesNotMoveTheListener(t *testing.T) {
 	ln := server.bound
 	require.NoError(t, server.ListenBound())
 	loop := ln.loop
+	ended, end := context.WithCancel(t.Context())
+	end()
+	open := func() error { assert.Fail(t, "the address is opened"); return nil }
+	require.ErrorIs(t, server.begin(ended, ln, open), ErrServerClosed)
 	late := server.begin(t.Context(), ln, func() error { return ErrAlreadyListening })
 	require.ErrorIs(t, late, ErrAlreadyListening)
 	require.Same(t, loop, ln.loop)

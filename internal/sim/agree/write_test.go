@@ -133,6 +133,27 @@ func TestBytesWrittenComesBeforeDisconnected(t *testing.T) {
 	}
 }
 
+func TestWaitForBytesWrittenWaitsForTheLastByte(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	failure := runSeed(t, 0, narrow, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		socket.Send(make([]byte, narrow.SendBuffer+narrow.ReceiveBuffer))
+		sched.Sleep(time.Second)
+		socket.Send([]byte("x"))
+		if n := socket.BytesToWrite(); n != 1 {
+			sched.Fail("%d bytes are queued", n)
+		}
+		if err := socket.WaitForBytesWritten(sched.NewContext(time.Minute)); err == nil {
+			sched.Fail("WaitForBytesWritten has returned")
+		}
+		conn.Close()
+		socket.Abort()
+		server.Close()
+	})
+	require.Empty(t, failure)
+}
+
 func readToEnd(conn *sim.Conn) {
 	for p := make([]byte, 64); ; {
 		if _, err := conn.Recv(p); err != nil {
