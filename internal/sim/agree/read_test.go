@@ -80,6 +80,31 @@ func TestReadAllReturnsWhatItHasWhenTheSystemGivesNoMore(t *testing.T) {
 	})
 }
 
+func TestWaitEndsWithItsContext(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	for seed := range uint64(2000) {
+		failure := runSeed(t, seed, sim.Config{}, func() {
+			server := new(tcpserver.TcpServer)
+			socket, conn := mustConnect(server)
+			ctx, returned := sched.NewContext(-1), false
+			sched.Go(func() {
+				socket.WaitForReadyRead(ctx)
+				returned = true
+			})
+			points(30)
+			ctx.Cancel()
+			sched.Sleep(time.Minute)
+			if !returned {
+				sched.Fail("WaitForReadyRead has not returned")
+			}
+			conn.Close()
+			socket.Abort()
+			server.Close()
+		})
+		require.Empty(t, failure, "seed %d", seed)
+	}
+}
+
 // points lets others run up to n times.
 func points(n int) {
 	for range sched.Intn(n) {
