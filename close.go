@@ -183,6 +183,7 @@ func (s *TcpSocket) finishEnd() {
 	s.decref()                                  // 8
 	s.wakeWriters()                             // 9
 	s.wakeReaders()
+	s.ready.set(endFinished)
 	if s.handlers.Load() != nil || s.ready.has(strandRunning) { // a handler may have removed the handlers
 		s.notify(strandEnd)
 	} else {

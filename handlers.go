@@ -61,7 +61,7 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if s.hasWritten(h) {
 		due |= strandWritten
 	}
-	if s.State() == StateUnconnected {
+	if s.ready.has(endFinished) { // not earlier: Disconnected comes after the descriptor is released
 		due |= strandEnd
 	}
 	if due != 0 {

@@ -34,7 +34,7 @@ type loopClient[D any] struct {
 func newLoopClient[D any](l *ServerLoop[D], socket *tcpserver.TcpSocket) *loopClient[D] {
 	c := &loopClient[D]{loop: l}
 	c.socket, c.abort = socket, c.abortWith
-	c.drop = func() { c.disconnected(socket, nil) }
+	c.drop = c.end
 	c.max = orDefault(l.MaxSendBuffer, defaultMaxSend)
 	c.lag = orDefault(l.ConnectLag, defaultLag)
 	c.handlers = tcpserver.SocketHandlers{
@@ -87,7 +87,7 @@ func (c *loopClient[D]) readyRead(socket *tcpserver.TcpSocket) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
 	p := socket.Peek(math.MaxInt)
-	if !c.closing.Load() {
+	if len(p) > 0 && !c.closing.Load() {
 		c.receive(p)
 	}
 	socket.Discard(len(p))
@@ -138,7 +138,14 @@ func (c *loopClient[D]) bytesWritten(*tcpserver.TcpSocket, int) {
 	}
 }
 
-func (c *loopClient[D]) disconnected(*tcpserver.TcpSocket, error) {
+// disconnected takes what the socket still holds, and queues the end.
+func (c *loopClient[D]) disconnected(socket *tcpserver.TcpSocket, _ error) {
+	c.readyRead(socket)
+	c.end()
+}
+
+// end queues the end of the connection.
+func (c *loopClient[D]) end() {
 	l := c.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()

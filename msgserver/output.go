@@ -22,7 +22,7 @@ type output struct {
 	abort  func(cause error) // ends the connection at once
 	drop   func()            // does what Disconnected would do; the connection has ended
 
-	reading sched.Mutex // held by ReadyRead, which a connection that has ended may call on two goroutines: see attach
+	reading sched.Mutex // held by ReadyRead and Disconnected, which may run on two goroutines at the end: see attach
 
 	watched sched.Bool // a watch is running
 	waiting sched.Bool // messages wait until less is queued
@@ -31,15 +31,12 @@ type output struct {
 
 // attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
 // connection has ended, the socket may have called another Disconnected, or its Executor may be dead: then a goroutine
-// calls the handlers for what can still be read, and for the end. The socket may do so, too.
+// calls Disconnected. The socket may do so, too.
 func (o *output) attach(h *tcpserver.SocketHandlers) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
 	if o.socket.State() == tcpserver.StateUnconnected {
-		sched.Go(func() {
-			defer h.Disconnected(o.socket, o.socket.Err()) // also if ReadyRead calls runtime.Goexit
-			h.ReadyRead(o.socket)
-		})
+		sched.Go(func() { h.Disconnected(o.socket, o.socket.Err()) })
 	}
 }
 

@@ -59,11 +59,16 @@ func (c *session[C, M]) start() {
 	c.attach(&c.handlers)
 }
 
-// readyRead decodes what has arrived. It moves part of a message to partial, because the socket announces the end of
-// the stream only after everything has been read. Only bytes that have to wait stay in the socket.
+// readyRead decodes what has arrived.
 func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
+	c.read(socket)
+}
+
+// read decodes what has arrived. It moves part of a message to partial, because the socket announces the end of the
+// stream only after everything has been read. Only bytes that have to wait stay in the socket. The caller holds reading.
+func (c *session[C, M]) read(socket *tcpserver.TcpSocket) {
 	c.decoding.Store(true)
 	defer c.finishDecoding()
 	if !c.done && !c.closing.Load() && !c.gone.Load() {
@@ -71,8 +76,11 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 			c.pause()
 			return
 		}
+		returned := false
+		defer func() { c.done = c.done || !returned }() // ReadClientMessage has called runtime.Goexit
 		view := socket.Peek(math.MaxInt)
 		used, err := c.decode(view)
+		returned = true
 		if err != nil {
 			c.done = true
 			c.push(task[C, M]{kind: taskFailure, client: c, err: err})
@@ -90,7 +98,7 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 func (c *session[C, M]) finishDecoding() {
 	c.decoding.Store(false)
 	if c.gone.Load() {
-		c.disconnected(c.socket, c.socket.Err())
+		c.pushEnd(c.socket.Err())
 	}
 	if s := c.server; s.shuttingDown.Load() {
 		s.mu.Lock()
@@ -100,11 +108,11 @@ func (c *session[C, M]) finishDecoding() {
 }
 
 // endEarly queues the end of a connection that has ended and whose Disconnected may not come, after what is being
-// decoded.
+// decoded. It does not wait for that: ReadClientMessage may never return.
 func (c *session[C, M]) endEarly() {
 	c.gone.Store(true)
 	if !c.decoding.Load() {
-		c.disconnected(c.socket, c.socket.Err())
+		c.pushEnd(c.socket.Err())
 	}
 }
 
@@ -125,7 +133,18 @@ func (c *session[C, M]) bytesWritten(*tcpserver.TcpSocket, int) {
 	c.resume()
 }
 
-func (c *session[C, M]) disconnected(_ *tcpserver.TcpSocket, err error) {
+// disconnected decodes what the socket still holds, and queues the end. Nothing is decoded after that.
+func (c *session[C, M]) disconnected(socket *tcpserver.TcpSocket, err error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	defer c.pushEnd(err) // also if ReadClientMessage calls runtime.Goexit
+	if !c.done && socket.BytesAvailable() > 0 {
+		c.read(socket)
+	}
+	c.done = true
+}
+
+func (c *session[C, M]) pushEnd(err error) {
 	c.push(task[C, M]{kind: taskDisconnect, client: c, err: err})
 }
 

@@ -74,3 +74,41 @@ func TestLateHandlersMissNothingWhileTheConnectionEnds(t *testing.T) {
 		}
 	}
 }
+
+// Whoever sets handlers may see the end before the descriptor is released.
+func TestDisconnectedAndShutdownComeAfterTheDescriptorIsReleased(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	for seed := range uint64(3000) {
+		failure := runSeed(t, seed, sim.Config{}, func() {
+			server := new(tcpserver.TcpServer)
+			if seed%3 == 0 {
+				server.Executor = func(f func()) { sched.Go(f) }
+			}
+			socket, conn := mustConnect(server)
+			sched.Sleep(time.Second) // until the goroutine that accepts has let it go
+			server.Close()
+			released := func(when string) {
+				if !conn.ServerGone() {
+					sched.Fail("%s, and the descriptor is open", when)
+				}
+			}
+			sched.Go(func() {
+				server.Shutdown(sched.NewContext(time.Hour))
+				released("Shutdown has returned")
+			})
+			sched.Go(func() {
+				points(10)
+				socket.Abort()
+			})
+			points(40)
+			socket.SetHandlers(&tcpserver.SocketHandlers{
+				Disconnected: func(*tcpserver.TcpSocket, error) { released("Disconnected is called") },
+			})
+			sched.Sleep(time.Minute)
+			conn.Close()
+		})
+		if failure != "" {
+			t.Fatalf("seed %d: %s", seed, failure)
+		}
+	}
+}

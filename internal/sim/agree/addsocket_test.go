@@ -1,0 +1,93 @@
+//go:build sim
+
+package agree
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/sched"
+	"github.com/pullaccept/tcpserver/internal/sim"
+	"github.com/pullaccept/tcpserver/msgserver"
+)
+
+// serveEnded serves a connection that has ended and holds the lines, and returns what the ThreadServer has called. The
+// connection's own handlers and those of the ThreadServer run at the same time.
+func serveEnded(lines []string, paused bool) (calls []string) {
+	first := &tcpserver.TcpServer{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	socket, conn := mustConnect(first)
+	conn.Send([]byte(strings.Join(lines, "")))
+	conn.CloseWrite()
+	socket.CloseWrite()
+	sched.Sleep(time.Second)
+	socket.Peek(1 << 16) // it reads ahead
+	socket.Peek(1)       // it meets the end
+	sched.Sleep(time.Second)
+	if socket.State() != tcpserver.StateUnconnected {
+		sched.Fail("the connection has not ended: %v", socket.State())
+	}
+	if paused {
+		socket.PauseReading()
+	}
+	ctx, cancel := sched.WithCancel(context.Background())
+	decode, gone := msgserver.Lines[int](100), false
+	s := &msgserver.ThreadServer[int, string]{
+		ReadClientMessage: func(client int, p []byte) (string, int, error) {
+			if gone {
+				sched.Fail("ReadClientMessage after ClientDisconnected")
+			}
+			line, n, err := decode(client, p)
+			if line == "exit" {
+				runtime.Goexit()
+			}
+			return line, n, err
+		},
+		ClientMessage: func(_ int, line string) { calls = append(calls, line) },
+		ClientDisconnected: func(int, error) {
+			gone = true
+			calls = append(calls, "disconnected")
+			cancel()
+		},
+	}
+	second := new(tcpserver.TcpServer)
+	second.Listen("tcp", "127.0.0.1:0")
+	s.AddSocket(socket)
+	s.Serve(ctx, second)
+	first.Close()
+	conn.Close()
+	return calls
+}
+
+func TestAddedConnectionThatHasEndedIsServedOnce(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	var many, all []string
+	for i := range 100 {
+		many, all = append(many, strconv.Itoa(i)+"\n"), append(all, strconv.Itoa(i))
+	}
+	for name, c := range map[string]struct {
+		lines  []string
+		paused bool
+		want   []string
+	}{
+		"many messages": {many, false, all},
+		"paused":        {many, true, all},
+		"Goexit":        {[]string{"one\n", "two\n", "exit\n", "more\n"}, false, []string{"one", "two"}},
+		"unfinished":    {[]string{"one\n", "tw"}, false, []string{"one"}},
+	} {
+		for seed := range uint64(500) {
+			var got []string
+			failure := runSeed(t, seed, sim.Config{}, func() { got = serveEnded(c.lines, c.paused) })
+			require.Empty(t, failure, "%s, seed %d", name, seed)
+			require.Equal(t, append(c.want[:len(c.want):len(c.want)], "disconnected"), got, "%s, seed %d", name, seed)
+		}
+	}
+}
