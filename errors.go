@@ -3,7 +3,6 @@ package tcpserver
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -131,10 +130,10 @@ const (
 	opRaw    = "raw"
 )
 
-// opError is the only place that wraps errors in a *net.OpError. It does not wrap io.EOF, which readers expect bare.
+// opError is the only place that wraps errors in a *net.OpError.
 func opError(op, network string, source, addr net.Addr, err error) error {
-	if err == nil || err == io.EOF {
-		return err
+	if err == nil {
+		return nil
 	}
 	return &net.OpError{Op: op, Net: network, Source: source, Addr: addr, Err: err}
 }

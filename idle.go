@@ -63,16 +63,17 @@ func (s *TcpSocket) onTick(now uint32) uint32 {
 		return 0
 	}
 	s.wheelDue = 0
-	var left int32 // ticks until the timeout; if 0 or less, the socket has been idle for long enough
-	d := s.idleTimeout()
-	if d > 0 {
-		if left = int32(s.lastActive.Load() + ticksFor(d) - now); left > 0 {
+	left, idle := int32(0), false // ticks until the timeout
+	if d := s.idleTimeout(); d > 0 {
+		left = int32(s.lastActive.Load() + ticksFor(d) - now)
+		if idle = left <= 0; !idle {
 			s.wheelDue = dueAfter(now, uint32(left))
 		}
 	}
 	s.wmu.Unlock()
-	if d > 0 && left <= 0 {
+	if idle {
 		s.end(ErrIdleTimeout)
+		return 0
 	}
-	return uint32(max(left, 0))
+	return uint32(left)
 }

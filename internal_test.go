@@ -550,6 +550,38 @@ func TestScratchOfALateHandlerIsGivenUpOnce(t *testing.T) {
 	}
 }
 
+func TestScratchOfALateListenerIsGivenUp(t *testing.T) {
+	sc := new(scratch)
+	sc.buffer()
+	new(listener).onLate(sc)
+	require.Nil(t, sc.chunk.Load())
+}
+
+// A timer that stayed would keep the ended loop in memory until it fires.
+func TestEndedLoopHasNoTimer(t *testing.T) {
+	poller, err := NewPoller(1)
+	require.NoError(t, err)
+	server := &TcpServer{Poller: poller, IdleTimeout: time.Hour}
+	socket, _ := acceptFrom(t, server)
+	l := socket.loop
+	scheduled := func() bool {
+		l.wheel.mu.Lock()
+		defer l.wheel.mu.Unlock()
+		return l.wheel.timer != nil && l.wheel.entries > 0
+	}
+	require.Eventually(t, scheduled, time.Minute, time.Millisecond) // the socket may be taken before its entry is added
+	require.NoError(t, socket.Close())
+	require.NoError(t, server.Close())
+	require.NoError(t, poller.Close())
+	ended := func() bool {
+		l.wheel.mu.Lock()
+		defer l.wheel.mu.Unlock()
+		return l.wheel.entries == 0
+	}
+	require.Eventually(t, ended, time.Minute, time.Millisecond)
+	require.False(t, l.wheel.timer.Stop())
+}
+
 // Another goroutine may meet the end of the stream between the handlers' look at the input and ReadClosed.
 func TestReadClosedIsNotCalledBeforeReadyReadForTheEnd(t *testing.T) {
 	socket, _ := acceptFrom(t, new(TcpServer))

@@ -131,7 +131,7 @@ func (s *selector) event(i int) (slotKey, events) {
 		ev |= evRead | evHangup
 	}
 	if e.Events&unix.EPOLLPRI != 0 {
-		ev |= evRead | evUrgent
+		ev |= evUrgent // EPOLLIN is set too if there is anything to read
 	}
 	if e.Events&unix.EPOLLERR != 0 {
 		ev |= evRead | evWrite | evHangup | evError

@@ -488,6 +488,14 @@ func TestCloseReadEndsOnlyReading(t *testing.T) {
 	require.NoError(t, socket.Err())
 }
 
+func TestCloseReadAfterCloseWriteEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	socket, _ := pair(t)
+	require.NoError(t, socket.CloseWrite())
+	require.NoError(t, socket.CloseRead())
+	require.Equal(t, tcpserver.StateUnconnected, socket.State())
+}
+
 func TestCloseReadUnblocksRead(t *testing.T) {
 	t.Parallel()
 	socket, _ := pair(t)

@@ -57,12 +57,10 @@ func (s *TcpSocket) wakeReaders() {
 	}
 }
 
-// wakeWriters wakes the calls that wait to write, as wakeReaders does for those that wait to read.
+// wakeWriters wakes the calls that wait to write. It needs no lock: what they wait for changes only under wmu.
 func (s *TcpSocket) wakeWriters() {
 	if x := s.coldState.Load(); x != nil {
-		s.wmu.Lock()
 		x.writers.Broadcast()
-		s.wmu.Unlock()
 	}
 }
 

@@ -67,7 +67,8 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 }
 
 // read decodes what has arrived. It moves part of a message to partial, because the socket announces the end of the
-// stream only after everything has been read. Only bytes that have to wait stay in the socket. The caller holds reading.
+// stream only after everything has been read. Only bytes that have to wait stay in the socket. The caller holds
+// reading.
 func (c *session[C, M]) read(socket *tcpserver.TcpSocket) {
 	c.decoding.Store(true)
 	defer c.finishDecoding()

@@ -75,6 +75,46 @@ func TestLateHandlersMissNothingWhileTheConnectionEnds(t *testing.T) {
 	}
 }
 
+// A loop that is asked to send more runs no handlers: they are the Executor's.
+func TestLongQueueIsSentBesideTheExecutor(t *testing.T) {
+	runtime.GOMAXPROCS(1)
+	const room = 2 << 20 // more than a flush sends at once
+	for seed := range uint64(100) {
+		failure := runSeed(t, seed, sim.Config{SendBuffer: room, ReceiveBuffer: room}, func() {
+			running := 0
+			server := &tcpserver.TcpServer{WriteBufferSize: 4 * room, Executor: func(f func()) {
+				sched.Go(func() {
+					running++
+					f()
+					running--
+				})
+			}}
+			socket, conn := mustConnect(server)
+			check := func(*tcpserver.TcpSocket) {
+				if running == 0 {
+					sched.Fail("a handler runs outside the Executor")
+				}
+			}
+			socket.SetHandlers(&tcpserver.SocketHandlers{
+				ReadyRead:    check,
+				BytesWritten: func(socket *tcpserver.TcpSocket, _ int) { check(socket) },
+			})
+			socket.Send(make([]byte, 4*room))
+			for p := make([]byte, room); socket.BytesToWrite() > 0; {
+				conn.Recv(p)
+				conn.Send([]byte("x"))
+			}
+			sched.Sleep(time.Minute)
+			conn.Close()
+			socket.Abort()
+			server.Close()
+		})
+		if failure != "" {
+			t.Fatalf("seed %d: %s", seed, failure)
+		}
+	}
+}
+
 // Whoever sets handlers may see the end before the descriptor is released.
 func TestDisconnectedAndShutdownComeAfterTheDescriptorIsReleased(t *testing.T) {
 	runtime.GOMAXPROCS(1)
