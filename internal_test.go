@@ -580,6 +580,7 @@ func TestEndedLoopHasNoTimer(t *testing.T) {
 	}
 	require.Eventually(t, ended, time.Minute, time.Millisecond)
 	require.False(t, l.wheel.timer.Stop())
+	require.Zero(t, l.wheel.buckets) // ended sockets still refer to the loop
 }
 
 // Another goroutine may meet the end of the stream between the handlers' look at the input and ReadClosed.
