@@ -20,7 +20,7 @@ type output struct {
 	max    int               // how many bytes may be queued
 	lag    time.Duration     // how long the client may take nothing
 	abort  func(cause error) // ends the connection at once
-	drop   func()            // does what Disconnected would do; the connection has ended
+	drop   func()            // queues the end of a connection that has ended, and whose Disconnected may not come
 
 	reading sched.Mutex // held by ReadyRead and Disconnected, which may run on two goroutines at the end: see attach
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,7 +88,7 @@ func TestAddedConnectionThatHasEndedIsServedOnce(t *testing.T) {
 			var got []string
 			failure := runSeed(t, seed, sim.Config{}, func() { got = serveEnded(c.lines, c.paused) })
 			require.Empty(t, failure, "%s, seed %d", name, seed)
-			require.Equal(t, append(c.want[:len(c.want):len(c.want)], "disconnected"), got, "%s, seed %d", name, seed)
+			require.Equal(t, slices.Concat(c.want, []string{"disconnected"}), got, "%s, seed %d", name, seed)
 		}
 	}
 }
