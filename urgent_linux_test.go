@@ -1,3 +1,5 @@
+//go:build !kqemu
+
 package tcpserver
 
 import (
