@@ -137,7 +137,8 @@ func (w *world) disconnected(l *link, err error) {
 	if known && !i.Paused && !l.closing && l.seen < l.pos+i.Buffered {
 		sched.Fail("%v: Disconnected before ReadyRead for %d bytes", l, l.pos+i.Buffered-l.seen)
 	}
-	if n := i.Unreported; n > 0 && l.react.Written != nil && !l.closing {
+	closed := l.closing || w.over || w.aborting > 0 || w.pollerClosed
+	if n := i.Unreported; n > 0 && l.react.Written != nil && !closed {
 		sched.Fail("%v: Disconnected before BytesWritten for %d bytes", l, n)
 	}
 	if l.socket.State() != tcpserver.StateUnconnected {
