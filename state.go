@@ -20,7 +20,7 @@ const (
 	// StateConnected lasts from the accept until Close or the end of the connection.
 	StateConnected
 	// StateClosing means that the program has closed the socket while bytes were queued by Send. They are still being
-	// sent. If nothing is queued, the state lasts only until Close has ended the connection.
+	// sent.
 	StateClosing
 )
 

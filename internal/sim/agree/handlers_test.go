@@ -3,7 +3,6 @@
 package agree
 
 import (
-	"runtime"
 	"testing"
 	"time"
 
@@ -14,141 +13,117 @@ import (
 
 // The end of both directions ends a connection, although its handlers are removed while the end of the stream arrives.
 func TestEndIsNoticedWhileHandlersAreRemoved(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(2000) {
-		failure := runSeed(t, seed, sim.Config{}, func() {
-			server := new(tcpserver.TcpServer)
-			socket, conn := mustConnect(server)
-			socket.SetHandlers(&tcpserver.SocketHandlers{})
-			socket.CloseWrite()
-			sched.Go(func() { conn.CloseWrite() })
-			points(40)
-			socket.SetHandlers(nil)
-			if err := socket.WaitForDisconnected(sched.NewContext(time.Minute)); err != nil {
-				sched.Fail("WaitForDisconnected: %v, state %v", err, socket.State())
-			}
-			conn.Close()
-			server.Close()
-		})
-		if failure != "" {
-			t.Fatalf("seed %d: %s", seed, failure)
+	runSeeds(t, 2000, sim.Config{}, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		socket.SetHandlers(&tcpserver.SocketHandlers{})
+		socket.CloseWrite()
+		sched.Go(func() { conn.CloseWrite() })
+		points(40)
+		socket.SetHandlers(nil)
+		if err := socket.WaitForDisconnected(sched.NewContext(time.Minute)); err != nil {
+			sched.Fail("WaitForDisconnected: %v, state %v", err, socket.State())
 		}
-	}
+		conn.Close()
+		server.Close()
+	})
 }
 
 // Handlers that are set before Disconnected was called are told of what the socket holds, and of what was sent, before
 // they are told of the end.
 func TestLateHandlersMissNothingWhileTheConnectionEnds(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(5000) {
-		failure := runSeed(t, seed, narrow, func() {
-			server := new(tcpserver.TcpServer)
-			if sched.Intn(2) == 0 {
-				server.Executor = func(f func()) { sched.Go(f) }
-			}
-			socket, conn := mustConnect(server)
-			conn.Send([]byte("hello"))
-			sched.Sleep(time.Second)
-			socket.Peek(5)
-			socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {}})
-			sched.Sleep(time.Second)
-			socket.Send(make([]byte, 300))
-			conn.Recv(make([]byte, 64))
-			sched.Sleep(time.Second)
-			sched.Go(func() { conn.Reset() })
-			points(60)
-			read, written, ended := false, false, false
-			socket.SetHandlers(&tcpserver.SocketHandlers{
-				ReadyRead:    func(*tcpserver.TcpSocket) { read = true },
-				BytesWritten: func(*tcpserver.TcpSocket, int) { written = true },
-				Disconnected: func(*tcpserver.TcpSocket, error) { ended = true },
-			})
-			sched.Sleep(time.Minute)
-			if !read || !written || !ended {
-				sched.Fail("ReadyRead: %v, BytesWritten: %v, Disconnected: %v", read, written, ended)
-			}
-			server.Close()
-		})
-		if failure != "" {
-			t.Fatalf("seed %d: %s", seed, failure)
+	runSeeds(t, 5000, narrow, func() {
+		server := new(tcpserver.TcpServer)
+		if sched.Intn(2) == 0 {
+			server.Executor = func(f func()) { sched.Go(f) }
 		}
-	}
+		socket, conn := mustConnect(server)
+		conn.Send([]byte("hello"))
+		sched.Sleep(time.Second)
+		socket.Peek(5)
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {}})
+		sched.Sleep(time.Second)
+		socket.Send(make([]byte, 300))
+		conn.Recv(make([]byte, 64))
+		sched.Sleep(time.Second)
+		sched.Go(func() { conn.Reset() })
+		points(60)
+		read, written, ended := false, false, false
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			ReadyRead:    func(*tcpserver.TcpSocket) { read = true },
+			BytesWritten: func(*tcpserver.TcpSocket, int) { written = true },
+			Disconnected: func(*tcpserver.TcpSocket, error) { ended = true },
+		})
+		sched.Sleep(time.Minute)
+		if !read || !written || !ended {
+			sched.Fail("ReadyRead: %v, BytesWritten: %v, Disconnected: %v", read, written, ended)
+		}
+		server.Close()
+	})
 }
 
 // A loop that is asked to send more runs no handlers: they are the Executor's.
 func TestLongQueueIsSentBesideTheExecutor(t *testing.T) {
-	runtime.GOMAXPROCS(1)
 	const room = 2 << 20 // more than a flush sends at once
-	for seed := range uint64(100) {
-		failure := runSeed(t, seed, sim.Config{SendBuffer: room, ReceiveBuffer: room}, func() {
-			running := 0
-			server := &tcpserver.TcpServer{WriteBufferSize: 4 * room, Executor: func(f func()) {
-				sched.Go(func() {
-					running++
-					f()
-					running--
-				})
-			}}
-			socket, conn := mustConnect(server)
-			check := func(*tcpserver.TcpSocket) {
-				if running == 0 {
-					sched.Fail("a handler runs outside the Executor")
-				}
-			}
-			socket.SetHandlers(&tcpserver.SocketHandlers{
-				ReadyRead:    check,
-				BytesWritten: func(socket *tcpserver.TcpSocket, _ int) { check(socket) },
+	runSeeds(t, 100, sim.Config{SendBuffer: room, ReceiveBuffer: room}, func() {
+		running := 0
+		server := &tcpserver.TcpServer{WriteBufferSize: 4 * room, Executor: func(f func()) {
+			sched.Go(func() {
+				running++
+				f()
+				running--
 			})
-			socket.Send(make([]byte, 4*room))
-			for p := make([]byte, room); socket.BytesToWrite() > 0; {
-				conn.Recv(p)
-				conn.Send([]byte("x"))
+		}}
+		socket, conn := mustConnect(server)
+		check := func(*tcpserver.TcpSocket) {
+			if running == 0 {
+				sched.Fail("a handler runs outside the Executor")
 			}
-			sched.Sleep(time.Minute)
-			conn.Close()
-			socket.Abort()
-			server.Close()
-		})
-		if failure != "" {
-			t.Fatalf("seed %d: %s", seed, failure)
 		}
-	}
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			ReadyRead:    check,
+			BytesWritten: func(socket *tcpserver.TcpSocket, _ int) { check(socket) },
+		})
+		socket.Send(make([]byte, 4*room))
+		for p := make([]byte, room); socket.BytesToWrite() > 0; {
+			conn.Recv(p)
+			conn.Send([]byte("x"))
+		}
+		sched.Sleep(time.Minute)
+		conn.Close()
+		socket.Abort()
+		server.Close()
+	})
 }
 
 // Whoever sets handlers may see the end before the descriptor is released.
 func TestDisconnectedAndShutdownComeAfterTheDescriptorIsReleased(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(3000) {
-		failure := runSeed(t, seed, sim.Config{}, func() {
-			server := new(tcpserver.TcpServer)
-			if seed%3 == 0 {
-				server.Executor = func(f func()) { sched.Go(f) }
-			}
-			socket, conn := mustConnect(server)
-			sched.Sleep(time.Second) // until the goroutine that accepts has let it go
-			server.Close()
-			released := func(when string) {
-				if !conn.ServerGone() {
-					sched.Fail("%s, and the descriptor is open", when)
-				}
-			}
-			sched.Go(func() {
-				server.Shutdown(sched.NewContext(time.Hour))
-				released("Shutdown has returned")
-			})
-			sched.Go(func() {
-				points(10)
-				socket.Abort()
-			})
-			points(40)
-			socket.SetHandlers(&tcpserver.SocketHandlers{
-				Disconnected: func(*tcpserver.TcpSocket, error) { released("Disconnected is called") },
-			})
-			sched.Sleep(time.Minute)
-			conn.Close()
-		})
-		if failure != "" {
-			t.Fatalf("seed %d: %s", seed, failure)
+	runSeeds(t, 3000, sim.Config{}, func() {
+		server := new(tcpserver.TcpServer)
+		if sched.Intn(3) == 0 {
+			server.Executor = func(f func()) { sched.Go(f) }
 		}
-	}
+		socket, conn := mustConnect(server)
+		sched.Sleep(time.Second) // until the goroutine that accepts has let it go
+		server.Close()
+		released := func(when string) {
+			if !conn.ServerGone() {
+				sched.Fail("%s, and the descriptor is open", when)
+			}
+		}
+		sched.Go(func() {
+			server.Shutdown(sched.NewContext(time.Hour))
+			released("Shutdown has returned")
+		})
+		sched.Go(func() {
+			points(10)
+			socket.Abort()
+		})
+		points(40)
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			Disconnected: func(*tcpserver.TcpSocket, error) { released("Disconnected is called") },
+		})
+		sched.Sleep(time.Minute)
+		conn.Close()
+	})
 }

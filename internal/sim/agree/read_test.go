@@ -5,7 +5,6 @@ package agree
 import (
 	"errors"
 	"io"
-	"runtime"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -21,34 +20,30 @@ import (
 // Where the poll takes the error of a reset, recv returns an end of stream. An event that was found before the reset
 // does not confirm it.
 func TestResetIsNotTakenForTheEndOfTheStream(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(5000) {
-		failure := runSeed(t, seed, sim.Config{Style: sim.AFD, ResetIsTaken: true}, func() {
-			server := new(tcpserver.TcpServer)
-			socket, conn := mustConnect(server)
-			sched.Go(func() {
-				for range sched.Intn(4) {
-					conn.Send([]byte("x"))
-					points(10)
-				}
-				conn.Reset()
-			})
-			p, err := make([]byte, 10), error(nil)
-			for tries := 0; err == nil || errors.Is(err, tcpserver.ErrWouldBlock); tries++ {
-				if tries > 100 { // whoever waits for the time comes first
-					sched.Sleep(time.Second)
-				}
+	runSeeds(t, 5000, sim.Config{Style: sim.AFD, ResetIsTaken: true}, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		sched.Go(func() {
+			for range sched.Intn(4) {
+				conn.Send([]byte("x"))
 				points(10)
-				_, err = socket.TryRead(p)
 			}
-			if err == io.EOF {
-				sched.Fail("an end of stream")
-			}
-			socket.Abort()
-			server.Close()
+			conn.Reset()
 		})
-		require.Empty(t, failure, "seed %d", seed)
-	}
+		p, err := make([]byte, 10), error(nil)
+		for tries := 0; err == nil || errors.Is(err, tcpserver.ErrWouldBlock); tries++ {
+			if tries > 100 { // whoever waits for the time comes first
+				sched.Sleep(time.Second)
+			}
+			points(10)
+			_, err = socket.TryRead(p)
+		}
+		if err == io.EOF {
+			sched.Fail("an end of stream")
+		}
+		socket.Abort()
+		server.Close()
+	})
 }
 
 // ReadAll asks the system a second time for what does not fit into the buffer, and may get nothing.
@@ -81,28 +76,24 @@ func TestReadAllReturnsWhatItHasWhenTheSystemGivesNoMore(t *testing.T) {
 }
 
 func TestWaitEndsWithItsContext(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(2000) {
-		failure := runSeed(t, seed, sim.Config{}, func() {
-			server := new(tcpserver.TcpServer)
-			socket, conn := mustConnect(server)
-			ctx, returned := sched.NewContext(-1), false
-			sched.Go(func() {
-				socket.WaitForReadyRead(ctx)
-				returned = true
-			})
-			points(30)
-			ctx.Cancel()
-			sched.Sleep(time.Minute)
-			if !returned {
-				sched.Fail("WaitForReadyRead has not returned")
-			}
-			conn.Close()
-			socket.Abort()
-			server.Close()
+	runSeeds(t, 2000, sim.Config{}, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		ctx, returned := sched.NewContext(-1), false
+		sched.Go(func() {
+			socket.WaitForReadyRead(ctx)
+			returned = true
 		})
-		require.Empty(t, failure, "seed %d", seed)
-	}
+		points(30)
+		ctx.Cancel()
+		sched.Sleep(time.Minute)
+		if !returned {
+			sched.Fail("WaitForReadyRead has not returned")
+		}
+		conn.Close()
+		socket.Abort()
+		server.Close()
+	})
 }
 
 // points lets others run up to n times.

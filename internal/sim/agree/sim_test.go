@@ -72,6 +72,17 @@ func runSeed(t *testing.T, seed uint64, config sim.Config, f func()) (failure st
 	return failure
 }
 
+// runSeeds runs f with the schedules of n seeds, and fails with the first one that does.
+func runSeeds(t *testing.T, n uint64, config sim.Config, f func()) {
+	t.Helper()
+	runtime.GOMAXPROCS(1)
+	for seed := range n {
+		if failure := runSeed(t, seed, config, f); failure != "" {
+			t.Fatalf("seed %d: %s", seed, failure)
+		}
+	}
+}
+
 func pause(d time.Duration) { sched.Sleep(d) }
 
 func fail(_ *testing.T, format string, args ...any) { sched.Fail(format, args...) }

@@ -6,11 +6,8 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
 	"github.com/pullaccept/tcpserver/internal/sched"
@@ -22,16 +19,12 @@ var narrow = sim.Config{SendBuffer: 64, ReceiveBuffer: 64}
 
 // A Write that is cut off with something behind it ends the connection. Until then the loop may go on sending.
 func TestCutOffWriteReportsWhatWasSentAndResets(t *testing.T) {
-	runtime.GOMAXPROCS(1)
 	for behind, queue := range map[string]func(*tcpserver.TcpSocket){
 		"Send":       func(socket *tcpserver.TcpSocket) { socket.Send([]byte("S")) },
 		"Write":      func(socket *tcpserver.TcpSocket) { sched.Go(func() { socket.Write([]byte("W")) }) },
 		"CloseWrite": func(socket *tcpserver.TcpSocket) { socket.CloseWrite() },
 	} {
-		for seed := range uint64(2000) {
-			failure := runSeed(t, seed, narrow, func() { cutWriteOff(queue) })
-			require.Empty(t, failure, "seed %d, %s behind the Write", seed, behind)
-		}
+		t.Run(behind, func(t *testing.T) { runSeeds(t, 2000, narrow, func() { cutWriteOff(queue) }) })
 	}
 }
 
@@ -71,71 +64,62 @@ func cutWriteOff(queue func(*tcpserver.TcpSocket)) {
 
 func TestErrIsNilIfCloseCutsOffWriteAtItsDeadline(t *testing.T) {
 	const limit = 20 * time.Millisecond
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(1000) {
-		failure := runSeed(t, seed, narrow, func() {
-			server := new(tcpserver.TcpServer)
-			socket, conn := mustConnect(server)
-			socket.SetWriteDeadline(time.Now().Add(limit))
-			sched.Go(func() { socket.Write(make([]byte, 300)) })
-			sched.Sleep(limit)
-			points(20)
-			err := socket.Close()
-			sched.Sleep(time.Second)
-			if err != nil || socket.Err() != nil {
-				sched.Fail("Close returned %v, Err %v", err, socket.Err())
-			}
-			conn.Close()
-			server.Close()
-		})
-		require.Empty(t, failure, "seed %d", seed)
-	}
+	runSeeds(t, 1000, narrow, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		socket.SetWriteDeadline(time.Now().Add(limit))
+		sched.Go(func() { socket.Write(make([]byte, 300)) })
+		sched.Sleep(limit)
+		points(20)
+		err := socket.Close()
+		sched.Sleep(time.Second)
+		if err != nil || socket.Err() != nil {
+			sched.Fail("Close returned %v, Err %v", err, socket.Err())
+		}
+		conn.Close()
+		server.Close()
+	})
 }
 
 // Whoever sends from the queue schedules BytesWritten afterwards. ReadClosed, and with it the end, may come between.
 func TestBytesWrittenComesBeforeDisconnected(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	for seed := range uint64(10000) {
-		failure := runSeed(t, seed, narrow, func() {
-			server := &tcpserver.TcpServer{Executor: func(f func()) { sched.Go(f) }}
-			socket, conn := mustConnect(server)
-			ended := false
-			socket.SetHandlers(&tcpserver.SocketHandlers{
-				BytesWritten: func(*tcpserver.TcpSocket, int) {
-					if ended {
-						sched.Fail("BytesWritten after Disconnected")
-					}
-				},
-				Disconnected: func(*tcpserver.TcpSocket, error) { ended = true },
-			})
-			sched.Go(func() {
-				points(10)
-				socket.Send(make([]byte, 300))
-				points(60)
-				socket.CloseWrite()
-			})
-			sched.Go(func() {
-				for range sched.Intn(4) {
-					conn.Recv(make([]byte, 64))
+	runSeeds(t, 10000, narrow, func() {
+		server := &tcpserver.TcpServer{Executor: func(f func()) { sched.Go(f) }}
+		socket, conn := mustConnect(server)
+		ended := false
+		socket.SetHandlers(&tcpserver.SocketHandlers{
+			BytesWritten: func(*tcpserver.TcpSocket, int) {
+				if ended {
+					sched.Fail("BytesWritten after Disconnected")
 				}
-				points(10)
-				conn.CloseWrite()
-				readToEnd(conn)
-			})
-			sched.Sleep(time.Minute)
-			if n := tcpserver.Inspect(socket).Unreported; !ended || n > 0 {
-				sched.Fail("ended: %v, BytesWritten has not reported %d", ended, n)
-			}
-			conn.Close()
-			server.Close()
+			},
+			Disconnected: func(*tcpserver.TcpSocket, error) { ended = true },
 		})
-		require.Empty(t, failure, "seed %d", seed)
-	}
+		sched.Go(func() {
+			points(10)
+			socket.Send(make([]byte, 300))
+			points(60)
+			socket.CloseWrite()
+		})
+		sched.Go(func() {
+			for range sched.Intn(4) {
+				conn.Recv(make([]byte, 64))
+			}
+			points(10)
+			conn.CloseWrite()
+			readToEnd(conn)
+		})
+		sched.Sleep(time.Minute)
+		if n := tcpserver.Inspect(socket).Unreported; !ended || n > 0 {
+			sched.Fail("ended: %v, BytesWritten has not reported %d", ended, n)
+		}
+		conn.Close()
+		server.Close()
+	})
 }
 
 func TestWaitForBytesWrittenWaitsForTheLastByte(t *testing.T) {
-	runtime.GOMAXPROCS(1)
-	failure := runSeed(t, 0, narrow, func() {
+	runSeeds(t, 1, narrow, func() {
 		server := new(tcpserver.TcpServer)
 		socket, conn := mustConnect(server)
 		socket.Send(make([]byte, narrow.SendBuffer+narrow.ReceiveBuffer))
@@ -151,7 +135,6 @@ func TestWaitForBytesWrittenWaitsForTheLastByte(t *testing.T) {
 		socket.Abort()
 		server.Close()
 	})
-	require.Empty(t, failure)
 }
 
 func readToEnd(conn *sim.Conn) {
