@@ -181,9 +181,9 @@ func (s *TcpSocket) finishEnd() {
 	s.refs.Or(refsClosing)                      // 6
 	s.config.listener.server.connectionEnded(s) // 7
 	s.decref()                                  // 8
-	s.wakeWriters()                             // 9
+	s.ready.set(endFinished)                    // 9
+	s.wakeWriters()
 	s.wakeReaders()
-	s.ready.set(endFinished)
 	if s.handlers.Load() != nil || s.ready.has(strandRunning) { // a handler may have removed the handlers
 		s.notify(strandEnd)
 	} else {
@@ -278,12 +278,12 @@ func (s *TcpSocket) endIfBothClosed() {
 }
 
 // Close stops listening, or releases the address that [TcpServer.Bind] has reserved. It closes the pending connections,
-// whose peers get an end of stream; the system resets those that are still in its backlog. Sockets that the program has
-// taken stay open. Calls that wait for a connection return ErrServerClosed. The only handler that is still called is
-// ClosedHandler; if Close is not called on the handlers' goroutine, another handler may still be running when it
-// returns. The address can be listened on again at once, by this server too; on Windows perhaps only after the
-// connections that were accepted there have ended. On a server that is neither bound nor listening, Close does nothing.
-// It returns nil.
+// whose peers get an end of stream; the system resets those that are still in its backlog. A connection that is just
+// being accepted may be closed, and counted, for a moment longer. Sockets that the program has taken stay open. Calls
+// that wait for a connection return ErrServerClosed. The only handler that is still called is ClosedHandler; if Close
+// is not called on the handlers' goroutine, another handler may still be running when it returns. The address can be
+// listened on again at once, by this server too; on Windows perhaps only after the connections that were accepted there
+// have ended. On a server that is neither bound nor listening, Close does nothing. It returns nil.
 func (s *TcpServer) Close() error {
 	s.mu.Lock()
 	ln := s.beginClose()

@@ -61,7 +61,7 @@ const (
 	flushDue                // the loop was asked to send from the queue
 	shortReads              // recv may return less than the system holds: a unix socket, or one with urgent data
 	halfOpen                // ReadClosed does not end the connection (SetAllowHalfOpen)
-	endFinished             // finishEnd is about to look at the handlers: whoever sets others announces the end to them
+	endFinished             // finishEnd has only waiters and handlers left: SetHandlers announces the end itself
 	endHandled              // the strand has come to the end: no later event makes it run
 	endTold                 // Disconnected was called: no handler is called any more
 	readNext                // BytesWritten was called last: ReadyRead comes first now

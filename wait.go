@@ -249,10 +249,11 @@ func (s *TcpSocket) WaitForBytesWritten(ctx context.Context) error {
 	return s.opError(opWrite, err)
 }
 
-// WaitForDisconnected waits until the connection has ended, that is, until [StateUnconnected], and then returns nil.
-// If ctx ends, or has ended before the call, it returns the error of ctx. The peer's end of stream alone does not end
-// the connection. To notice a reset, or an end of stream that ends the connection, WaitForDisconnected reads ahead
-// into the read buffer. On a socket with handlers, whose loop reads, it does so only after a reset.
+// WaitForDisconnected waits until the connection has ended, that is, until [StateUnconnected], and until its server no
+// longer counts it. Then it returns nil. If ctx ends, or has ended before the call, it returns the error of ctx. The
+// peer's end of stream alone does not end the connection. To notice a reset, or an end of stream that ends the
+// connection, WaitForDisconnected reads ahead into the read buffer. On a socket with handlers, whose loop reads, it
+// does so only after a reset.
 func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 	x := s.cold()
 	for {
@@ -261,8 +262,8 @@ func (s *TcpSocket) WaitForDisconnected(ctx context.Context) error {
 		s.rmu.Lock()
 		err := waitOn(ctx, &x.readers, func() bool {
 			if s.State() == StateUnconnected {
-				ended = true
-				return true
+				ended = s.ready.has(endFinished) // if not, finishEnd wakes this call
+				return ended
 			}
 			mask := peerClosed | readable
 			if s.handlers.Load() != nil {

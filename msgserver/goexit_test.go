@@ -72,7 +72,7 @@ func TestServeCanRunAgainAfterEachCallbackCalledGoexit(t *testing.T) {
 		dial(t, server)
 		conn.send("hello\n")
 		receive(t, gone)
-		require.Zero(t, server.ConnectionCount())
+		eventually(t, func() bool { return server.ConnectionCount() == 0 }) // the second may have been on its way in
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		require.ErrorIs(t, s.serve(ctx, servertest.Listen(t, new(tcpserver.TcpServer))), context.Canceled)

@@ -1,6 +1,7 @@
 package msgserver
 
 import (
+	"context"
 	"math"
 	"os"
 	"time"
@@ -36,7 +37,10 @@ func (o *output) attach(h *tcpserver.SocketHandlers) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
 	if o.socket.State() == tcpserver.StateUnconnected {
-		sched.Go(func() { h.Disconnected(o.socket, o.socket.Err()) })
+		sched.Go(func() {
+			o.socket.WaitForDisconnected(context.Background()) // it may be ending: its server must have counted it out
+			h.Disconnected(o.socket, o.socket.Err())
+		})
 	}
 }
 

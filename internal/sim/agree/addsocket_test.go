@@ -91,3 +91,28 @@ func TestAddedConnectionThatHasEndedIsServedOnce(t *testing.T) {
 		})
 	}
 }
+
+// A client may be added while another goroutine ends its connection.
+func TestClientDisconnectedComesWhenTheConnectionIsNotCounted(t *testing.T) {
+	runSeeds(t, 1000, sim.Config{}, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		ctx, cancel := sched.WithCancel(context.Background())
+		s := &msgserver.ThreadServer[int, string]{
+			ReadClientMessage: msgserver.Lines[int](100),
+			ClientDisconnected: func(int, error) {
+				if n := server.ConnectionCount(); n != 0 {
+					sched.Fail("the server counts %d connections", n)
+				}
+				cancel()
+			},
+		}
+		s.AddSocket(socket)
+		sched.Go(func() {
+			points(40)
+			socket.Abort()
+		})
+		s.Serve(ctx, server)
+		conn.Close()
+	})
+}

@@ -127,3 +127,20 @@ func TestDisconnectedAndShutdownComeAfterTheDescriptorIsReleased(t *testing.T) {
 		conn.Close()
 	})
 }
+
+func TestWaitForDisconnectedReturnsWhenTheConnectionIsNotCounted(t *testing.T) {
+	runSeeds(t, 1000, sim.Config{}, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		sched.Go(func() { socket.Abort() })
+		points(20)
+		if err := socket.WaitForDisconnected(sched.NewContext(time.Minute)); err != nil {
+			sched.Fail("WaitForDisconnected: %v", err)
+		}
+		if n := server.ConnectionCount(); n != 0 {
+			sched.Fail("the server counts %d connections", n)
+		}
+		conn.Close()
+		server.Close()
+	})
+}
