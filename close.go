@@ -54,14 +54,17 @@ func (s *TcpSocket) Close() error {
 	return nil
 }
 
-// close ends the connection when the send queue is sent, including what waits in Write. If drop is true, it cuts off a
-// Write that waits, and the connection ends at once.
-func (s *TcpSocket) close(drop bool) {
+// close ends the connection when the send queue is sent, including what waits in Write. If byProgram is true, it cuts
+// off a Write that waits, and the connection ends at once. If it is false, an error of sending that nobody has noticed
+// is why the connection ends.
+func (s *TcpSocket) close(byProgram bool) {
 	s.wmu.Lock()
 	begun := false
 	switch {
-	case s.out.empty() || drop && s.out.hasWriter():
+	case byProgram && (s.out.empty() || s.out.hasWriter()):
 		begun = s.beginEnd(nil)
+	case s.out.empty():
+		begun = s.beginEnd(s.writeError())
 	case s.state == StateConnected:
 		s.setState(StateClosing) // from now on nothing is queued
 		s.startCloseTimer()
@@ -116,7 +119,7 @@ func (s *TcpSocket) startCloseTimer() {
 // order of its steps matters:
 //
 //  1. State: it moves under wmu, so that a second call returns. From now on nothing is sent. The first cause is kept.
-//     Close, and a Write that is cut off, decide under the same lock that it moves, so that nothing comes between.
+//     Whoever finds a reason under that lock moves it at once, so that nothing comes between.
 //  2. Output: if bytes that were accepted for sending are lost, here or by an error such as ENOBUFS, which leaves the
 //     connection as it is, the peer must get a reset, so that it does not take a part for the whole. The queue is
 //     dropped.
@@ -181,27 +184,43 @@ func (s *TcpSocket) finishEnd() {
 	s.refs.Or(refsClosing)                      // 6
 	s.config.listener.server.connectionEnded(s) // 7
 	s.decref()                                  // 8
-	s.ready.set(endFinished)                    // 9
-	s.wakeWriters()
-	s.wakeReaders()
-	if s.handlers.Load() != nil || s.ready.has(strandRunning) { // a handler may have removed the handlers
-		s.notify(strandEnd)
-	} else {
-		s.handlersDone()
+	s.wakeWriters()                             // 9
+	s.announceEnd()
+}
+
+// announceEnd wakes the calls that wait to read and schedules Disconnected. Handlers that are set from now on are
+// SetHandlers' affair.
+func (s *TcpSocket) announceEnd() {
+	s.rmu.Lock()
+	s.ready.set(endFinished)
+	if x := s.coldState.Load(); x != nil {
+		x.readers.Broadcast()
+	}
+	heard := s.handlers.Load() != nil || s.ready.has(strandRunning) // a handler may have removed the handlers
+	schedule := heard && s.mark(strandEnd)
+	s.rmu.Unlock()
+	if schedule {
+		s.schedule()
+	}
+	if !heard {
+		s.handlersDone(false)
 	}
 }
 
-// handlersDone tells the server and the poller, once, that no handler of the socket will be called any more.
-func (s *TcpSocket) handlersDone() {
-	s.wmu.Lock()
-	done := s.wflags&wHandlersDone != 0
-	s.wflags |= wHandlersDone
-	s.wmu.Unlock()
-	if done {
-		return
+// handlersDone tells the server and the poller that no handler of the socket will be called any more. If Disconnected
+// was not called, told is false: if handlers were set meanwhile, handlersDone is called again after them.
+func (s *TcpSocket) handlersDone(told bool) {
+	s.rmu.Lock()
+	var counted, keeps bool
+	if told || !s.ready.has(strandEnd|endTold) {
+		counted, keeps = s.rflags&rUncounted == 0, s.rflags&rReleased == 0
+		s.rflags |= rUncounted | rReleased
 	}
-	s.config.listener.server.memberDone(s.config.listener)
-	if s.config.dispatch == nil {
+	s.rmu.Unlock()
+	if counted {
+		s.config.listener.server.memberDone(s.config.listener)
+	}
+	if keeps && s.config.dispatch == nil {
 		s.loop.poller.release()
 	}
 }
@@ -378,25 +397,34 @@ func (s *TcpServer) stopListening(ln *listener, cause, failure error) bool {
 // checkPeriod schedules ClosedHandler and the callbacks of CloseAsync if ln has ended and its last socket too. mu is
 // held.
 func (s *TcpServer) checkPeriod(ln *listener) {
-	if !ln.ended || ln.members > 0 || ln.told {
-		return
-	}
-	ln.told = true
-	if ln.closedHandler != nil || s.strand.calling || s.strand.failure.ln == ln {
+	switch {
+	case !ln.ended || ln.members > 0:
+	case ln.closing == closedWaiting && (ln.closedHandler != nil || s.strand.calling || s.strand.failure.ln == ln):
+		ln.closing = closedDue
 		s.strand.closed = append(s.strand.closed, func() { s.callClosed(ln) })
 		s.wakeStrand()
-	} else {
+	case ln.closing != closedDue:
+		ln.closing = closedTold
 		s.forgetPeriod(ln)
 	}
-	s.periodEnded(ln)
 }
 
-// callClosed calls ClosedHandler. Shutdown and Wait return after it, and so after the handlers that were called before.
+// callClosed calls ClosedHandler, unless handlers were set meanwhile for a socket that had ended without: their
+// Disconnected comes first. Shutdown and Wait return after ClosedHandler, and so after the handlers that were called
+// before.
 func (s *TcpServer) callClosed(ln *listener) {
+	s.mu.Lock()
+	if ln.members > 0 {
+		ln.closing = closedWaiting
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.forgetPeriod(ln)
+		ln.closing = closedTold
+		s.checkPeriod(ln)
 	}()
 	if ln.closedHandler != nil {
 		ln.closedHandler(s, ln.cause)
@@ -408,6 +436,7 @@ func (s *TcpServer) forgetPeriod(ln *listener) {
 	s.periods = slices.DeleteFunc(s.periods, func(c *listener) bool { return c == ln })
 	s.wakeWaiting()
 	s.recount()
+	s.periodEnded(ln)
 }
 
 // connectionEnded is called by each socket when its connection ends.
@@ -436,4 +465,16 @@ func (s *TcpServer) memberDone(ln *listener) {
 	defer s.mu.Unlock()
 	ln.members--
 	s.checkPeriod(ln)
+}
+
+// memberAgain is called when handlers are set for a socket of ln that has ended without any, and is counted out: their
+// Disconnected is waited for, also after ClosedHandler. Another call of memberDone follows.
+func (s *TcpServer) memberAgain(ln *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ln.members++
+	if !slices.Contains(s.periods, ln) {
+		s.periods = append(s.periods, ln)
+		s.recount()
+	}
 }

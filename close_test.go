@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullaccept/tcpserver"
+	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
 // mustEnd waits until the connection has ended, and requires that Err returns want.
@@ -676,4 +678,26 @@ func TestMethodsOfClosedSocketReturnErrSocketClosedOrZero(t *testing.T) {
 			mustReadExactly(t, conn, []byte("xx"))
 		})
 	}
+}
+
+// What ReadClosed has queued is lost.
+func TestResetWhileReadClosedRunsIsReported(t *testing.T) {
+	if !resetsAreSeen() {
+		skip(t, "the system does not report resets")
+	}
+	socket, conn := pair(t)
+	socket.SetWriteBufferSize(64 << 20)
+	queued, ended := make(chan struct{}), make(chan error, 1)
+	socket.SetHandlers(&tcpserver.SocketHandlers{
+		ReadClosed: func(*tcpserver.TcpSocket) {
+			assert.NoError(t, socket.Send(make([]byte, 32<<20)))
+			close(queued)
+			servertest.Eventually(t, func() bool { return socket.Send([]byte("x")) != nil })
+		},
+		Disconnected: func(_ *tcpserver.TcpSocket, err error) { ended <- err },
+	})
+	require.NoError(t, conn.CloseWrite())
+	receive(t, queued)
+	reset(t, conn)
+	require.Equal(t, tcpserver.ErrReset, receive(t, ended))
 }

@@ -76,10 +76,10 @@ type listener struct {
 
 	// The end of the period, guarded by server.mu.
 	ended        bool
-	cause        error          // why the period ended; nil if by Close
-	open         int            // its connections in server.open
-	members      int            // sockets that have not ended, or whose Disconnected has not returned
-	told         bool           // ClosedHandler is due or was called
+	cause        error // why the period ended; nil if by Close
+	open         int   // its connections in server.open
+	members      int   // sockets that have not ended, or whose Disconnected has not returned
+	closing      closedState
 	closeWaiters []*closeWaiter // callbacks of CloseAsync that wait for the end of the period
 }
 

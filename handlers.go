@@ -41,10 +41,19 @@ type SocketHandlers struct {
 
 // SetHandlers sets the handlers that the socket calls from now on. If h is nil, it removes them. Anything that can
 // already be read, and an end that has already happened, are announced at once, so that handlers that are set late
-// miss nothing. Handlers that are set after Disconnected was called are never called. If a handler sets the handlers
-// that are already set, nothing changes.
+// miss nothing. Handlers that are set after Disconnected was called are never called. If the connection has ended
+// without handlers, [TcpServer.Shutdown] and [Wait] wait for those that are set now, but the server's ClosedHandler may
+// have been called before. If a handler sets the handlers that are already set, nothing changes.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
+	if h == nil {
+		s.removeHandlers()
+		return
+	}
 	s.rmu.Lock()
+	if s.ready.has(endTold) {
+		s.rmu.Unlock()
+		return
+	}
 	same := s.handlers.Swap(h) == h
 	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
 		s.rflags |= rNew // under the same lock, so that the strand sees both or none
@@ -53,20 +62,31 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if s.in != nil || s.input != inputOpen && s.rflags&rClosed == 0 || s.ready.has(readable|failed) {
 		due |= strandRead
 	}
-	s.rmu.Unlock()
-	if h == nil {
-		s.endIfBothClosed() // ReadClosed does not have to come first any more
-		return
-	}
 	if s.hasWritten(h) {
 		due |= strandWritten
 	}
 	if s.ready.has(endFinished) { // not earlier: Disconnected comes after the descriptor is released
 		due |= strandEnd
+		if s.rflags&rUncounted != 0 {
+			s.rflags &^= rUncounted
+			s.config.listener.server.memberAgain(s.config.listener)
+		}
 	}
-	if due != 0 {
-		s.notify(due)
+	schedule := due != 0 && s.mark(due)
+	s.rmu.Unlock()
+	if schedule {
+		s.schedule()
 	}
+}
+
+func (s *TcpSocket) removeHandlers() {
+	s.rmu.Lock()
+	s.handlers.Store(nil)
+	if s.in != nil {
+		s.rflags |= rNew // for handlers that are set later
+	}
+	s.rmu.Unlock()
+	s.endIfBothClosed() // ReadClosed does not have to come first any more
 }
 
 // PauseReading stops reading for handlers: ReadyRead and ReadClosed are not called, and nothing is taken from the
@@ -271,8 +291,9 @@ func (s *TcpSocket) takeEnd() (h *SocketHandlers, ok bool) {
 
 // callDisconnected calls Disconnected. No handler is called after it.
 func (s *TcpSocket) callDisconnected(h *SocketHandlers) {
-	defer s.handlersDone() // also if the handler calls runtime.Goexit
-	if h != nil && h.Disconnected != nil {
+	told := h != nil && h.Disconnected != nil
+	defer s.handlersDone(told) // also if the handler calls runtime.Goexit
+	if told {
 		s.call(h, handleDisconnected, 0, s.Err())
 	}
 }

@@ -63,17 +63,18 @@ func (s *TcpSocket) onTick(now uint32) uint32 {
 		return 0
 	}
 	s.wheelDue = 0
-	left, idle := int32(0), false // ticks until the timeout
+	left, ended := int32(0), false // ticks until the timeout
 	if d := s.idleTimeout(); d > 0 {
 		left = int32(s.lastActive.Load() + ticksFor(d) - now)
-		if idle = left <= 0; !idle {
+		if left > 0 {
 			s.wheelDue = dueAfter(now, uint32(left))
+		} else {
+			ended = s.beginEnd(ErrIdleTimeout)
 		}
 	}
 	s.wmu.Unlock()
-	if idle {
-		s.end(ErrIdleTimeout)
-		return 0
+	if ended {
+		s.finishEnd()
 	}
-	return uint32(left)
+	return uint32(max(left, 0))
 }

@@ -199,8 +199,8 @@ func (c rawConn) Write(f func(fd uintptr) bool) error {
 			return err
 		}
 		s.wmu.Lock()
-		closed, expired := s.wflags&wClosed != 0, x.writeBy.expired
-		if x.flushes == flushes && s.refs.Load()&refsClosing == 0 && !closed && !expired {
+		closed, expired := s.wflags&wClosed != 0 || s.state == StateUnconnected, x.writeBy.expired
+		if x.flushes == flushes && !closed && !expired {
 			x.writers.Wait()
 		}
 		s.wmu.Unlock()

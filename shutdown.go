@@ -44,10 +44,8 @@ func (s *TcpServer) CloseAsync(callback func(server *TcpServer, err error)) {
 	}
 	f := &closeWaiter{ends: 1, call: s.countCallback(func() { callback(s, err) })}
 	for _, p := range periods {
-		if !p.told { // the handlers of the others are called before the callback anyway
-			p.closeWaiters = append(p.closeWaiters, f)
-			f.ends++
-		}
+		p.closeWaiters = append(p.closeWaiters, f)
+		f.ends++
 	}
 	s.mu.Unlock()
 	s.finishClose(ln)
@@ -77,6 +75,7 @@ func (s *TcpServer) periodEnded(ln *listener) {
 	for _, f := range ln.closeWaiters {
 		s.closeStepDone(f)
 	}
+	ln.closeWaiters = nil
 }
 
 // closeStepDone counts one end, and schedules the callback after the last one. mu is held.

@@ -512,3 +512,44 @@ func TestWaitInDisconnectedDoesNotWaitForHandlers(t *testing.T) {
 	reset(t, conn)
 	require.NoError(t, receive(t, ended))
 }
+
+// The last handlers may be set after the end of their connection.
+func TestShutdownWaitsForHandlersThatAreSetAfterTheEnd(t *testing.T) {
+	for _, listening := range []bool{true, false} {
+		socket, _ := pair(t)
+		server := socket.Server()
+		if !listening {
+			server.Close()
+		}
+		socket.Abort()
+		returned := false
+		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) {
+			time.Sleep(10 * time.Millisecond)
+			returned = true
+		}})
+		require.NoError(t, server.Shutdown(within(t)))
+		require.True(t, returned, "listening: %v", listening)
+	}
+}
+
+func TestClosedHandlerComesAfterHandlersThatAreSetInAHandler(t *testing.T) {
+	var calls []string
+	dialed, done := make(chan struct{}), make(chan struct{})
+	server := &tcpserver.TcpServer{ClosedHandler: func(*tcpserver.TcpServer, error) { calls = append(calls, "closed") }}
+	server.NewConnectionHandler = func(*tcpserver.TcpServer) {
+		<-dialed
+		socket := server.NextPendingConnection()
+		server.CloseAsync(func(*tcpserver.TcpServer, error) {
+			calls = append(calls, "callback")
+			close(done)
+		})
+		socket.Abort()
+		socket.SetHandlers(&tcpserver.SocketHandlers{Disconnected: func(*tcpserver.TcpSocket, error) {
+			calls = append(calls, "disconnected")
+		}})
+	}
+	dial(t, listen(t, server))
+	close(dialed)
+	receive(t, done)
+	require.Equal(t, []string{"disconnected", "closed", "callback"}, calls)
+}

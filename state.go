@@ -123,6 +123,21 @@ const (
 	inputFinished             // ReadClosed was called, or is not to be
 )
 
+// closedState is the progress of the ClosedHandler of a period of listening. It is guarded by TcpServer.mu.
+//
+//	closedWaiting ──listening and the last socket have ended──► closedDue ──ClosedHandler has returned──► closedTold
+//	     ▲                                                          │
+//	     └──────────handlers were set for a socket that had none────┘
+//
+// Without a ClosedHandler, and unless another handler is running, the period skips closedDue.
+type closedState uint8
+
+const (
+	closedWaiting closedState = iota
+	closedDue
+	closedTold
+)
+
 // readFlags are flags of the receiving side, guarded by rmu.
 type readFlags uint8
 
@@ -133,6 +148,8 @@ const (
 	rConsumed                        // something was taken since the handler was called
 	rRefilled                        // a non-blocking method has called recv successfully since the handler was called
 	rNew                             // what is in the buffer is to be announced
+	rUncounted                       // handlersDone has run, and no handlers were set since
+	rReleased                        // the socket's handlers do not keep the poller any more
 )
 
 // writeFlags are flags of the sending side and of the end, guarded by wmu.
@@ -146,5 +163,4 @@ const (
 	wLinger                              // closing the descriptor may block (SetLinger)
 	wResetOnClose                        // closing the descriptor resets the connection, by SetLinger
 	wTruncated                           // a deadline has cut off a Write: only another Write may follow
-	wHandlersDone                        // handlersDone has run
 )

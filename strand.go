@@ -27,9 +27,14 @@ import (
 
 // notify schedules the socket's handlers for what is due. It is called without a lock.
 func (s *TcpSocket) notify(due readiness) {
-	if s.ready.set(due|strandRunning)&strandRunning == 0 {
+	if s.mark(due) {
 		s.schedule()
 	}
+}
+
+// mark marks what is due. If it returns true, the caller must call schedule, without a lock.
+func (s *TcpSocket) mark(due readiness) (idle bool) {
+	return s.ready.set(due|strandRunning)&strandRunning == 0
 }
 
 // notifyEvent is notify for what has become of bytes to send. If the strand has come to the end meanwhile, it does

@@ -187,7 +187,7 @@ type TcpServer struct {
 
 	cur     *listener   // nil while not listening
 	bound   *listener   // by Bind, until ListenBound or Close
-	periods []*listener // those whose ClosedHandler has not returned; cur is the last of them
+	periods []*listener // those with handlers that have not returned; of these cur is one
 	closed  bool        // Close was called, or listening failed, since the last Listen
 	pending deque.Deque[*TcpSocket]
 	max     maxPending

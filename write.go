@@ -250,7 +250,8 @@ type flushResult struct {
 	announce bool // BytesWritten is due
 	wake     bool // calls may be waiting for bytes to be sent
 	again    bool // the budget is spent and the queue is not empty
-	finished bool // the queue is sent and nothing follows it
+	finished bool // the queue is sent, and the end of stream too
+	ended    bool // the queue of a socket that is closing is sent: finishEnd follows
 }
 
 // writeError returns why sending has failed, or nil. The caller holds wmu.
@@ -315,7 +316,9 @@ func (s *TcpSocket) flush() (result flushResult) {
 		sys.CloseWrite(s.fd)
 		result.finished = true
 	}
-	result.finished = result.finished || s.state == StateClosing
+	if s.state == StateClosing {
+		result.ended = s.beginEnd(s.writeError())
+	}
 	return result
 }
 
@@ -337,12 +340,10 @@ func (s *TcpSocket) finishFlush(result flushResult) {
 		if s.ready.set(flushDue)&flushDue == 0 {
 			s.loop.post(s)
 		}
+	case result.ended:
+		s.finishEnd()
 	case result.finished:
-		if s.State() == StateClosing {
-			s.end(nil)
-		} else {
-			s.endIfBothClosed()
-		}
+		s.endIfBothClosed()
 	}
 }
 

@@ -60,6 +60,7 @@ func (c *Cond) Wait() {
 	if r == nil || r.dead {
 		runtime.Goexit()
 	}
+	r.point(false) // a Broadcast of somebody who does not hold L is lost
 	c.waiting = append(c.waiting, r.cur)
 	c.L.Unlock()
 	r.block("a condition")
