@@ -285,7 +285,7 @@ func (s *TcpSocket) drainAndShutdown() {
 // socket with handlers, ReadClosed comes first; afterwards this is called again.
 func (s *TcpSocket) endIfBothClosed() {
 	s.rmu.Lock()
-	read := s.input == inputFinished || s.input != inputOpen && s.handlers.Load() == nil
+	read := s.input >= inputTold || s.input != inputOpen && s.handlers.Load() == nil
 	err := s.inputErr()
 	s.rmu.Unlock()
 	s.wmu.Lock()

@@ -41,9 +41,10 @@ type SocketHandlers struct {
 
 // SetHandlers sets the handlers that the socket calls from now on. If h is nil, it removes them. Anything that can
 // already be read, and an end that has already happened, are announced at once, so that handlers that are set late
-// miss nothing. Handlers that are set after Disconnected was called are never called. If the connection has ended
-// without handlers, [TcpServer.Shutdown] and [Wait] wait for those that are set now, but the server's ClosedHandler may
-// have been called before. If a handler sets the handlers that are already set, nothing changes.
+// miss nothing. An end of the stream that was announced before is announced again to other handlers, unless the socket
+// is closing. Handlers that are set after Disconnected was called are never called. If the connection has ended without
+// handlers, [TcpServer.Shutdown] and [Wait] wait for those that are set now, but the server's ClosedHandler may have
+// been called before. If a handler sets the handlers that are already set, nothing changes.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if h == nil {
 		s.removeHandlers()
@@ -57,6 +58,9 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	same := s.handlers.Swap(h) == h
 	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
 		s.rflags |= rNew // under the same lock, so that the strand sees both or none
+	}
+	if s.input == inputTold && !same && s.ready.has(halfOpen) {
+		s.input = inputAnnounced
 	}
 	var due readiness
 	if s.in != nil || s.input != inputOpen && s.rflags&rClosed == 0 || s.ready.has(readable|failed) {
@@ -210,7 +214,7 @@ func (s *TcpSocket) callReadClosed() {
 	h := s.handlers.Load()
 	due := h != nil && s.input == inputAnnounced && s.rflags&(rClosed|rPaused) == 0 && s.in == nil
 	if due {
-		s.input = inputFinished
+		s.input = inputTold
 	}
 	s.rmu.Unlock()
 	if !due {

@@ -107,11 +107,12 @@ func (a *atomicReadiness) swap(old, to readiness) bool {
 	return a.v.CompareAndSwap(uint32(old), uint32(to))
 }
 
-// inputState is the progress of the receiving side. It only moves forward, and is guarded by rmu.
+// inputState is the progress of the receiving side. It is guarded by rmu.
 //
-//	inputOpen ──the end, a reset or an error──► inputEnded ──ReadyRead──► inputAnnounced ──ReadClosed──┐
-//	    │                                           │                          │                       ▼
-//	    └───────────── CloseRead, or TcpSocket.end ─┴──────────────────────────┴─────────────► inputFinished
+//	inputOpen ──the end, a reset or an error──► inputEnded ──ReadyRead──► inputAnnounced ──ReadClosed──► inputTold
+//	    │                                           │                      │         ▲                    │   │
+//	    │                                           │                      │         └─other handlers set─┘   │
+//	    └───────────── CloseRead, or TcpSocket.end ─┴──────────────────────┴────► inputFinished ◄─────────────┘
 //
 // Without handlers it stays at inputEnded; what was received before can still be read in every state.
 type inputState uint8
@@ -120,7 +121,8 @@ const (
 	inputOpen      inputState = iota
 	inputEnded                // nothing more comes from the system
 	inputAnnounced            // ReadyRead was called for the end
-	inputFinished             // ReadClosed was called, or is not to be
+	inputTold                 // ReadClosed was called
+	inputFinished             // nothing is announced any more
 )
 
 // closedState is the progress of the ClosedHandler of a period of listening. It is guarded by TcpServer.mu.

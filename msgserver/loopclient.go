@@ -50,13 +50,13 @@ func (l *ServerLoop[D]) add(socket *tcpserver.TcpSocket) {
 	c.openElem = l.open.PushBack(c)
 	l.mu.Unlock()
 	accepted := false
-	defer func() { // also if NewData calls runtime.Goexit
+	defer l.flush() // this and what follows also if a callback calls runtime.Goexit
+	defer c.attach(&c.handlers)
+	defer func() {
 		l.admitting = nil
 		if !accepted {
 			l.remove(c)
 		}
-		c.attach(&c.handlers)
-		l.flush()
 	}()
 	if accepted = l.admit(c); accepted {
 		l.clients[socket] = c
@@ -217,14 +217,13 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 	if len(c.rest) > 0 {
 		buf = append(c.rest, in...)
 	}
-	returned := false
+	finished := false
 	defer func() {
-		if !returned { // ProcessClientData has called runtime.Goexit
+		if !finished { // ProcessClientData or OnError has called runtime.Goexit
 			l.remove(c)
 		}
 	}()
 	left, wait, err := l.consume(c, buf)
-	returned = true
 	if err != nil && (c.removed || cause != nil) {
 		l.report(&ClientError{c.socket, err}) // the client ends for another reason
 		err = nil
@@ -242,6 +241,7 @@ func (l *ServerLoop[D]) process(c *loopClient[D]) {
 		c.keepRest(buf, left)
 		l.updateReading(c, wait)
 	}
+	finished = true
 	l.recycle(in)
 }
 
@@ -300,8 +300,8 @@ func (c *loopClient[D]) keepRest(buf, left []byte) {
 
 // fail reports an error of a client and removes the client.
 func (l *ServerLoop[D]) fail(c *loopClient[D], err error) {
+	defer l.remove(c) // also if OnError calls runtime.Goexit
 	l.report(&ClientError{c.socket, err})
-	l.remove(c)
 }
 
 // remove removes a client, unless it has been removed, and closes its connection. What was written to it is still sent.

@@ -27,7 +27,6 @@ type session[C, M any] struct {
 	done    bool   // nothing more is decoded
 
 	decoding sched.Bool // messages are being decoded that must be handled; set by the socket's handlers
-	gone     sched.Bool // the connection has ended, and its Disconnected may not come: see endEarly
 
 	// Used only on the worker.
 	parked  []task[C, M] // tasks that wait until less is queued for the client, in order
@@ -51,12 +50,18 @@ func newSession[C, M any](s *ThreadServer[C, M], socket *tcpserver.TcpSocket) *s
 	return c
 }
 
-// start sets the socket's handlers. A client that was refused is closed before, so that nothing is decoded.
+// start sets the socket's handlers, and reads from it although the program may have paused that. A client that was
+// refused is closed before, so that nothing is decoded.
 func (c *session[C, M]) start() {
 	if c.refused {
 		c.closeGracefully()
 	}
 	c.attach(&c.handlers)
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if !c.paused {
+		c.socket.ResumeReading()
+	}
 }
 
 // readyRead decodes what has arrived.
@@ -72,7 +77,7 @@ func (c *session[C, M]) readyRead(socket *tcpserver.TcpSocket) {
 func (c *session[C, M]) read(socket *tcpserver.TcpSocket) {
 	c.decoding.Store(true)
 	defer c.finishDecoding()
-	if !c.done && !c.closing.Load() && !c.gone.Load() {
+	if !c.done && !c.closing.Load() {
 		if c.server.shuttingDown.Load() || c.mustWait() {
 			c.pause()
 			return
@@ -94,13 +99,9 @@ func (c *session[C, M]) read(socket *tcpserver.TcpSocket) {
 	socket.Discard(len(socket.Peek(math.MaxInt))) // the client is being closed
 }
 
-// finishDecoding clears decoding: what was decoded is queued. It queues the end that has waited for that, and wakes the
-// worker if shutdown waits for it.
+// finishDecoding clears decoding: what was decoded is queued. It wakes the worker if shutdown waits for that.
 func (c *session[C, M]) finishDecoding() {
 	c.decoding.Store(false)
-	if c.gone.Load() {
-		c.pushEnd(c.socket.Err())
-	}
 	if s := c.server; s.shuttingDown.Load() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -108,14 +109,9 @@ func (c *session[C, M]) finishDecoding() {
 	}
 }
 
-// endEarly queues the end of a connection that has ended and whose Disconnected may not come, after what is being
-// decoded. It does not wait for that: ReadClientMessage may never return.
-func (c *session[C, M]) endEarly() {
-	c.gone.Store(true)
-	if !c.decoding.Load() {
-		c.pushEnd(c.socket.Err())
-	}
-}
+// endEarly queues the end of a connection that has ended and whose Disconnected may not come. Nothing is being decoded:
+// shutdown has waited for that.
+func (c *session[C, M]) endEarly() { c.pushEnd(c.socket.Err()) }
 
 func (c *session[C, M]) isDecoding() bool { return c.decoding.Load() }
 

@@ -117,8 +117,9 @@ func (s *ThreadServer[C, M]) Run(ctx context.Context, host string, port int) err
 // Serve serves the connections of a server that is already listening. It returns the error of ctx when ctx ends, or
 // [tcpserver.ErrServerClosed] when the server is closed elsewhere. Before it returns, it closes the server, handles the
 // messages that have been decoded, closes the clients, and waits for the last ClientDisconnected. What SendData has
-// queued is still sent, within the server's CloseTimeout. Serve returns an error at once if s is already running, which
-// is [ErrRunning], or if MessageHeaderSize is larger than MaxBufferSize. After it has returned, it may be called again.
+// queued is still sent, within the server's CloseTimeout. Serve waits for callbacks that are running, ReadClientMessage
+// included, however long they take. It returns an error at once if s is already running, which is [ErrRunning], or if
+// MessageHeaderSize is larger than MaxBufferSize. After it has returned, it may be called again.
 func (s *ThreadServer[C, M]) Serve(ctx context.Context, server *tcpserver.TcpServer) error {
 	if err := s.begin(); err != nil {
 		return err
@@ -193,8 +194,9 @@ func (s *ThreadServer[C, M]) headerSize() int  { return orDefault(s.MessageHeade
 func (s *ThreadServer[C, M]) bufferLimit() int { return orDefault(s.MaxBufferSize, 64<<10) }
 
 // AddSocket adds a connection that was accepted elsewhere as a client. If there are too many clients, or Serve is about
-// to return, it closes the connection and counts it in Refused. It may be called before Run and between two Runs. If
-// socket already belongs to a client, it does nothing.
+// to return, it closes the connection and counts it in Refused. It may be called before Run and between two Runs. It
+// resumes reading if that is paused; CloseRead must not have been called. If socket already belongs to a client, it
+// does nothing.
 func (s *ThreadServer[C, M]) AddSocket(socket *tcpserver.TcpSocket) {
 	if !s.register(socket) {
 		socket.Close()

@@ -757,41 +757,6 @@ func TestReadClientMessageOfEndedConnectionMayWaitForTheWorker(t *testing.T) {
 	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
 }
 
-// A connection may be dropped while its first messages are being decoded, because its Disconnected may not come.
-// ClientDisconnected comes after what is being decoded, and nothing is decoded after it.
-func TestClientDisconnectedComesAfterDecodingOfConnectionThatEndsEarly(t *testing.T) {
-	decoding, goOn := make(chan struct{}, 2), make(chan struct{})
-	s, events := journal()
-	lines := s.ReadClientMessage
-	s.ReadClientMessage = func(name string, buf []byte) (string, int, error) {
-		decoding <- struct{}{}
-		<-goOn
-		return lines(name, buf)
-	}
-	server := servertest.Listen(t, new(tcpserver.TcpServer))
-	conn := dial(t, server)
-	socket := servertest.Accept(t, server)
-	c := newSession(s, socket)
-	s.sessions = map[*tcpserver.TcpSocket]*session[string, string]{socket: c}
-	s.connect(c)
-	require.Equal(t, "c1 connected", receive(t, events))
-	conn.send("one\n")
-	receive(t, decoding)
-	require.NoError(t, socket.Abort())
-	c.drop()
-	s.runQueued()
-	require.Empty(t, events, "a message is being decoded")
-	close(goOn)
-	eventually(t, func() bool {
-		s.runQueued()
-		return len(events) == 2
-	})
-	require.Equal(t, "c1 one", receive(t, events))
-	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
-	c.readyRead(socket)
-	require.Empty(t, decoding)
-}
-
 // A message that is being decoded when the context ends is handled, and its reply is sent.
 func TestMessageBeingDecodedWhenServeEndsIsAnswered(t *testing.T) {
 	decoding, goOn := make(chan struct{}), make(chan struct{})
@@ -823,4 +788,39 @@ func TestMessageBeingDecodedWhenServeEndsIsAnswered(t *testing.T) {
 	require.Equal(t, "one!\ntwo!\n", conn.rest())
 	conn.Close()
 	require.ErrorIs(t, receive(t, ended), context.Canceled)
+}
+
+// A program may have read the client's first messages, and the end of its stream, itself.
+func TestAddedSocketMayHaveAnnouncedTheEndOfItsStream(t *testing.T) {
+	other := servertest.Listen(t, &tcpserver.TcpServer{AllowHalfOpen: true})
+	conn := dial(t, other)
+	socket := servertest.Accept(t, other)
+	closed := make(chan struct{})
+	socket.SetHandlers(&tcpserver.SocketHandlers{
+		ReadyRead:  func(socket *tcpserver.TcpSocket) { socket.ReadAll() },
+		ReadClosed: func(*tcpserver.TcpSocket) { close(closed) },
+	})
+	conn.send("hello\n")
+	conn.halfClose()
+	receive(t, closed)
+	s, events := journal()
+	serve(t, s.Serve)
+	s.AddSocket(socket)
+	require.Equal(t, "c1 connected", receive(t, events))
+	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
+}
+
+func TestAddedSocketMayBePaused(t *testing.T) {
+	other := servertest.Listen(t, new(tcpserver.TcpServer))
+	conn := dial(t, other)
+	socket := servertest.Accept(t, other)
+	socket.PauseReading()
+	s, events := journal()
+	serve(t, s.Serve)
+	s.AddSocket(socket)
+	require.Equal(t, "c1 connected", receive(t, events))
+	conn.send("hello\n")
+	conn.halfClose()
+	require.Equal(t, "c1 hello", receive(t, events))
+	require.Equal(t, "c1 disconnected <nil>", receive(t, events))
 }

@@ -198,8 +198,8 @@ func (s *ThreadServer[C, M]) handle(c *session[C, M], msg M) {
 
 // fail reports an error of a client and stops the client.
 func (s *ThreadServer[C, M]) fail(c *session[C, M], err error) {
+	defer c.stop(err) // also if OnError calls runtime.Goexit
 	s.report(&ClientError{c.socket, err})
-	c.stop(err)
 }
 
 func (s *ThreadServer[C, M]) connect(c *session[C, M]) {

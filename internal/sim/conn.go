@@ -415,7 +415,9 @@ func (c *Conn) Send(p []byte) (sent int, err error) {
 		case errno != 0 && errno != syscall.EAGAIN:
 			return sent, errno
 		}
-		e.gate.Wait("room to send")
+		if e.room() == 0 && !e.broken && e.errno == 0 { // e.send may have let others run
+			e.gate.Wait("room to send")
+		}
 	}
 }
 

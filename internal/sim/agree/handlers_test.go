@@ -144,3 +144,49 @@ func TestWaitForDisconnectedReturnsWhenTheConnectionIsNotCounted(t *testing.T) {
 		server.Close()
 	})
 }
+
+// Other handlers learn that the stream has ended, whenever they are set.
+func TestOtherHandlersAreToldOfTheEndOfTheStream(t *testing.T) {
+	runSeeds(t, 1000, sim.Config{}, func() {
+		server := &tcpserver.TcpServer{AllowHalfOpen: true}
+		if sched.Intn(2) == 0 {
+			server.Executor = func(f func()) { sched.Go(f) }
+		}
+		socket, conn := mustConnect(server)
+		running, told := false, 0
+		handlers := func() *tcpserver.SocketHandlers {
+			calls := 0
+			return &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) {
+				if calls++; running || calls > 1 {
+					sched.Fail("ReadClosed is called twice, or beside another")
+				}
+				told++
+				running = true
+				points(5)
+				running = false
+			}}
+		}
+		first, second := handlers(), handlers()
+		socket.SetHandlers(first)
+		sched.Go(func() { conn.CloseWrite() })
+		points(60)
+		socket.SetHandlers(second)
+		socket.SetHandlers(second)
+		sched.Sleep(time.Second)
+		if told == 0 {
+			sched.Fail("ReadClosed was not called")
+		}
+		was := told
+		socket.SetHandlers(handlers())
+		sched.Sleep(time.Second)
+		if told != was+1 || socket.State() != tcpserver.StateConnected {
+			sched.Fail("ReadClosed was called %d times, then %d, state %v", was, told, socket.State())
+		}
+		socket.CloseWrite()
+		if err := socket.WaitForDisconnected(sched.NewContext(time.Minute)); err != nil {
+			sched.Fail("both directions have ended, and the connection has not: %v", err)
+		}
+		conn.Close()
+		server.Close()
+	})
+}

@@ -251,6 +251,7 @@ func (a *actor) pauseReading(l *link) {
 // again.
 func (l *link) removeHandlers() {
 	if l.removals++; l.removals <= 20 {
+		l.again = true
 		l.socket.SetHandlers(nil)
 	}
 }

@@ -116,10 +116,10 @@ func (w *world) bytesWritten(l *link, n int) {
 
 func (w *world) readClosed(l *link) {
 	defer w.enter(l, "ReadClosed")()
-	if l.told {
+	if l.told && !l.again {
 		sched.Fail("%v: ReadClosed twice", l)
 	}
-	l.told = true
+	l.told, l.again = true, false
 	if !w.faulty && len(l.ahead) == 0 && l.reading == 0 && !l.vague && l.pos != l.conn.Arrived() {
 		sched.Fail("%v: ReadClosed before everything was taken", l)
 	}

@@ -64,6 +64,7 @@ type link struct {
 	exact        bool  // it was closed where the handlers run: only Disconnected follows
 	late         int   // handlers that began after the program has closed it
 	told         bool  // ReadClosed was called
+	again        bool  // and may be called again, because the handlers were removed and set since
 	over         bool  // Disconnected was called
 	err          error // its error
 	panicked     bool
