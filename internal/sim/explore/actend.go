@@ -15,7 +15,7 @@ func (a *actor) shutdown(n int) {
 		return // it would wait for handlers that cannot run meanwhile
 	}
 	s, ctx := a.w.server, a.context(n)
-	check := a.w.lasting(s)
+	check := a.w.lasting(s, a.w.heardLate)
 	if s.Shutdown(ctx) == nil {
 		if hasEnded(ctx) {
 			sched.Fail("Shutdown with an ended context returned nil")
@@ -27,7 +27,7 @@ func (a *actor) shutdown(n int) {
 func (a *actor) closeAsync() {
 	called := false
 	s := a.w.server
-	check := a.w.lasting(s)
+	check := a.w.lasting(s, a.w.heardLate)
 	c := &callback{h: a.w.handlersOfServer(s)}
 	defer c.made()
 	s.CloseAsync(func(*tcpserver.TcpServer, error) {
@@ -47,6 +47,7 @@ func (a *actor) wait(n int) {
 		return
 	}
 	ctx := a.context(n)
+	heard := a.w.heardLate
 	if tcpserver.Wait(ctx) != nil {
 		return
 	}
@@ -58,7 +59,7 @@ func (a *actor) wait(n int) {
 		if h.unreferenced {
 			continue
 		}
-		checks = append(checks, a.w.lasting(h.s))
+		checks = append(checks, a.w.lasting(h.s, heard))
 		if h.callbacks > 0 && a.link == nil {
 			sched.Fail("Wait returned before %d callbacks", h.callbacks)
 		}
@@ -69,8 +70,9 @@ func (a *actor) wait(n int) {
 }
 
 // lasting notes what a server has at present, and returns a function that fails unless that has ended: the connections
-// and, unless the call was made in a handler, also the handlers.
-func (w *world) lasting(s *tcpserver.TcpServer) (check func(call string, inHandler bool)) {
+// and, unless the call was made in a handler, also the handlers. Handlers that were set after the end of a connection
+// count if heard of these calls had returned before.
+func (w *world) lasting(s *tcpserver.TcpServer, heard int) (check func(call string, inHandler bool)) {
 	h, taken := w.handlersOfServer(s), slices.Clone(w.taken)
 	periods := h.periods
 	return func(call string, inHandler bool) {
@@ -82,7 +84,7 @@ func (w *world) lasting(s *tcpserver.TcpServer) (check func(call string, inHandl
 				continue
 			}
 			i := tcpserver.Inspect(l.socket)
-			called := l.over && l.inside == "" || !i.HasHandlers && l.inside == "" || l.lateHandlers || inHandler
+			called := l.over && l.inside == "" || !i.HasHandlers && l.inside == "" || l.heardLate > heard || inHandler
 			if i.State != tcpserver.StateUnconnected || !called {
 				sched.Fail("%v: %s returned before its end", l, call)
 			}

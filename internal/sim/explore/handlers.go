@@ -216,7 +216,7 @@ func (h *serverHandlers) closed(s *tcpserver.TcpServer, err error) {
 			continue
 		}
 		i := tcpserver.Inspect(l.socket)
-		if i.State != tcpserver.StateUnconnected || i.HasHandlers && !l.over && !l.lateHandlers {
+		if i.State != tcpserver.StateUnconnected || i.HasHandlers && !l.over && l.heardLate == 0 {
 			sched.Fail("%v: ClosedHandler before Disconnected", l)
 		}
 	}

@@ -39,42 +39,42 @@ type link struct {
 	broken   bool // the client knows that the connection is broken
 
 	// What the program knows.
-	socket       *tcpserver.TcpSocket // nil until it was taken
-	react        Reaction
-	handlers     *tcpserver.SocketHandlers
-	calls        int    // of ReadyRead
-	seen         int    // up to which position ReadyRead was called
-	took         int    // how many bytes the present call of ReadyRead has taken itself
-	own          int    // and how often it has read
-	sizings      int    // calls of SetReadBufferSize that have begun, and that have ended
-	removals     int    // of the handlers
-	looks        int    // calls outside the handlers that may have moved bytes to the buffer
-	looking      int    // those that run
-	left         bool   // the last call of ReadyRead has taken something
-	inside       string // the handler that runs
-	task         int    // that runs it
-	entries      int    // calls of handlers
-	view         *view  // that the handler has; nil if none
-	closed       bool   // by the program
-	closing      bool   // a call of Close or Abort has begun
-	aborted      bool   // a call that does not send what is queued has begun
-	flush        flush
-	idle         idleLimit
-	checked      bool  // its end was held against the model
-	exact        bool  // it was closed where the handlers run: only Disconnected follows
-	late         int   // handlers that began after the program has closed it
-	told         bool  // ReadClosed was called
-	again        bool  // and may be called again, because the handlers were removed and set since
-	over         bool  // Disconnected was called
-	err          error // its error
-	panicked     bool
-	paused       bool // reading, for sure
-	lateRead     int  // calls of ReadyRead since
-	pausing      int  // calls of PauseReading and ResumeReading
-	resumed      time.Time
-	lateHandlers bool // handlers were set after the end
-	worker       bool // a goroutine reads for the handlers
-	vague        bool // which bytes were taken is not known any more
+	socket    *tcpserver.TcpSocket // nil until it was taken
+	react     Reaction
+	handlers  *tcpserver.SocketHandlers
+	calls     int    // of ReadyRead
+	seen      int    // up to which position ReadyRead was called
+	took      int    // how many bytes the present call of ReadyRead has taken itself
+	own       int    // and how often it has read
+	sizings   int    // calls of SetReadBufferSize that have begun, and that have ended
+	removals  int    // of the handlers
+	looks     int    // calls outside the handlers that may have moved bytes to the buffer
+	looking   int    // those that run
+	left      bool   // the last call of ReadyRead has taken something
+	inside    string // the handler that runs
+	task      int    // that runs it
+	entries   int    // calls of handlers
+	view      *view  // that the handler has; nil if none
+	closed    bool   // by the program
+	closing   bool   // a call of Close or Abort has begun
+	aborted   bool   // a call that does not send what is queued has begun
+	flush     flush
+	idle      idleLimit
+	checked   bool  // its end was held against the model
+	exact     bool  // it was closed where the handlers run: only Disconnected follows
+	late      int   // handlers that began after the program has closed it
+	told      bool  // ReadClosed was called
+	again     bool  // and may be called again, because the handlers were removed and set since
+	over      bool  // Disconnected was called
+	err       error // its error
+	panicked  bool
+	paused    bool // reading, for sure
+	lateRead  int  // calls of ReadyRead since
+	pausing   int  // calls of PauseReading and ResumeReading
+	resumed   time.Time
+	heardLate int  // which such call has set handlers after the end; MaxInt during one
+	worker    bool // a goroutine reads for the handlers
+	vague     bool // which bytes were taken is not known any more
 
 	deaf       bool // CloseRead was called: there is no ReadClosed
 	halfOpened bool // half-open was switched

@@ -4,6 +4,7 @@ package explore
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"syscall"
@@ -42,6 +43,7 @@ type world struct {
 	listening    int                           // calls of Listen and its like
 	begun        int                           // such calls that have ever begun
 	tried        attempts                      // to accept
+	heardLate    int                           // calls that have set handlers after the end of a connection
 	over         bool                          // the end of the run has begun
 }
 
@@ -272,8 +274,11 @@ func (w *world) hear(l *link) {
 	if l.handlers == nil {
 		l.handlers = w.handlersOf(l)
 	}
-	was := l.lateHandlers
-	l.lateHandlers = true
+	was := l.heardLate
+	l.heardLate = math.MaxInt
 	l.socket.SetHandlers(l.handlers)
-	l.lateHandlers = was || l.socket.State() == tcpserver.StateUnconnected
+	if l.heardLate = was; l.socket.State() == tcpserver.StateUnconnected {
+		w.heardLate++
+		l.heardLate = w.heardLate
+	}
 }
