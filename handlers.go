@@ -41,10 +41,11 @@ type SocketHandlers struct {
 
 // SetHandlers sets the handlers that the socket calls from now on. If h is nil, it removes them. Anything that can
 // already be read, and an end that has already happened, are announced at once, so that handlers that are set late
-// miss nothing. An end of the stream that was announced before is announced again to other handlers, unless the socket
-// is closing. Handlers that are set after Disconnected was called are never called. If the connection has ended without
-// handlers, [TcpServer.Shutdown] and [Wait] wait for those that are set now, but the server's ClosedHandler may have
-// been called before. If a handler sets the handlers that are already set, nothing changes.
+// miss nothing. An end of the stream that was announced before is announced again to other handlers, and to the same
+// ones if they were removed meanwhile, unless the socket is closing. Handlers that are set after Disconnected was
+// called are never called. If the connection has ended without handlers, [TcpServer.Shutdown] and [Wait] wait for those
+// that are set now, but the server's ClosedHandler may have been called before. If a handler sets the handlers that are
+// already set, nothing changes.
 func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if h == nil {
 		s.removeHandlers()
@@ -59,7 +60,7 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if s.in != nil && !(same && s.rflags&rInHandler != 0) {
 		s.rflags |= rNew // under the same lock, so that the strand sees both or none
 	}
-	if s.input == inputTold && !same && s.ready.has(halfOpen) {
+	if s.input == inputTold && !same && s.ready.has(leftOpen) {
 		s.input = inputAnnounced
 	}
 	var due readiness
@@ -69,18 +70,25 @@ func (s *TcpSocket) SetHandlers(h *SocketHandlers) {
 	if s.hasWritten(h) {
 		due |= strandWritten
 	}
-	if s.ready.has(endFinished) { // not earlier: Disconnected comes after the descriptor is released
+	schedule := s.markLate(due)
+	s.rmu.Unlock()
+	if schedule {
+		s.schedule()
+	}
+}
+
+// markLate is mark for what is due although nothing has happened: handlers were set, or may be called again. If the
+// connection has ended, that is due, too, not earlier than finishEnd has released the descriptor, and Shutdown waits
+// for the handlers. The caller holds rmu.
+func (s *TcpSocket) markLate(due readiness) (idle bool) {
+	if s.ready.has(endFinished) {
 		due |= strandEnd
 		if s.rflags&rUncounted != 0 {
 			s.rflags &^= rUncounted
 			s.config.listener.server.memberAgain(s.config.listener)
 		}
 	}
-	schedule := due != 0 && s.mark(due)
-	s.rmu.Unlock()
-	if schedule {
-		s.schedule()
-	}
+	return due != 0 && s.mark(due)
 }
 
 func (s *TcpSocket) removeHandlers() {
@@ -114,9 +122,10 @@ func (s *TcpSocket) ResumeReading() {
 	if paused && s.in != nil && !s.pausedHere() {
 		s.rflags |= rNew
 	}
+	schedule := paused && s.handlers.Load() != nil && !s.ready.has(endTold) && s.markLate(strandRead)
 	s.rmu.Unlock()
-	if paused && s.handlers.Load() != nil {
-		s.notify(strandRead)
+	if schedule {
+		s.schedule()
 	}
 }
 
@@ -221,11 +230,28 @@ func (s *TcpSocket) callReadClosed() {
 		return
 	}
 	s.callHandler(h, handleReadClosed, 0)
-	if s.ready.has(halfOpen) {
+	if s.leaveOpen(h) {
 		s.endIfBothClosed()
 	} else {
 		s.close(false)
 	}
+}
+
+// leaveOpen decides whether the socket stays open when ReadClosed of h has returned. The first decision counts. If the
+// socket stays open, other handlers that were set meanwhile are told of the end of the stream, too.
+func (s *TcpSocket) leaveOpen(h *SocketHandlers) bool {
+	s.rmu.Lock()
+	defer s.rmu.Unlock()
+	if !s.ready.has(halfOpen | leftOpen) {
+		s.input = inputFinished
+		return false
+	}
+	s.ready.set(leftOpen)
+	if other := s.handlers.Load(); s.input == inputTold && other != nil && other != h {
+		s.input = inputAnnounced
+		s.ready.set(strandRead)
+	}
+	return true
 }
 
 // callBytesWritten calls BytesWritten with the number of queued bytes that were sent since its last call.

@@ -61,6 +61,7 @@ const (
 	flushDue                // the loop was asked to send from the queue
 	shortReads              // recv may return less than the system holds: a unix socket, or one with urgent data
 	halfOpen                // ReadClosed does not end the connection (SetAllowHalfOpen)
+	leftOpen                // ReadClosed has returned, and the socket stays open for sending
 	endFinished             // finishEnd has only waiters and handlers left: SetHandlers announces the end itself
 	endHandled              // the strand has come to the end: no later event makes it run
 	endTold                 // Disconnected was called: no handler is called any more
@@ -114,6 +115,8 @@ func (a *atomicReadiness) swap(old, to readiness) bool {
 //	    │                                           │                      │         └─other handlers set─┘   │
 //	    └───────────── CloseRead, or TcpSocket.end ─┴──────────────────────┴────► inputFinished ◄─────────────┘
 //
+// It is also finished when ReadClosed has returned and the socket does not stay open (leaveOpen).
+//
 // Without handlers it stays at inputEnded; what was received before can still be read in every state.
 type inputState uint8
 
@@ -150,7 +153,7 @@ const (
 	rConsumed                        // something was taken since the handler was called
 	rRefilled                        // a non-blocking method has called recv successfully since the handler was called
 	rNew                             // what is in the buffer is to be announced
-	rUncounted                       // handlersDone has run, and no handlers were set since
+	rUncounted                       // handlersDone has run, and markLate has not since
 	rReleased                        // the socket's handlers do not keep the poller any more
 )
 

@@ -31,13 +31,13 @@ type output struct {
 }
 
 // attach sets the socket's handlers, and leaves it to them to close the socket after the end of the stream. If the
-// connection has ended, the socket may have called another Disconnected, or its Executor may be dead: then a goroutine
-// calls Disconnected. The socket may do so, too.
+// connection has ended, the socket may have called another Disconnected, or its Executor may be dead. Then Disconnected
+// is called some time later, so that an earlier handler that still reads is not disturbed. The socket may call it, too.
 func (o *output) attach(h *tcpserver.SocketHandlers) {
 	o.socket.SetAllowHalfOpen(true)
 	o.socket.SetHandlers(h)
 	if o.socket.State() == tcpserver.StateUnconnected {
-		sched.Go(func() {
+		sched.AfterFunc(executorDelay, func() {
 			o.socket.WaitForDisconnected(context.Background()) // it may be ending: its server must have counted it out
 			h.Disconnected(o.socket, o.socket.Err())
 		})

@@ -116,3 +116,48 @@ func TestClientDisconnectedComesWhenTheConnectionIsNotCounted(t *testing.T) {
 		conn.Close()
 	})
 }
+
+// A handler of the program may still read when the connection, which is reset meanwhile, is added.
+func TestMessagesComeOnceAlthoughAnotherHandlerStillReads(t *testing.T) {
+	runSeeds(t, 1000, sim.Config{}, func() {
+		first := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(first)
+		ctx, cancel := sched.WithCancel(context.Background())
+		var got []string
+		s := &msgserver.ThreadServer[int, string]{
+			ReadClientMessage:  msgserver.Lines[int](100),
+			ClientMessage:      func(_ int, line string) { got = append(got, line) },
+			ClientDisconnected: func(int, error) { cancel() },
+		}
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+			for line, ok := socket.ReadLine(); ok; line, ok = socket.ReadLine() {
+				got = append(got, strings.TrimSpace(string(line)))
+				if sched.Intn(4) == 0 {
+					return
+				}
+			}
+		}})
+		second := new(tcpserver.TcpServer)
+		second.Listen("tcp", "127.0.0.1:0")
+		sched.Go(func() {
+			for i := range 120 {
+				conn.Send([]byte(strconv.Itoa(i) + "\n"))
+				if sched.Intn(20) == 0 {
+					points(40)
+				}
+			}
+			points(600)
+			conn.Reset()
+		})
+		points(600)
+		s.AddSocket(socket)
+		s.Serve(ctx, second)
+		for i, line := range got {
+			if line != strconv.Itoa(i) {
+				sched.Fail("%q", got[max(0, i-3):])
+			}
+		}
+		conn.Close()
+		first.Close()
+	})
+}

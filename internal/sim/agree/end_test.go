@@ -166,3 +166,35 @@ func TestShutdownWaitsForHandlersThatAreSetBesideTheEnd(t *testing.T) {
 		conn.Close()
 	})
 }
+
+// What is unread when the connection ends may be announced only after that, when reading is resumed.
+func TestShutdownWaitsForHandlersThatResumeReadingCalls(t *testing.T) {
+	runSeeds(t, 500, sim.Config{}, func() {
+		server := new(tcpserver.TcpServer)
+		socket, conn := mustConnect(server)
+		conn.Send([]byte("hello"))
+		sched.Sleep(time.Second)
+		socket.Peek(5)
+		socket.PauseReading()
+		begun, returned := false, false
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: func(*tcpserver.TcpSocket) {
+			begun = true
+			sched.Sleep(time.Second)
+			returned = true
+		}})
+		sched.Go(func() { conn.Reset() })
+		points(40)
+		socket.ResumeReading()
+		socket.WaitForDisconnected(sched.NewContext(time.Minute))
+		if err := server.Shutdown(sched.NewContext(time.Minute)); err != nil {
+			sched.Fail("Shutdown: %v", err)
+		}
+		if begun && !returned {
+			sched.Fail("Shutdown has returned before ReadyRead")
+		}
+		sched.Sleep(time.Minute)
+		if !returned {
+			sched.Fail("ReadyRead was not called")
+		}
+	})
+}

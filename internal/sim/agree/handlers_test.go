@@ -190,3 +190,42 @@ func TestOtherHandlersAreToldOfTheEndOfTheStream(t *testing.T) {
 		server.Close()
 	})
 }
+
+// The first ReadClosed that returns decides whether the socket stays open. Only then other handlers are told.
+func TestReadClosedDecidesOnceWhetherTheSocketStaysOpen(t *testing.T) {
+	runSeeds(t, 500, narrow, func() {
+		allow := sched.Intn(2) == 0
+		server := &tcpserver.TcpServer{AllowHalfOpen: allow}
+		socket, conn := mustConnect(server)
+		inside, told := sched.Intn(2) == 0, 0
+		others := &tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { told++ }}
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadClosed: func(socket *tcpserver.TcpSocket) {
+			if inside {
+				socket.SetHandlers(others)
+				allow = !allow
+				socket.SetAllowHalfOpen(allow)
+			}
+			socket.Send(make([]byte, 1000)) // more than the system takes
+		}})
+		conn.CloseWrite()
+		sched.Sleep(time.Second)
+		stays := allow
+		socket.SetAllowHalfOpen(!stays)
+		if !inside {
+			socket.PauseReading()
+			socket.SetHandlers(others)
+			socket.ResumeReading()
+		}
+		sched.Sleep(time.Second)
+		want, state := 0, tcpserver.StateClosing
+		if stays {
+			want, state = 1, tcpserver.StateConnected
+		}
+		if told != want || socket.State() != state {
+			sched.Fail("stays: %v, inside: %v; told %d times, state %v", stays, inside, told, socket.State())
+		}
+		conn.Close()
+		socket.Abort()
+		server.Close()
+	})
+}
