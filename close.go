@@ -21,7 +21,8 @@ import (
 //	         └──────────────► end ◄─────┴────────────────────────┘
 //	                           │ drops the socket's own reference; wakes everybody who waits; schedules Disconnected
 //	                           ├──► decref ──the last reference──► destroy: closes the descriptor
-//	                           └──► callDisconnected ──► handlersDone: the server and the poller count one less
+//	                           └──► callDisconnected ──► handlersDone: the server and the poller count one less,
+//	                                                     until markLate, which leads to callDisconnected again
 //
 // And for a server:
 //
@@ -467,8 +468,8 @@ func (s *TcpServer) memberDone(ln *listener) {
 	s.checkPeriod(ln)
 }
 
-// memberAgain is called when handlers are set for a socket of ln that has ended without any, and is counted out: their
-// Disconnected is waited for, also after ClosedHandler. Another call of memberDone follows.
+// memberAgain is called when a socket of ln that is counted out will call handlers after all, because they were set, or
+// reading was resumed, after its end. They are waited for, also after ClosedHandler. Another memberDone follows.
 func (s *TcpServer) memberAgain(ln *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
