@@ -277,6 +277,16 @@ func TestShortValueReleasesTheMemoryOfALongOne(t *testing.T) {
 	assert.Equal(t, "1", string(s.values["k"]))
 }
 
+// An empty value is not a number, no matter what the key held before. Only a key that is missing counts from 0.
+func TestIncrRefusesAnEmptyValue(t *testing.T) {
+	conn := start(t)
+	send(t, conn, setCommand("")+"INCR v\r\n"+setCommand("1")+setCommand("")+"INCR v\r\nDEL v\r\nINCR v\r\n")
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	refused := "-ERR value is not an integer or out of range\r\n"
+	require.Equal(t, "+OK\r\n"+refused+"+OK\r\n+OK\r\n"+refused+":1\r\n:1\r\n", string(got))
+}
+
 func TestPipelinedCommandsAreAnsweredInOrder(t *testing.T) {
 	conn := start(t)
 	_, err := conn.Write([]byte("PING\r\nSET n 41\r\nINCR n\r\nGET n\r\nGET none\r\nDEL n none\r\n" +

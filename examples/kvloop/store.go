@@ -73,9 +73,8 @@ func (s *store) del(keys [][]byte) {
 }
 
 func (s *store) incr(key []byte) {
-	value := s.values[string(key)]
 	n := int64(0)
-	if value != nil {
+	if value, ok := s.values[string(key)]; ok { // an empty value is not a number, as in Redis
 		var err error
 		if n, err = strconv.ParseInt(string(value), 10, 64); err != nil {
 			s.line("-ERR value is not an integer or out of range")
