@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/pullaccept/tcpserver"
@@ -27,12 +28,25 @@ type request struct {
 	state    string // proves that a redirect answers this request
 	verifier string
 	redirect string
-	result   chan result // of the first redirect that does
+
+	once    sync.Once
+	settled chan struct{} // closed when there is a result
+	result  result
 }
 
 type result struct {
 	code string
 	err  error
+}
+
+// settle ends the login with a result and returns it, or the one that the login has already, so that the browser and
+// the caller of login are told the same.
+func (r *request) settle(got result) result {
+	r.once.Do(func() {
+		r.result = got
+		close(r.settled)
+	})
+	return r.result
 }
 
 // login calls open with the address of the provider's page, waits until the browser is sent back from there, and
@@ -45,7 +59,7 @@ func login(ctx context.Context, page *url.URL, client string, open func(page str
 	r := &request{
 		state: rand.Text(), verifier: rand.Text() + rand.Text(), // 52 characters; RFC 7636 wants 43 to 128
 		redirect: fmt.Sprintf("http://%v/callback", server.Addr()), // the name localhost may be somebody else's
-		result:   make(chan result, 1),
+		settled:  make(chan struct{}),
 	}
 	web := &http.Server{Handler: r.handler(), ReadTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	served := make(chan error, 1)
@@ -60,17 +74,17 @@ func login(ctx context.Context, page *url.URL, client string, open func(page str
 		<-served
 	}()
 	if err := open(r.page(page, client)); err != nil {
-		return nil, err
+		r.settle(result{err: err})
 	}
 	select {
-	case got := <-r.result:
-		if got.err != nil {
-			return nil, got.err
-		}
-		return &grant{got.code, r.verifier, r.redirect}, nil
+	case <-r.settled:
 	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
+	got := r.settle(result{err: ctx.Err()})
+	if got.err != nil {
+		return nil, got.err
+	}
+	return &grant{got.code, r.verifier, r.redirect}, nil
 }
 
 // page returns the address of the provider's page for this request.
@@ -111,6 +125,7 @@ func (r *request) redirected(w http.ResponseWriter, req *http.Request) {
 	default:
 		got.code = q.Get("code")
 	}
+	got = r.settle(got) // an earlier result stays if the browser loads the page again, or comes too late
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "no-referrer")
@@ -120,10 +135,6 @@ func (r *request) redirected(w http.ResponseWriter, req *http.Request) {
 		text = "The login has failed."
 	}
 	fmt.Fprintf(w, donePage, text)
-	select {
-	case r.result <- got:
-	default: // the browser has loaded the page again
-	}
 }
 
 const donePage = `<!doctype html>

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 
@@ -114,6 +115,30 @@ func TestRefusalIsReported(t *testing.T) {
 		_, err := login(servertest.Context(t), provider(t), "me", b.visit(q))
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// The browser has been told that the user is logged in.
+func TestResultCountsAlthoughTheContextHasEnded(t *testing.T) {
+	for range 20 { // select would choose either
+		ctx, cancel := context.WithCancel(t.Context())
+		b := &browser{t: t}
+		visit := b.visit(url.Values{"code": {"c"}})
+		granted, err := login(ctx, provider(t), "me", func(page string) error {
+			defer cancel()
+			return visit(page)
+		})
+		require.NoError(t, err)
+		require.Equal(t, "c", granted.Code)
+	}
+}
+
+// While the server ends, the browser may still be sent back on a connection that it has made before.
+func TestRedirectAfterTheEndIsToldOfIt(t *testing.T) {
+	r := &request{state: "s", settled: make(chan struct{})}
+	r.settle(result{err: context.Canceled})
+	w := httptest.NewRecorder()
+	r.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/callback?state=s&code=c", nil))
+	require.Contains(t, w.Body.String(), "The login has failed.")
 }
 
 func TestLoginEndsWithItsContext(t *testing.T) {
