@@ -36,6 +36,7 @@ type terminal struct {
 	server  *tcpserver.TcpServer
 	clients []*client
 	out     io.Writer
+	typing  error // why nothing more can be read
 }
 
 type client struct {
@@ -43,11 +44,13 @@ type client struct {
 	text   []byte // the beginning of a line
 }
 
-// maxLine is how much of a line is kept until its end comes, in bytes.
-const maxLine = 4 << 10
+const (
+	maxLine  = 4 << 10   // how much of a client's line is kept until its end comes, in bytes
+	maxTyped = 512 << 10 // how long a typed line may be; two fit into what is queued for a client
+)
 
 // run serves until ctx ends or there is nothing more to read from in, and then until the clients have what was sent to
-// them.
+// them. It returns the error with which reading has failed.
 func run(ctx context.Context, addr string, in io.Reader, out io.Writer) error {
 	t := &terminal{out: out}
 	running, stop := context.WithCancel(context.Background())
@@ -64,16 +67,21 @@ func run(ctx context.Context, addr string, in io.Reader, out io.Writer) error {
 	defer context.AfterFunc(ctx, func() { t.queue.Post(t.close) })()
 	go t.readLines(in)
 	t.queue.Run(running)
-	return nil
+	return t.typing
 }
 
 // readLines has the main goroutine send each line, and close the server after the last one.
 func (t *terminal) readLines(in io.Reader) {
-	for lines := bufio.NewScanner(in); lines.Scan(); {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, maxTyped)
+	for lines.Scan() {
 		line := append(bytes.Clone(lines.Bytes()), '\n')
 		t.queue.Post(func() { t.sendToAll(line) })
 	}
-	t.queue.Post(t.close)
+	t.queue.Post(func() {
+		t.typing = lines.Err()
+		t.close()
+	})
 }
 
 func (t *terminal) sendToAll(line []byte) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -86,6 +87,30 @@ func TestTypedLinesReachClientsAndTheirsTheTerminal(t *testing.T) {
 	require.Equal(t, "good night\n", string(rest))
 	require.Equal(t, bob.LocalAddr().String()+" has gone; clients: 0", out.next())
 	require.NoError(t, servertest.Receive(t, ended))
+}
+
+// A line of 64 KiB or more is longer than what a bufio.Scanner takes by itself.
+func TestLongTypedLineReachesClients(t *testing.T) {
+	out, in, addr, ended := start(t.Context(), t)
+	conn := dial(t, addr)
+	require.Contains(t, out.next(), "has connected")
+	line := strings.Repeat("x", maxTyped-1) + "\n"
+	go func() {
+		io.WriteString(in, line)
+		in.Close()
+	}()
+	got, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	require.True(t, line == string(got), "%d bytes", len(got))
+	require.Contains(t, out.next(), "has gone")
+	require.NoError(t, servertest.Receive(t, ended))
+}
+
+func TestFailureToReadWhatIsTypedIsReturned(t *testing.T) {
+	broken := iotest.ErrReader(io.ErrNoProgress)
+	require.ErrorIs(t, run(t.Context(), "127.0.0.1:0", broken, io.Discard), io.ErrNoProgress)
+	long := strings.NewReader(strings.Repeat("x", maxTyped) + "\n")
+	require.ErrorIs(t, run(t.Context(), "127.0.0.1:0", long, io.Discard), bufio.ErrTooLong)
 }
 
 func TestInterruptEndsTheTerminal(t *testing.T) {
