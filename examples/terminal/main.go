@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullaccept/tcpserver"
 )
@@ -127,8 +128,14 @@ func (t *terminal) said(c *client) {
 		c.text = rest
 	}
 	if len(c.text) > maxLine {
-		t.show(c, c.text)
-		c.text = nil
+		cut := len(c.text)
+		for i := cut - utf8.UTFMax + 1; i < cut; i++ {
+			if !utf8.FullRune(c.text[i:]) {
+				cut = i // the rest of this character is still to come
+			}
+		}
+		t.show(c, c.text[:cut])
+		c.text = c.text[cut:]
 	}
 }
 

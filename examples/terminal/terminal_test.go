@@ -106,6 +106,28 @@ func TestLongTypedLineReachesClients(t *testing.T) {
 	require.NoError(t, servertest.Receive(t, ended))
 }
 
+// A long line is shown in pieces.
+func TestCharacterIsWholeWhereALongLineIsCut(t *testing.T) {
+	out, in, addr, ended := start(t.Context(), t)
+	conn := dial(t, addr)
+	name := conn.LocalAddr().String()
+	require.Contains(t, out.next(), "has connected")
+	long := strings.Repeat("x", maxLine+1)
+	for _, char := range []string{"\u00e9", "\u2713", "\U0001f600"} {
+		for n := range len(char) {
+			io.WriteString(conn, long+char[:n])
+			require.Equal(t, name+": "+long, out.next())
+			io.WriteString(conn, char[n:]+"\n")
+			require.Equal(t, name+": "+char, out.next())
+		}
+	}
+	io.WriteString(conn, long[1:]+"\xff")
+	require.Equal(t, name+": "+long[1:]+"\uFFFD", out.next(), "no character begins so")
+	require.NoError(t, in.Close())
+	require.Contains(t, out.next(), "has gone")
+	require.NoError(t, servertest.Receive(t, ended))
+}
+
 func TestFailureToReadWhatIsTypedIsReturned(t *testing.T) {
 	broken := iotest.ErrReader(io.ErrNoProgress)
 	require.ErrorIs(t, run(t.Context(), "127.0.0.1:0", broken, io.Discard), io.ErrNoProgress)
