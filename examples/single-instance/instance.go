@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -32,6 +34,7 @@ func newStart(args []string) (start, error) {
 const (
 	maxStart     = 1 << 20 // how long a start may be, in bytes
 	patience     = 5 * time.Second
+	haste        = 500 * time.Millisecond // within which the first instance proves itself, or is asked again
 	acknowledged = "ok\n"
 )
 
@@ -47,7 +50,7 @@ func defaultNetwork() string {
 // A place is where the instances of a program meet: a directory of the user's own. It has a lock, which the first
 // instance holds for as long as it runs and which the system releases if it crashes, and what the others need to
 // connect to it: a unix socket, or the address of a socket on 127.0.0.1 and a secret, because every user of the machine
-// can connect there.
+// can connect there, and listen there once the first instance has crashed.
 type place struct{ dir, network string }
 
 func (p place) lock() string    { return filepath.Join(p.dir, "lock") }
@@ -113,8 +116,10 @@ func (p place) serve(lock *os.File, exec tcpserver.Executor, started func(start)
 
 func (i *instance) listen() error {
 	p := i.place
+	// An instance that has crashed may have left these; the lock says that there is none.
+	os.Remove(p.socket())
+	os.Remove(p.address())
 	if p.network == "unix" {
-		os.Remove(p.socket()) // an instance that has crashed may have left it; the lock says that there is none
 		i.server.SocketMode = 0o600
 		return i.server.Listen("unix", p.socket())
 	}
@@ -136,6 +141,7 @@ func (i *instance) listen() error {
 
 // close ends the instance. It is called on the goroutine that runs the handlers, so that none is called afterwards.
 func (i *instance) close() {
+	os.Remove(i.place.address()) // as long as the port is not another program's
 	i.server.Close()
 	i.server.CloseConnections()
 	i.lock.Close()
@@ -143,17 +149,22 @@ func (i *instance) close() {
 
 func (i *instance) connected(server *tcpserver.TcpServer) {
 	if socket := server.NextPendingConnection(); socket != nil {
-		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: i.readyRead})
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: i.asked})
 	}
 }
 
-// readyRead takes the one line that another instance sends. If it does not come, the connection ends by IdleTimeout.
-func (i *instance) readyRead(socket *tcpserver.TcpSocket) {
-	line, ok := socket.ReadLine()
+// asked proves to another instance that this is the first one, and not a program that listens where that has been.
+func (i *instance) asked(socket *tcpserver.TcpSocket) {
+	if nonce, ok := readLine(socket); ok {
+		socket.Send(proof(i.secret, nonce))
+		socket.SetHandlers(&tcpserver.SocketHandlers{ReadyRead: i.told})
+	}
+}
+
+// told takes the start that another instance sends then.
+func (i *instance) told(socket *tcpserver.TcpSocket) {
+	line, ok := readLine(socket)
 	if !ok {
-		if socket.BytesAvailable() >= maxStart {
-			socket.Abort()
-		}
 		return
 	}
 	var s start
@@ -167,21 +178,56 @@ func (i *instance) readyRead(socket *tcpserver.TcpSocket) {
 	i.started(s)
 }
 
-// handOver sends a start to the first instance, and returns when that has taken it.
+// readLine takes a line. If the rest of it does not come, the connection ends by IdleTimeout.
+func readLine(socket *tcpserver.TcpSocket) (line []byte, ok bool) {
+	line, ok = socket.ReadLine()
+	if !ok && socket.BytesAvailable() >= maxStart {
+		socket.Abort()
+	}
+	return line, ok
+}
+
+// proof returns the line with which a program that knows the secret answers a line that nobody could foresee. On a unix
+// socket the secret is empty: only the user's own programs can listen there.
+func proof(secret string, nonce []byte) []byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(nonce)
+	return fmt.Appendf(nil, "%x\n", mac.Sum(nil))
+}
+
+// handOver sends a start to the first instance, and returns when that has taken it. What has been sent may have been
+// taken, so handOver sends nothing to a program that does not prove itself soon, and waits as long as ctx allows
+// afterwards.
 func (p place) handOver(ctx context.Context, s start) error {
-	conn, err := p.dial(ctx, &s)
+	asking, cancel := context.WithTimeout(ctx, haste)
+	defer cancel()
+	conn, err := p.dial(asking, &s)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	lines := bufio.NewReader(conn)
+	nonce := []byte(rand.Text() + "\n")
+	if err := exchange(asking, conn, lines, nonce, proof(s.Secret, nonce)); err != nil {
+		return err
+	}
+	line, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return exchange(ctx, conn, lines, append(line, '\n'), []byte(acknowledged))
+}
+
+// exchange sends a line and waits for the answer that the first instance gives to it.
+func exchange(ctx context.Context, conn net.Conn, lines *bufio.Reader, line, want []byte) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		conn.SetDeadline(deadline)
 	}
-	if err := json.NewEncoder(conn).Encode(s); err != nil {
+	if _, err := conn.Write(line); err != nil {
 		return err
 	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && answer != acknowledged {
+	answer, err := lines.ReadSlice('\n')
+	if err == nil && !hmac.Equal(answer, want) {
 		err = errors.New("an answer of another program")
 	}
 	return err

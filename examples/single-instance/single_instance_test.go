@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullaccept/tcpserver"
 	"github.com/pullaccept/tcpserver/internal/servertest"
 )
 
@@ -119,6 +120,55 @@ func TestStartAfterCrashIsTheFirst(t *testing.T) {
 	})
 }
 
+// After a crash another program may listen at the address, until the next first instance has written its own.
+func TestProgramAtAStaleAddressLearnsNothing(t *testing.T) {
+	for _, answer := range []string{"", acknowledged} {
+		p := place{t.TempDir(), "tcp"}
+		other, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		meeting := fmt.Sprintf(`{"address":"%v","secret":"old"}`, other.Addr())
+		require.NoError(t, os.WriteFile(p.address(), []byte(meeting), 0o600))
+		lock, err := tryLock(p.lock())
+		require.NoError(t, err)
+		handedOver := make(chan error, 1)
+		go func() {
+			_, err := p.open(t.Context(), start{Args: []string{"a"}}, nil, nil)
+			handedOver <- err
+		}()
+		conn, err := other.Accept()
+		require.NoError(t, err)
+		require.NoError(t, other.Close())
+		io.WriteString(conn, answer)
+		heard, err := io.ReadAll(conn)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+		require.Regexp(t, "^[A-Z2-7]{26}\n$", string(heard), "nothing but a nonce")
+
+		started := make(chan start, 1)
+		first, err := p.serve(lock, nil, func(s start) { started <- s })
+		require.NoError(t, err)
+		require.NoError(t, servertest.Receive(t, handedOver))
+		require.Equal(t, []string{"a"}, servertest.Receive(t, started).Args)
+		first.close()
+	}
+}
+
+func TestAddressIsKnownNoLongerThanSomebodyListens(t *testing.T) {
+	p := place{t.TempDir(), "tcp"}
+	_, end := runFirst(t, p)
+	require.FileExists(t, p.address())
+	end()
+	require.NoFileExists(t, p.address())
+
+	// What a crash has left is gone before the new address is written.
+	require.NoError(t, os.WriteFile(p.address(), nil, 0o600))
+	require.NoError(t, os.Mkdir(p.address()+".new", 0o700))
+	next := &instance{place: p, server: new(tcpserver.TcpServer)}
+	require.Error(t, next.listen())
+	require.NoFileExists(t, p.address())
+	require.NoError(t, next.server.Close())
+}
+
 func TestStrangersAreRefused(t *testing.T) {
 	p := place{t.TempDir(), "tcp"}
 	started := make(chan start, 1)
@@ -128,10 +178,10 @@ func TestStrangersAreRefused(t *testing.T) {
 		conn, err := net.Dial("tcp", first.server.Addr().String())
 		require.NoError(t, err)
 		require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
-		fmt.Fprintln(conn, text)
+		fmt.Fprintln(conn, "nonce\n"+text)
 		answer, err := io.ReadAll(conn)
 		require.Error(t, err, "a reset")
-		require.Empty(t, answer)
+		require.NotContains(t, string(answer), acknowledged)
 		require.NoError(t, conn.Close())
 	}
 	first.close()
