@@ -19,16 +19,21 @@ import (
 	"github.com/pullaccept/tcpserver"
 )
 
-// A start is what the first instance learns of another one.
+// A start is what the first instance learns of another one. Names of files are bytes, because they need not be UTF-8,
+// to which JSON would change a string.
 type start struct {
-	Dir    string   `json:"dir"` // where file names among the arguments begin
-	Args   []string `json:"args"`
+	Dir    []byte   `json:"dir"` // where file names among the arguments begin
+	Args   [][]byte `json:"args"`
 	Secret string   `json:"secret,omitempty"`
 }
 
 func newStart(args []string) (start, error) {
 	dir, err := os.Getwd()
-	return start{Dir: dir, Args: args}, err
+	s := start{Dir: []byte(dir)}
+	for _, arg := range args {
+		s.Args = append(s.Args, []byte(arg))
+	}
+	return s, err
 }
 
 const (

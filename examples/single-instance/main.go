@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 
 	"github.com/pullaccept/tcpserver"
 )
@@ -35,7 +35,7 @@ func main() {
 // called run: a program with a user interface would pass the toolkit's own call as the Executor.
 func run(ctx context.Context, p place, args []string, out io.Writer) error {
 	var queue tcpserver.Queue
-	show := func(s start) { fmt.Fprintf(out, "started in %s: %s\n", s.Dir, strings.Join(s.Args, " ")) }
+	show := func(s start) { fmt.Fprintf(out, "started in %s: %s\n", s.Dir, bytes.Join(s.Args, []byte{' '})) }
 	this, err := newStart(args)
 	if err != nil {
 		return err

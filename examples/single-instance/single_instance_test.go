@@ -75,6 +75,22 @@ func TestSecondStartHandsItsArgumentsToTheFirst(t *testing.T) {
 	})
 }
 
+// Names of files may be in any encoding, and hold a line feed.
+func TestArgumentsAreHandedOverUnchanged(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, p place) {
+		heard := make(chan start, 1)
+		first, err := p.open(t.Context(), start{}, nil, func(s start) { heard <- s })
+		require.NoError(t, err)
+		defer first.close()
+		this, err := newStart([]string{"caf\xe9", "", "a\nb", "<\u2713>"})
+		require.NoError(t, err)
+		this.Dir = []byte("/\xff")
+		_, err = p.open(t.Context(), this, nil, nil)
+		require.NoError(t, err)
+		require.Equal(t, this, servertest.Receive(t, heard))
+	})
+}
+
 func TestOneOfManyStartsIsTheFirst(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, p place) {
 		const starts = 20
@@ -83,7 +99,7 @@ func TestOneOfManyStartsIsTheFirst(t *testing.T) {
 		var all sync.WaitGroup
 		for n := range starts {
 			all.Go(func() {
-				this := start{Args: []string{fmt.Sprint(n)}}
+				this := start{Args: [][]byte{[]byte(fmt.Sprint(n))}}
 				first, err := p.open(t.Context(), this, nil, func(s start) { heard <- s })
 				if err != nil {
 					t.Error(err)
@@ -97,7 +113,7 @@ func TestOneOfManyStartsIsTheFirst(t *testing.T) {
 		require.Len(t, firsts, 1)
 		seen := map[string]bool{}
 		for range starts - 1 {
-			seen[servertest.Receive(t, heard).Args[0]] = true
+			seen[string(servertest.Receive(t, heard).Args[0])] = true
 		}
 		require.Len(t, seen, starts-1)
 		(<-firsts).close()
@@ -132,7 +148,7 @@ func TestProgramAtAStaleAddressLearnsNothing(t *testing.T) {
 		require.NoError(t, err)
 		handedOver := make(chan error, 1)
 		go func() {
-			_, err := p.open(t.Context(), start{Args: []string{"a"}}, nil, nil)
+			_, err := p.open(t.Context(), start{Args: [][]byte{[]byte("a")}}, nil, nil)
 			handedOver <- err
 		}()
 		conn, err := other.Accept()
@@ -148,7 +164,7 @@ func TestProgramAtAStaleAddressLearnsNothing(t *testing.T) {
 		first, err := p.serve(lock, nil, func(s start) { started <- s })
 		require.NoError(t, err)
 		require.NoError(t, servertest.Receive(t, handedOver))
-		require.Equal(t, []string{"a"}, servertest.Receive(t, started).Args)
+		require.Equal(t, [][]byte{[]byte("a")}, servertest.Receive(t, started).Args)
 		first.close()
 	}
 }
@@ -174,7 +190,9 @@ func TestStrangersAreRefused(t *testing.T) {
 	started := make(chan start, 1)
 	first, err := p.open(t.Context(), start{}, nil, func(s start) { started <- s })
 	require.NoError(t, err)
-	for _, text := range []string{`{"args":["x"]}`, `{"args":["x"],"secret":"guessed"}`, "GET / HTTP/1.1\r", "\xff"} {
+	for _, text := range []string{
+		`{"args":["eA=="]}`, `{"args":["eA=="],"secret":"guessed"}`, "GET / HTTP/1.1\r", "\xff",
+	} {
 		conn, err := net.Dial("tcp", first.server.Addr().String())
 		require.NoError(t, err)
 		require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
@@ -218,7 +236,7 @@ func TestTooLongStartIsRefused(t *testing.T) {
 	conn, err := net.Dial("tcp", first.server.Addr().String())
 	require.NoError(t, err)
 	defer conn.Close()
-	text, err := json.Marshal(start{Args: []string{string(make([]byte, maxStart))}})
+	text, err := json.Marshal(start{Args: [][]byte{make([]byte, maxStart)}})
 	require.NoError(t, err)
 	_, writing := conn.Write(text)
 	_, reading := io.ReadAll(conn)
