@@ -37,11 +37,13 @@ func newStart(args []string) (start, error) {
 }
 
 const (
-	maxStart     = 1 << 20 // how long a start may be, in bytes
+	maxStart     = 1 << 20 // how long the line of a start may be, in bytes
 	patience     = 5 * time.Second
 	haste        = 500 * time.Millisecond // within which the first instance proves itself, or is asked again
 	acknowledged = "ok\n"
 )
+
+var errTooLong = errors.New("the arguments are too long")
 
 // defaultNetwork returns the network on which instances meet: on Windows not "unix", because old versions have none,
 // and the file of a socket has no permissions there.
@@ -86,8 +88,8 @@ func (p place) open(
 		if lock != nil {
 			return p.serve(lock, exec, started)
 		}
-		if err = p.handOver(ctx, this); err == nil {
-			return nil, nil
+		if err = p.handOver(ctx, this); err == nil || errors.Is(err, errTooLong) {
+			return nil, err
 		}
 		// The first instance does not listen yet, or has just ended.
 		select {
@@ -211,16 +213,20 @@ func (p place) handOver(ctx context.Context, s start) error {
 		return err
 	}
 	defer conn.Close()
+	line, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	if len(line) > maxStart {
+		return errTooLong
+	}
 	lines := bufio.NewReader(conn)
 	nonce := []byte(rand.Text() + "\n")
 	if err := exchange(asking, conn, lines, nonce, proof(s.Secret, nonce)); err != nil {
 		return err
 	}
-	line, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return exchange(ctx, conn, lines, append(line, '\n'), []byte(acknowledged))
+	return exchange(ctx, conn, lines, line, []byte(acknowledged))
 }
 
 // exchange sends a line and waits for the answer that the first instance gives to it.

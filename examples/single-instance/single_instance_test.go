@@ -229,6 +229,26 @@ func TestFilesAreTheUsersOwn(t *testing.T) {
 	})
 }
 
+func TestTooLongStartIsReported(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, p place) {
+		started := make(chan start, 1)
+		first, err := p.open(t.Context(), start{}, nil, func(s start) { started <- s })
+		require.NoError(t, err)
+		defer first.close()
+		this := start{Secret: first.secret}
+		line, err := json.Marshal(this)
+		require.NoError(t, err)
+		this.Dir = make([]byte, (maxStart-len(line))/4*3) // base64
+		_, err = p.open(t.Context(), this, nil, nil)
+		require.NoError(t, err)
+		require.Len(t, servertest.Receive(t, started).Dir, len(this.Dir))
+		this.Dir = append(this.Dir, make([]byte, 6)...)
+		_, err = p.open(t.Context(), this, nil, nil)
+		require.Equal(t, errTooLong, err)
+		require.Empty(t, started)
+	})
+}
+
 func TestTooLongStartIsRefused(t *testing.T) {
 	p := place{t.TempDir(), "tcp"}
 	first, err := p.open(t.Context(), start{}, nil, func(start) { t.Error("started") })
