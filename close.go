@@ -405,7 +405,6 @@ func (s *TcpServer) checkPeriod(ln *listener) {
 		s.strand.closed = append(s.strand.closed, func() { s.callClosed(ln) })
 		s.wakeStrand()
 	case ln.closing != closedDue:
-		ln.closing = closedTold
 		s.forgetPeriod(ln)
 	}
 }

@@ -679,3 +679,22 @@ func TestExecutorIsNotCalledAfterSlowCallbackOfCloseAsync(t *testing.T) {
 	}
 	servertest.ReceiveNothing(t, woken)
 }
+
+// The previous Executor still runs a handler when the server listens again without one.
+func TestHandlersRunOneAtATimeAlthoughTheExecutorIsRemoved(t *testing.T) {
+	server := &tcpserver.TcpServer{Executor: func(f func()) { go f() }}
+	begun, release := make(chan struct{}), make(chan struct{})
+	server.NewConnectionHandler = func(*tcpserver.TcpServer) {
+		begun <- struct{}{}
+		<-release
+	}
+	dial(t, listen(t, server))
+	receive(t, begun)
+	require.NoError(t, server.Close())
+	server.Executor = nil
+	dial(t, listen(t, server))
+	servertest.ReceiveNothing(t, begun)
+	release <- struct{}{}
+	receive(t, begun)
+	release <- struct{}{}
+}

@@ -94,9 +94,6 @@ func (s *TcpSocket) markLate(due readiness) (idle bool) {
 func (s *TcpSocket) removeHandlers() {
 	s.rmu.Lock()
 	s.handlers.Store(nil)
-	if s.in != nil {
-		s.rflags |= rNew // for handlers that are set later
-	}
 	s.rmu.Unlock()
 	s.endIfBothClosed() // ReadClosed does not have to come first any more
 }

@@ -134,7 +134,7 @@ const (
 //	     ▲                                                          │
 //	     └──────────handlers were set for a socket that had none────┘
 //
-// Without a ClosedHandler, and unless another handler is running, the period skips closedDue.
+// A period without a ClosedHandler is forgotten in closedWaiting, unless another handler is running.
 type closedState uint8
 
 const (
