@@ -304,6 +304,7 @@ func TestPropertiesMayBeUsedConcurrently(t *testing.T) {
 	for name, use := range map[string]func(i int){
 		"MaxConnections": func(i int) { server.SetMaxConnections(i + server.MaxConnections()) },
 		"UserData":       func(i int) { socket.SetUserData([]any{i, socket.UserData() == nil}) },
+		"SyscallConn":    func(int) { server.SyscallConn() },
 		"ListenAsync": func(int) {
 			other := new(tcpserver.TcpServer)
 			var both sync.WaitGroup
