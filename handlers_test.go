@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -713,4 +715,25 @@ func TestSocketCanBeClosedInNewConnectionHandler(t *testing.T) {
 	require.NoError(t, w.awaitEnd())
 	require.Equal(t, []string{"Disconnected"}, w.names())
 	require.Zero(t, server.ConnectionCount())
+}
+
+// Whoever sets handlers last is told of the end of the stream, while others are being told.
+func TestHandlersMayBeSetWhileReadClosedRuns(t *testing.T) {
+	socket, conn := pair(t)
+	socket.SetAllowHalfOpen(true)
+	require.NoError(t, conn.CloseWrite())
+	var calls atomic.Int64
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			for calls.Load() < 1000 {
+				socket.SetHandlers(&tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { calls.Add(1) }})
+			}
+		})
+	}
+	both.Wait()
+	told := make(chan struct{})
+	socket.SetHandlers(&tcpserver.SocketHandlers{ReadClosed: func(*tcpserver.TcpSocket) { close(told) }})
+	receive(t, told)
+	socket.Close()
 }
