@@ -137,7 +137,7 @@ func TestRedirectAfterTheEndIsToldOfIt(t *testing.T) {
 	r := &request{state: "s", settled: make(chan struct{})}
 	r.settle(result{err: context.Canceled})
 	w := httptest.NewRecorder()
-	r.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/callback?state=s&code=c", nil))
+	r.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/callback?state=s&code=c", http.NoBody))
 	require.Contains(t, w.Body.String(), "The login has failed.")
 }
 
