@@ -198,7 +198,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		require.NoError(t, conn.SetDeadline(time.Now().Add(servertest.Patience)))
 		fmt.Fprintln(conn, "nonce\n"+text)
 		answer, err := io.ReadAll(conn)
-		require.Error(t, err, "a reset")
+		servertest.RequireReset(t, err)
 		require.NotContains(t, string(answer), acknowledged)
 		require.NoError(t, conn.Close())
 	}
